@@ -1,0 +1,63 @@
+"""Pick examples out of everything whose first dimension is the batch."""
+
+from typing import Any
+
+import torch
+from captum.attr import (
+    DeepLiftShap,
+    GradientShap,
+    LayerGradientShap,
+    NeuronDeepLiftShap,
+    NeuronGradientShap,
+)
+from torch import Tensor
+
+__all__ = ["kwargs_of_examples", "of_examples"]
+
+
+# They average over baselines that belong to no example. (LayerDeepLiftShap is a DeepLiftShap.)
+_BASELINE_DISTRIBUTION = (
+    DeepLiftShap,
+    GradientShap,
+    LayerGradientShap,
+    NeuronDeepLiftShap,
+    NeuronGradientShap,
+)
+
+
+def of_examples(value: Any, rows: Tensor, n_examples: int) -> Any:
+    """The part of ``value`` that belongs to the examples ``rows``, on the CPU, which may repeat.
+
+    Tensors and lists with one entry an example are indexed; tuples are searched; everything else,
+    an ``edge_index`` or a class index for all, is returned as it is.
+    """
+    if isinstance(value, Tensor):
+        return value[rows] if value.dim() > 0 and value.shape[0] == n_examples else value
+    if isinstance(value, tuple):
+        return tuple(of_examples(item, rows, n_examples) for item in value)
+    if isinstance(value, list) and len(value) == n_examples:
+        return [value[row] for row in rows.tolist()]
+    return value
+
+
+def kwargs_of_examples(
+    kwargs: dict[str, Any], rows: Tensor, n_examples: int, attribution: Any = None
+) -> dict[str, Any]:
+    """The keyword arguments of an attribution for the examples ``rows``.
+
+    Nothing is touched where ``rows`` is the batch itself, so that arguments without an example
+    dimension cannot be mistaken for one (PyTorch Geometric's graphs are batches of one).
+    """
+    if len(rows) == n_examples and bool((rows == torch.arange(n_examples)).all()):
+        return kwargs
+    shared = {"baselines"} if _takes_baseline_distribution(attribution) else set()
+    return {
+        name: value if name in shared else of_examples(value, rows, n_examples)
+        for name, value in kwargs.items()
+    }
+
+
+def _takes_baseline_distribution(attribution: Any) -> bool:
+    attribution = getattr(attribution, "__self__", attribution)
+    attribution = getattr(attribution, "attribution_method", attribution)
+    return isinstance(attribution, _BASELINE_DISTRIBUTION)

@@ -1,0 +1,54 @@
+"""The only file that imports Captum's private names.
+
+When a release of Captum moves one of them, this file is the place to mend. The interception of
+Captum's code by module name (:mod:`captum_robust.attr.differentiable`) is guarded by a canary test.
+"""
+
+from typing import Any, cast
+
+from captum._utils.common import _format_output, _run_forward
+from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
+from captum.log import log_usage
+from captum.robust import Perturbation
+from torch import Tensor
+
+Inputs = Tensor | tuple[Tensor, ...]
+
+__all__ = [
+    "Inputs",
+    "Perturbation",
+    "TargetType",
+    "TensorOrTupleOfTensorsGeneric",
+    "as_tuple",
+    "like",
+    "log_usage",
+    "run_forward",
+]
+
+
+def as_tuple(inputs: Inputs, name: str = "inputs") -> tuple[Tensor, ...]:
+    """Wrap a tensor into a tuple, and check that all tensors have the same number of examples."""
+    tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
+    if not isinstance(tensors, tuple) or not all(isinstance(t, Tensor) for t in tensors):
+        got = type(inputs).__name__
+        raise ValueError(f"{name} must be a Tensor or a tuple of Tensors, got {got}")
+    if not tensors or any(t.dim() == 0 for t in tensors):
+        raise ValueError(f"{name} must hold tensors whose first dimension counts the examples")
+    if len({t.shape[0] for t in tensors}) > 1:
+        sizes = [t.shape[0] for t in tensors]
+        raise ValueError(
+            f"{name} must have the same number of examples in each tensor, got {sizes}"
+        )
+    return tensors
+
+
+def like(inputs: Inputs, tensors: tuple[Tensor, ...]) -> Any:
+    """Return ``tensors`` as the caller gave ``inputs``: one tensor, or a tuple."""
+    return _format_output(isinstance(inputs, tuple), tensors)
+
+
+def run_forward(
+    forward_func: Any, inputs: tuple[Tensor, ...], additional_forward_args: Any = None
+) -> Tensor:
+    """Call the model as Captum does: inputs first, then the additional arguments."""
+    return cast(Tensor, _run_forward(forward_func, inputs, None, additional_forward_args))

@@ -1,0 +1,80 @@
+"""Randomness that neither chunks nor the order of the batch can change, and that leaks nothing."""
+
+import hashlib
+import math
+import random
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["example_generators", "resolve_seed", "seeded"]
+
+
+def resolve_seed(seed: int | None) -> int:
+    """``seed`` itself, or fresh entropy for None, as in ``numpy.random.default_rng``."""
+    return secrets.randbits(62) if seed is None else int(seed)
+
+
+def example_generators(
+    inputs: tuple[Tensor, ...], seed: int | None, stream: int = 0
+) -> list[torch.Generator]:
+    """One generator an example, keyed by the seed, the stream and the values of the example.
+
+    A generator shared by the batch would give an example other noise whenever its neighbours, the
+    chunks or the order change. Equal examples draw equal numbers; with seed None, every example
+    draws its own. The generators live on the CPU, so that a seed means the same noise on every
+    device.
+    """
+    if seed is None:
+        return [torch.Generator().manual_seed(resolve_seed(None)) for _ in inputs[0]]
+    rows = [_bytes_of_examples(tensor) for tensor in inputs]
+    key = f"{seed},{stream}".encode()
+    generators = []
+    for example in zip(*rows, strict=True):
+        digest = hashlib.blake2b(key, digest_size=8)
+        for part in example:
+            digest.update(part)
+        entropy = int.from_bytes(digest.digest(), "little") >> 1
+        generators.append(torch.Generator().manual_seed(entropy))
+    return generators
+
+
+def _bytes_of_examples(tensor: Tensor) -> list[bytes]:
+    flat = tensor.detach().cpu().reshape(len(tensor), math.prod(tensor.shape[1:])).contiguous()
+    return [row.tobytes() for row in flat.view(torch.uint8).numpy()]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and Python inside the block; restore them after.
+
+    Captum draws from torch's and, in GradientShap, from NumPy's global generator.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=_cuda_devices()):
+        try:
+            reseed(seed)
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def reseed(seed: int) -> None:
+    """Set the global generators; only inside :func:`seeded`."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    # torch.manual_seed would also leave a seed for a GPU that is not in use yet.
+    torch.default_generator.manual_seed(seed)
+    if _cuda_devices():
+        torch.cuda.manual_seed_all(seed)
+
+
+def _cuda_devices() -> range:
+    """The GPUs that hold a state."""
+    initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return range(torch.cuda.device_count() if initialised else 0)

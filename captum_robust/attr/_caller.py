@@ -1,0 +1,35 @@
+"""Which module wrote the call that a ``TorchFunctionMode`` is looking at."""
+
+import sys
+from types import FrameType
+
+__all__ = ["calling_module"]
+
+# torch's own way from a call in the source to the modes that see it.
+_PLUMBING = {
+    "torch._jit_internal",
+    "torch._tensor",
+    "torch.autograd.grad_mode",
+    "torch.nn.functional",
+    "torch.overrides",
+    "torch.utils._contextlib",
+    "torch.utils._device",
+}
+
+
+def calling_module() -> str:
+    """Name of the module in whose source the call stands that the running mode was given.
+
+    The modes themselves are passed over, so their order of nesting does not matter; a function
+    decorated with ``torch.no_grad()`` counts as the place where its gradient mode was written.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        function = frame.f_code.co_name
+        if function == "decorate_context" and name in _PLUMBING:
+            return str(getattr(frame.f_locals.get("func"), "__module__", ""))
+        if function != "__torch_function__" and name not in _PLUMBING:
+            return name
+        frame = frame.f_back
+    return ""

@@ -1,0 +1,28 @@
+"""How stable is an explanation: one value per example, in Captum's call shapes."""
+
+from captum_robust.metrics.gap import ranking_gap
+from captum_robust.metrics.location import center_of_mass_shift
+from captum_robust.metrics.precision import precision_at_k, precision_at_k_min
+from captum_robust.metrics.similarity import (
+    attribution_mse,
+    pearson_correlation,
+    spearman_correlation,
+)
+from captum_robust.metrics.thickness import (
+    default_perturb_func,
+    pairwise_ranking_thickness,
+    ranking_thickness,
+)
+
+__all__ = [
+    "attribution_mse",
+    "center_of_mass_shift",
+    "default_perturb_func",
+    "pairwise_ranking_thickness",
+    "pearson_correlation",
+    "precision_at_k",
+    "precision_at_k_min",
+    "ranking_gap",
+    "ranking_thickness",
+    "spearman_correlation",
+]

@@ -1,0 +1,63 @@
+"""The margin between the top-k features and the rest."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from captum_robust._captum import Inputs
+from captum_robust.metrics._scores import nan_where, paired_scores
+from captum_robust.ranking import check_k, gap_sum, min_gap, top_k_indices
+
+__all__ = ["ranking_gap"]
+
+
+def ranking_gap(
+    attributions: Inputs,
+    k: int,
+    reduction: Literal["min", "mean"] = "min",
+    reference_attributions: Inputs | None = None,
+    absolute: bool = False,
+    feature_mask: Inputs | None = None,
+) -> Tensor:
+    r"""Gap :math:`h(x, i, j) = I_i(x) - I_j(x)` between the top-k features and the rest.
+
+    Higher is more stable; in units of the attribution. Source: arXiv 2212.14106, section 3.
+
+    Args:
+        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple
+            is ranked jointly.
+        k (int): size of the top set, 1 <= k < n.
+        reduction (str, optional): over the k(n−k) pairs: ``"min"``, the gap between the k-th and
+            the next feature; ``"mean"``, the average gap. Default: ``"min"``.
+        reference_attributions (Tensor or tuple[Tensor, ...], optional): maps that define the top
+            set. Default: ``attributions``; with another reference the gap can be negative.
+        absolute (bool, optional): rank :math:`|I|`. Default: False.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
+            attributions are summed first, as in Captum.
+
+    Returns:
+        - **gap** (*Tensor*): shape (N,). NaN where a map is not finite or constant.
+
+    Raises:
+        ValueError: for k outside 1 … n − 1, maps of different shapes, or another reduction.
+
+    Examples::
+
+        >>> import torch
+        >>> ranking_gap(torch.tensor([[5., 3., 2., 1.]]), k=2)
+        tensor([1.])
+    """
+    if reduction not in ("min", "mean"):
+        raise ValueError(f"reduction must be 'min' or 'mean', got {reduction!r}")
+    if reference_attributions is None:
+        reference_attributions = attributions
+    scores, reference, broken = paired_scores(
+        attributions, reference_attributions, feature_mask, absolute
+    )
+    n_features = scores.shape[1]
+    check_k(k, n_features)
+    if reduction == "min":
+        gap = min_gap(scores, top_k_indices(reference, k))
+    else:
+        gap = gap_sum(scores, reference, k) / (k * (n_features - k))
+    return nan_where(broken, gap)

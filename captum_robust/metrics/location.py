@@ -1,0 +1,64 @@
+"""Where on the map the attribution lies."""
+
+import torch
+from torch import Tensor
+
+from captum_robust._captum import Inputs, as_tuple
+from captum_robust.metrics._scores import nan_where, paired_scores
+
+__all__ = ["center_of_mass_shift"]
+
+
+def center_of_mass_shift(attributions: Inputs, reference_attributions: Inputs) -> Tensor:
+    r"""Distance between the centres of mass of two maps, in positions (pixels, features).
+
+    The mass is :math:`|I|`, summed over channels; the centre is the mean position weighted with
+    it. Lower is more stable. Source: Ghorbani, Abid, Zou 2019 (arXiv 1710.10547), section 2.
+
+    Args:
+        attributions (Tensor or tuple[Tensor, ...]): maps of shape (N, F), (N, H, W) or
+            (N, C, H, W). The centres of a tuple of maps are compared as one long vector.
+        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+
+    Returns:
+        - **shift** (*Tensor*): Euclidean distance, shape (N,). NaN where a map is not finite or
+          constant.
+
+    Raises:
+        ValueError: for maps of different shapes, or of other dimensions.
+
+    Examples::
+
+        >>> before, after = torch.zeros(1, 5, 5), torch.zeros(1, 5, 5)
+        >>> before[0, 0, 0], after[0, 3, 4] = 1.0, 1.0
+        >>> center_of_mass_shift(after, before)
+        tensor([5.])
+    """
+    *_, broken = paired_scores(attributions, reference_attributions)
+    centres, references = (
+        torch.cat([_centre(m) for m in as_tuple(maps, "attributions")], dim=1)
+        for maps in (attributions, reference_attributions)
+    )
+    return nan_where(broken, (centres - references).norm(dim=1))
+
+
+def _centre(attributions: Tensor) -> Tensor:
+    """Centre of mass of each map: (N, number of axes)."""
+    if not 2 <= attributions.dim() <= 4:
+        raise ValueError(
+            "attributions must have shape (N, F), (N, H, W) or (N, C, H, W), "
+            f"got {tuple(attributions.shape)}"
+        )
+    mass = attributions.detach().abs()
+    mass = mass.float() if mass.dtype in (torch.float16, torch.bfloat16) else mass
+    if mass.dim() == 4:
+        mass = mass.sum(dim=1)
+    total = mass.flatten(1).sum(dim=1)
+    axes = range(1, mass.dim())
+    centres = [
+        mass.sum(dim=[other for other in axes if other != axis])
+        @ torch.arange(mass.shape[axis], dtype=mass.dtype, device=mass.device)
+        / total
+        for axis in axes
+    ]
+    return torch.stack(centres, dim=1)

@@ -1,0 +1,162 @@
+"""Random neighbours of an input: the uniform ball and the Gaussian."""
+
+from abc import abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from captum_robust._captum import (
+    Perturbation,
+    TensorOrTupleOfTensorsGeneric,
+    as_tuple,
+    like,
+    log_usage,
+)
+from captum_robust._random import example_generators
+
+__all__ = ["GaussianNoise", "Noise", "Norm", "UniformNoise", "check_norm", "check_radius"]
+
+Norm = Literal["Linf", "L2"]
+
+
+class Noise(Perturbation):
+    r"""Base of random perturbations, symmetric around the input.
+
+    A subclass writes :meth:`directions`. The noise of an example depends on the seed and on the
+    values of the example alone, never on the other examples of the batch or on chunks. So equal
+    examples get equal noise; without a seed, every example gets its own.
+
+    Args:
+        lower_bound (float or Tensor, optional): smallest value of a perturbed input.
+        upper_bound (float or Tensor, optional): largest value of a perturbed input.
+    """
+
+    def __init__(
+        self,
+        lower_bound: float | Tensor = float("-inf"),
+        upper_bound: float | Tensor = float("inf"),
+    ) -> None:
+        self.lower_bound = lower_bound
+        self.upper_bound = upper_bound
+
+    @abstractmethod
+    def directions(self, n_draws: int, example: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw noise of radius 1 for one example of shape (...): (n_draws, ...), on the CPU."""
+
+    def move(self, inputs: Tensor, directions: Tensor, radius: float | Tensor) -> Tensor:
+        """The neighbours of ``inputs`` at ``radius`` times ``directions``, within the bounds."""
+        moved = inputs + radius * directions
+        lower = torch.as_tensor(self.lower_bound, dtype=moved.dtype, device=moved.device)
+        upper = torch.as_tensor(self.upper_bound, dtype=moved.dtype, device=moved.device)
+        return moved.clamp(lower, upper)
+
+    @log_usage(part_of_slo=False)  # type: ignore[untyped-decorator]
+    def perturb(
+        self, inputs: TensorOrTupleOfTensorsGeneric, radius: float, seed: int | None = None
+    ) -> TensorOrTupleOfTensorsGeneric:
+        r"""Draw one random neighbour of every example.
+
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0.
+            radius (float): scale of the noise in units of the inputs, not negative.
+            seed (int, optional): None draws fresh entropy. The global generators are not used.
+                Do not give one where the batch repeats an example to sample its neighbourhood, as
+                ``captum.metrics.sensitivity_max`` does.
+
+        Returns:
+            - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): as ``inputs``.
+
+        Raises:
+            ValueError: for a negative radius, and for inputs that are not floating point.
+        """
+        check_radius(radius)
+        tensors = as_tuple(inputs)
+        if not all(tensor.is_floating_point() for tensor in tensors):
+            dtypes = [tensor.dtype for tensor in tensors]
+            raise ValueError(f"inputs must be floating point to be perturbed, got {dtypes}")
+        generators = example_generators(tensors, seed)
+        moved = tuple(
+            self.move(tensor, _one_each(self, tensor, generators), radius)
+            for tensor in (t.detach() for t in tensors)
+        )
+        perturbed: TensorOrTupleOfTensorsGeneric = like(inputs, moved)
+        return perturbed
+
+
+def _one_each(noise: Noise, tensor: Tensor, generators: list[torch.Generator]) -> Tensor:
+    drawn = [noise.directions(1, e, g) for e, g in zip(tensor, generators, strict=True)]
+    return torch.cat(drawn).to(tensor) if drawn else torch.zeros_like(tensor)
+
+
+def check_radius(radius: float | Tensor, name: str = "radius") -> None:
+    """Raise ValueError unless the radius is finite and not negative."""
+    values = torch.as_tensor(radius, dtype=torch.float64)
+    if not bool((torch.isfinite(values) & (values >= 0)).all()):
+        raise ValueError(f"{name} must be finite and not negative, got {radius}")
+
+
+class UniformNoise(Noise):
+    r"""Uniform noise in a ball: the :math:`U(x, \epsilon)` of the thickness (paper, section 3).
+
+    Args:
+        norm (str, optional): ``"Linf"``, every feature uniform in [−radius, radius]; or ``"L2"``,
+            uniform in the Euclidean ball of each input tensor.
+        lower_bound (float or Tensor, optional): smallest value of a perturbed input.
+        upper_bound (float or Tensor, optional): largest value of a perturbed input.
+
+    Raises:
+        ValueError: for another norm.
+
+    Examples::
+
+        >>> x = torch.zeros(2, 3)
+        >>> bool((UniformNoise().perturb(x, radius=0.1, seed=0).abs() <= 0.1).all())
+        True
+        >>> bool((UniformNoise("L2").perturb(x, radius=0.1, seed=0).norm(dim=1) <= 0.1).all())
+        True
+    """
+
+    def __init__(
+        self,
+        norm: Norm = "Linf",
+        lower_bound: float | Tensor = float("-inf"),
+        upper_bound: float | Tensor = float("inf"),
+    ) -> None:
+        super().__init__(lower_bound, upper_bound)
+        check_norm(norm)
+        self.norm = norm
+
+    def directions(self, n_draws: int, example: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
+        drawn = _blank(n_draws, example)
+        if self.norm == "Linf":
+            return drawn.uniform_(-1, 1, generator=generator)
+        sphere = normalize(drawn.normal_(generator=generator).view(n_draws, -1), dim=1)
+        volume = torch.rand(n_draws, 1, dtype=drawn.dtype, generator=generator)
+        return (sphere * volume ** (1 / sphere.shape[1])).view_as(drawn)
+
+
+class GaussianNoise(Noise):
+    r"""Gaussian noise :math:`N(x, \sigma^2 I)`, with the radius as :math:`\sigma`.
+
+    Examples::
+
+        >>> x = torch.zeros(1, 10_000)
+        >>> round(float(GaussianNoise().perturb(x, radius=0.5, seed=0).std()), 1)
+        0.5
+    """
+
+    def directions(self, n_draws: int, example: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
+        return _blank(n_draws, example).normal_(generator=generator)
+
+
+def check_norm(norm: str) -> None:
+    """Raise ValueError unless ``norm`` is one of Captum's two."""
+    if norm not in ("Linf", "L2"):
+        raise ValueError(f"norm must be 'Linf' or 'L2', got {norm!r}")
+
+
+def _blank(n_draws: int, example: Tensor) -> Tensor:
+    dtype = torch.float64 if example.dtype == torch.float64 else torch.float32
+    return torch.empty((n_draws, *example.shape), dtype=dtype)

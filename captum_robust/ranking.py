@@ -1,0 +1,305 @@
+"""The mathematics of a ranking: top-k sets, gaps, pair sums, win counts.
+
+Tensors in, tensors out; no autograd of its own, no model. Every function takes scores of shape
+(N, n): one row an example, one column a feature, higher is more important. Ties go to the lowest
+index. Formulas: arXiv 2212.14106, sections 3 and 4.
+"""
+
+import math
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_robust._captum import Inputs, as_tuple
+
+__all__ = [
+    "Gap",
+    "Pairs",
+    "check_k",
+    "flatten_attributions",
+    "gap_sum",
+    "invalid_rows",
+    "log_exp_gap_sum",
+    "min_gap",
+    "ranking",
+    "top_k_indices",
+    "top_k_mask",
+    "win_counts",
+]
+
+Pairs = Literal["anchor", "mm", "all"]
+Gap = Literal["linear", "exp"]
+
+# From this many features on, discarding the features below the whole top-k costs less than sorting
+# them (measured by the benchmark module).
+_PRUNE_FROM = 2048
+
+
+def flatten_attributions(
+    attributions: Inputs, feature_mask: Inputs | None = None, absolute: bool = False
+) -> Tensor:
+    r"""Turn attributions into one row of scores an example, ready to be ranked jointly.
+
+    Args:
+        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): integer group of every feature, as
+            in Captum: one mask for all examples (first dimension 1) or one an example,
+            broadcastable to the map. Equal ids are one group, also across tensors. Scores are
+            summed within a group, and the column of a group is the place of its id among all ids.
+        absolute (bool, optional): rank :math:`|a|`; applied before groups are summed.
+
+    Returns:
+        - **scores** (*Tensor*): shape (N, n), n features or groups. Groups of half-precision maps
+          are summed, and returned, in float32.
+
+    Raises:
+        ValueError: for maps or masks that do not fit together, and for per-example masks that do
+            not use the same ids for every example.
+
+    Examples::
+
+        >>> maps = torch.tensor([[[1., -2.], [3., 4.]]])             # one example, two channels
+        >>> flatten_attributions(maps)
+        tensor([[ 1., -2.,  3.,  4.]])
+        >>> flatten_attributions(maps, feature_mask=torch.tensor([[[0, 1]]]), absolute=True)
+        tensor([[4., 6.]])
+    """
+    maps = as_tuple(attributions, "attributions")
+    scores = torch.cat([_rows(m) for m in maps], dim=1)
+    if absolute:
+        scores = scores.abs()
+    if feature_mask is None:
+        return scores
+    groups, n_groups = _group_indices(maps, feature_mask)
+    wide = _wide(scores)
+    summed = wide.new_zeros(wide.shape[0], n_groups)
+    return summed.scatter_add(1, groups.to(wide.device).expand_as(wide), wide)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    return maps.reshape(maps.shape[0], math.prod(maps.shape[1:]))
+
+
+def _wide(scores: Tensor) -> Tensor:
+    """Half precision has too few digits, and float16 too small a range, for sums of scores."""
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+
+def _group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tensor, int]:
+    """Group of every flattened feature, 0 … n_groups − 1, one row or one an example; n_groups."""
+    masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
+    if len(masks) != len(maps):
+        raise ValueError(f"feature_mask must hold one mask a map ({len(maps)}), got {len(masks)}")
+    aligned = []
+    for number, (mask, example) in enumerate(zip(masks, maps, strict=True)):
+        shape = (1,) * (example.dim() - mask.dim()) + mask.shape
+        if len(shape) > example.dim() or any(
+            m not in (1, s) for m, s in zip(shape, example.shape, strict=True)
+        ):
+            raise ValueError(
+                f"feature_mask[{number}] must be broadcastable to {tuple(example.shape)}, "
+                f"got {tuple(mask.shape)}"
+            )
+        aligned.append(mask.reshape(shape))
+    n_rows = max(mask.shape[0] for mask in aligned)
+    flat = [
+        _rows(mask.expand(n_rows, *example.shape[1:]))
+        for mask, example in zip(aligned, maps, strict=True)
+    ]
+    ids, groups = torch.unique(torch.cat(flat, dim=1), return_inverse=True)
+    present = torch.zeros(n_rows, len(ids), dtype=torch.bool, device=groups.device)
+    if not bool(present.scatter(1, groups, True).all()):
+        raise ValueError("feature_mask must use the same group ids for every example")
+    return groups, len(ids)
+
+
+def check_k(k: int, n_features: int) -> None:
+    """Raise ValueError unless 1 <= k < n_features."""
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < n_features:
+        raise ValueError(
+            f"k must be an int with 1 <= k < {n_features}, the number of ranked features; got {k!r}"
+        )
+
+
+def invalid_rows(scores: Tensor) -> Tensor:
+    """Rows that hold no ranking: a non-finite score, or all scores equal; (N,) bool."""
+    low, high = torch.aminmax(scores, dim=1)
+    return ~(torch.isfinite(low) & torch.isfinite(high)) | (low == high)
+
+
+def top_k_indices(scores: Tensor, k: int) -> Tensor:
+    r"""Indices of the k largest scores of each row, in ascending order of the index; (N, k).
+
+    Rows must not hold NaN. Ties at the boundary go to the lowest index: ``torch.topk`` alone
+    breaks them arbitrarily.
+
+        >>> top_k_indices(torch.tensor([[0., 2., 0., 0., 1.]]), k=3)
+        tensor([[0, 1, 4]])
+    """
+    n_examples, n_features = scores.shape
+    if k == n_features:
+        return torch.arange(k, device=scores.device).expand(n_examples, k)
+    values, indices = scores.topk(k + 1, dim=1)  # the extra one shows a tie across the boundary
+    top = indices[:, :k].sort(dim=1).values
+    tied = values[:, k - 1] == values[:, k]
+    if bool(tied.any()):
+        rows, threshold = scores[tied], values[tied, k - 1 : k]
+        above, level = rows > threshold, rows == threshold
+        room = k - above.sum(dim=1, keepdim=True)
+        top[tied] = (above | (level & (level.cumsum(dim=1) <= room))).nonzero()[:, 1].view(-1, k)
+    return top
+
+
+def top_k_mask(scores: Tensor, k: int) -> Tensor:
+    """Boolean mask of the k largest scores of each row, lowest index first at ties; (N, n).
+
+    >>> top_k_mask(torch.tensor([[0., 2., 0., 1.]]), k=3)
+    tensor([[ True,  True, False,  True]])
+    """
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    return mask.scatter(1, top_k_indices(scores, k), True)
+
+
+def ranking(scores: Tensor, n_first: int) -> Tensor:
+    """Indices of the first ``n_first`` features by decreasing score, stable; (N, n_first).
+
+    >>> ranking(torch.tensor([[0., 2., 0., 1.]]), 3)
+    tensor([[1, 3, 0]])
+    """
+    top = top_k_indices(scores, n_first)
+    order = scores.gather(1, top).argsort(dim=1, descending=True, stable=True)
+    return top.gather(1, order)
+
+
+def min_gap(scores: Tensor, top: Tensor) -> Tensor:
+    r"""Smallest gap :math:`\min_{i \in top} I_i - \max_{j \notin top} I_j` of each row; (N,).
+
+    >>> min_gap(torch.tensor([[5., 1., 3.]]), torch.tensor([[0, 2]]))
+    tensor([2.])
+    """
+    rest = scores.scatter(1, top, float("-inf"))
+    return scores.gather(1, top).amin(dim=1) - rest.amax(dim=1)
+
+
+def gap_sum(
+    scores: Tensor, reference: Tensor, k: int, pairs: Pairs = "all", k_prime: int | None = None
+) -> Tensor:
+    r"""Sum of the gaps :math:`I_i - I_j` over pairs of a top-k and a lower feature; (N,).
+
+    The pairs are chosen by the ranking of ``reference`` and the gaps taken from ``scores``. Sums of
+    half-precision scores are float32.
+
+    Args:
+        scores (Tensor): the scores :math:`I` whose gaps are summed, shape (N, n).
+        reference (Tensor): the scores that define the ranking, same shape.
+        k (int): size of the top set, 1 <= k < n.
+        pairs (str, optional): ``"all"``: the k(n−k) pairs of a top and a lower feature, by
+            :math:`(n-k)\sum_{top} I - k \sum_{rest} I`. ``"anchor"``: the k'−1 top features above
+            the k-th against it, and it against the k' features below. ``"mm"``: the k' pairs with
+            the smallest gaps, the q-th feature above the boundary against the q-th below.
+        k_prime (int, optional): k' of ``"anchor"`` and ``"mm"``, 1 <= k' <= k. Default: k. Where
+            fewer than k' features lie below the boundary, all of them are used.
+
+    Examples::
+
+        >>> I = torch.tensor([[5., 3., 2., 1.]])
+        >>> gap_sum(I, I, k=2), gap_sum(I, I, k=2, pairs="anchor"), gap_sum(I, I, k=2, pairs="mm")
+        (tensor([10.]), tensor([5.]), tensor([5.]))
+    """
+    scores = _wide(scores)
+    if pairs == "all":
+        top = scores.gather(1, top_k_indices(reference, k)).sum(dim=1)
+        return scores.shape[1] * top - k * scores.sum(dim=1)
+    return _boundary_gaps(scores, reference, k, pairs, k_prime).sum(dim=1)
+
+
+def log_exp_gap_sum(
+    scores: Tensor, reference: Tensor, k: int, pairs: Pairs = "all", k_prime: int | None = None
+) -> Tensor:
+    r"""Logarithm of :math:`\sum e^{-(I_i - I_j)}` over the pairs of :func:`gap_sum`; (N,).
+
+    The sum over all pairs factors into :math:`\sum_{top} e^{-I_i} \cdot \sum_{rest} e^{I_j}`; its
+    logarithm cannot overflow. The smaller, the wider the gaps.
+
+        >>> I = torch.tensor([[2., 1., 0.]])
+        >>> log_exp_gap_sum(I, I, k=1).exp()                              # e^-1 + e^-2
+        tensor([0.5032])
+    """
+    scores = _wide(scores)
+    if pairs == "all":
+        top = top_k_indices(reference, k)
+        rest = scores.scatter(1, top, float("-inf"))
+        return (-scores.gather(1, top)).logsumexp(dim=1) + rest.logsumexp(dim=1)
+    return (-_boundary_gaps(scores, reference, k, pairs, k_prime)).logsumexp(dim=1)
+
+
+def _boundary_gaps(
+    scores: Tensor, reference: Tensor, k: int, pairs: Pairs, k_prime: int | None
+) -> Tensor:
+    """The gaps of the ``"anchor"`` or ``"mm"`` pairs, one column a pair."""
+    if pairs not in get_args(Pairs):
+        raise ValueError(f"pairs must be one of {get_args(Pairs)}, got {pairs!r}")
+    k_prime = k if k_prime is None else k_prime
+    if not 1 <= k_prime <= k:
+        raise ValueError(f"k_prime must lie in 1 … k = {k}, got {k_prime}")
+    n_below = min(k_prime, scores.shape[1] - k)
+    ranked = scores.gather(1, ranking(reference, k + n_below))
+    above, below = ranked[:, k - k_prime : k], ranked[:, k:]
+    if pairs == "mm":
+        return above.flip(1)[:, :n_below] - below
+    anchor = above[:, -1:]
+    return torch.cat([above[:, :-1] - anchor, anchor - below], dim=1)
+
+
+def win_counts(scores: Tensor, top: Tensor) -> Tensor:
+    r"""Number of pairs (i in top, j not in top) with :math:`I_i \ge I_j` in each row; (N,) int64.
+
+    This is the Mann–Whitney statistic, counted by sorting instead of comparing k(n−k) pairs.
+
+    Args:
+        scores (Tensor): finite scores, shape (N, n).
+        top (Tensor): indices of the top features of each row, shape (N, k).
+
+    Examples::
+
+        >>> win_counts(torch.tensor([[3., 1., 2., 1.]]), torch.tensor([[0, 1]]))
+        tensor([3])
+    """
+    scores = scores.detach().contiguous()  # searchsorted wants it so, and sorting keeps strides
+    rivals = scores.gather(1, top)
+    if scores.device.type != "cpu":
+        return _wins_within(scores.sort(dim=1).values, rivals) - _wins_among(rivals)
+    # NumPy sorts values with SIMD and moves no indices: several times faster than torch.sort.
+    scores, rivals = _wide(scores), _wide(rivals)
+    if scores.shape[1] < _PRUNE_FROM:
+        ordered = torch.from_numpy(np.sort(scores.numpy(), axis=1))
+        return _wins_within(ordered, rivals) - _wins_among(rivals)
+    k = top.shape[1]
+    losses = [
+        _losses(row, weakest, best)
+        for row, weakest, best in zip(
+            scores.numpy(), rivals.amin(dim=1).numpy(), rivals.numpy(), strict=True
+        )
+    ]
+    return k * (scores.shape[1] - k) - torch.tensor(losses, dtype=torch.int64)
+
+
+def _wins_within(ordered: Tensor, top: Tensor) -> Tensor:
+    """Pairs of a top score and an ascending row of scores in which the top one is not smaller."""
+    return torch.searchsorted(ordered, top, right=True).sum(dim=1)
+
+
+def _wins_among(top: Tensor) -> Tensor:
+    return _wins_within(top.sort(dim=1).values, top)
+
+
+def _losses(row: NDArray[Any], weakest: float, top: NDArray[Any]) -> int:
+    """Pairs in which a lower feature beats a top one: only those above the weakest top one can."""
+    stronger = np.sort(row[row > weakest])
+    beaten = stronger.size * top.size - int(np.searchsorted(stronger, top, side="right").sum())
+    top = np.sort(top)
+    among = top.size * top.size - int(np.searchsorted(top, top, side="right").sum())
+    return beaten - among

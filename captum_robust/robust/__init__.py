@@ -1,0 +1,18 @@
+"""Attacks on explanations: the perturbation that changes a map most and the prediction not at all."""
+
+from captum_robust.noise import GaussianNoise, UniformNoise
+from captum_robust.robust.adapters import as_perturb_func
+from captum_robust.robust.attack import AttackInfo, ExplanationAttack, ZeroGradientWarning
+from captum_robust.robust.er import ERAttack
+from captum_robust.robust.mse import MSEAttack
+
+__all__ = [
+    "AttackInfo",
+    "ERAttack",
+    "ExplanationAttack",
+    "GaussianNoise",
+    "MSEAttack",
+    "UniformNoise",
+    "ZeroGradientWarning",
+    "as_perturb_func",
+]

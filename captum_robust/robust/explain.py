@@ -1,0 +1,121 @@
+"""Scores of an attribution and the prediction of its model, with the fewest forwards."""
+
+import copy
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from captum.attr import Attribution, InputXGradient, Saliency
+from torch import Tensor
+
+from captum_robust._captum import Inputs, like, run_forward
+from captum_robust._random import reseed
+from captum_robust.attr.differentiable import differentiable_attribution, summed_gradients
+from captum_robust.attr.smooth import smooth_relu
+from captum_robust.ranking import flatten_attributions
+
+__all__ = ["Explanation", "predicted_labels"]
+
+# These call the model once, on the inputs themselves, so that its output is the prediction.
+_FORWARD_AT_INPUTS = (Saliency, InputXGradient)
+
+
+def predicted_labels(outputs: Tensor) -> Tensor:
+    """The predicted class: the largest of several outputs, or the sign of a single logit."""
+    if outputs.dim() == 1 or outputs.shape[1] == 1:
+        return outputs.reshape(len(outputs)) > 0
+    return outputs.argmax(dim=1)
+
+
+class Explanation:
+    """An attribution of some examples, evaluated at perturbed inputs.
+
+    Counts its evaluations. Every evaluation sees the same random numbers, so that a stochastic
+    attribution is one function of the inputs.
+    """
+
+    def __init__(
+        self,
+        attribution: Attribution,
+        given: Inputs,
+        arguments: dict[str, Any],
+        absolute: bool,
+        feature_mask: Inputs | None,
+        seed: int,
+        smooth_beta: float | None = None,
+    ) -> None:
+        self.given = given
+        self.arguments = arguments
+        self.absolute = absolute
+        self.feature_mask = feature_mask
+        self.seed = seed
+        self.smooth_beta = smooth_beta
+        self.n_queries = 0
+        self.forward_func = getattr(attribution, "attribution_method", attribution).forward_func
+        self._recorder = _Recorder(self.forward_func)
+        self.attribution = attribution
+        if type(attribution) in _FORWARD_AT_INPUTS:
+            self.attribution = copy.copy(attribution)
+            self.attribution.forward_func = self._recorder
+
+    def maps(self, points: tuple[Tensor, ...], graph: bool, **changed: Any) -> Inputs:
+        """The attributions at ``points``, with their graph or without."""
+        self.n_queries += 1
+        self._recorder.watch(points)
+        reseed(self.seed)
+        with ExitStack() as modes:
+            modes.enter_context(differentiable_attribution() if graph else summed_gradients())
+            if self.smooth_beta is not None:
+                modes.enter_context(smooth_relu(self.smooth_beta))
+            maps: Inputs = self.attribution.attribute(
+                like(self.given, points), **{**self.arguments, **changed}
+            )
+        return maps
+
+    def scores(self, points: tuple[Tensor, ...], graph: bool) -> Tensor:
+        """The scores (N, n) at ``points``, in at least single precision."""
+        return self.as_scores(self.maps(points, graph))
+
+    def as_scores(self, maps: Inputs) -> Tensor:
+        """Flattened, joined and grouped maps."""
+        scores = flatten_attributions(maps, self.feature_mask, self.absolute)
+        return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+    def scores_of_signed(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """The scores of a Saliency, from its gradients with their sign."""
+        magnitudes = self.arguments.get("abs", True)
+        return self.as_scores(tuple(g.abs() for g in gradients) if magnitudes else gradients)
+
+    def outputs(self, points: tuple[Tensor, ...]) -> Tensor:
+        """The output of the model at ``points``: the attribution's own forward where it made one."""
+        seen = self._recorder.output
+        if seen is None or not self._recorder.watches(points):
+            with torch.no_grad():
+                reseed(self.seed)
+                arguments = self.arguments.get("additional_forward_args")
+                seen = run_forward(self.forward_func, points, arguments)
+        return seen.detach()
+
+
+class _Recorder:
+    """A forward function that remembers the output at the watched inputs."""
+
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+        self.forward_func = forward_func
+        self.output: Tensor | None = None
+        self._points: tuple[Tensor, ...] = ()
+
+    def __call__(self, *args: Any) -> Tensor:
+        output = self.forward_func(*args)
+        if self.watches(args[: len(self._points)]):
+            self.output = output
+        return output
+
+    def watch(self, points: tuple[Tensor, ...]) -> None:
+        self._points, self.output = points, None
+
+    def watches(self, points: tuple[Any, ...]) -> bool:
+        return len(points) == len(self._points) and all(
+            p is q for p, q in zip(points, self._points, strict=True)
+        )

@@ -1,0 +1,90 @@
+"""Three ways to the gradient of an objective of a map: autograd, two saliencies, or none."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_robust._captum import as_tuple
+from captum_robust._random import example_generators
+from captum_robust.noise import Norm
+from captum_robust.robust.explain import Explanation
+
+__all__ = ["autograd_gradient", "finite_difference_gradient", "spsa_gradient"]
+
+def autograd_gradient(loss: Tensor, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Gradient of the losses (N,) of differentiable maps; zero where the graph does not reach."""
+    if not loss.requires_grad:
+        return tuple(torch.zeros_like(p) for p in points)
+    gradients = torch.autograd.grad(loss.sum(), points, allow_unused=True)
+    return tuple(
+        torch.zeros_like(p) if g is None else g for p, g in zip(points, gradients, strict=True)
+    )
+
+
+def finite_difference_gradient(
+    explanation: Explanation,
+    maps: tuple[Tensor, ...],
+    loss: Callable[[Tensor], Tensor],
+    points: tuple[Tensor, ...],
+    radius: Tensor,
+    norm: Norm,
+) -> tuple[Tensor, ...]:
+    r"""Gradient by the difference of two saliencies, of which ``maps``, signed, is the first.
+
+    With u the derivative of the loss by the signed gradient :math:`g = \nabla f`, the gradient of
+    the loss is :math:`H u`, here :math:`(g(x + \rho u / \|u\|) - g(x)) \|u\| / \rho`. The probe
+    :math:`\rho` is half the radius (times :math:`\sqrt{n}` for the :math:`L_\infty` ball): not a
+    small step that estimates H, but one that sees the kinks of ReLU and max-pooling on the way.
+    """
+    signed = tuple(m.detach().requires_grad_() for m in maps)
+    directions = autograd_gradient(loss(explanation.scores_of_signed(signed)), signed)
+    n_features = sum(p[0].numel() for p in points)
+    probe = radius / 2 * (n_features**0.5 if norm == "Linf" else 1.0)
+    length = torch.cat([d.flatten(1) for d in directions], dim=1).norm(dim=1)
+    scale = probe / length.clamp_min(1e-30)
+    moved = tuple(
+        (p.detach() + d * scale.to(p).view(-1, *(1,) * (p.dim() - 1))).requires_grad_()
+        for p, d in zip(points, directions, strict=True)
+    )
+    ahead = as_tuple(explanation.maps(moved, graph=False, abs=False))
+    return tuple((a - m).detach() for a, m in zip(ahead, signed, strict=True))
+
+
+def spsa_gradient(
+    loss: Callable[[tuple[Tensor, ...]], Tensor],
+    points: tuple[Tensor, ...],
+    radius: Tensor,
+    norm: Norm,
+    n_directions: int,
+    seed: int,
+    step: int,
+) -> tuple[Tensor, ...]:
+    r"""Gradient by simultaneous perturbation (Spall 1992), for maps without derivatives.
+
+    The mean over random signs :math:`\Delta` of
+    :math:`\frac{L(x + c\Delta) - L(x - c\Delta)}{2c} \Delta`, with :math:`c\Delta` a tenth of the
+    radius long. Two attributions a direction.
+    """
+    n_features = sum(p[0].numel() for p in points)
+    length = radius / 10 / (n_features**0.5 if norm == "L2" else 1.0)
+    totals = [torch.zeros_like(p) for p in points]
+    generators = example_generators(points, seed, stream=1 + step)
+    for _ in range(n_directions):
+        signs = tuple(_signs_like(p, generators) for p in points)
+        ends = []
+        for sign in (1, -1):
+            moved = tuple(
+                (p.detach() + sign * length.to(p).view(-1, *(1,) * (p.dim() - 1)) * s).requires_grad_()
+                for p, s in zip(points, signs, strict=True)
+            )
+            ends.append(loss(moved).detach())
+        slope = ends[0] - ends[1]
+        for total, s in zip(totals, signs, strict=True):
+            total += slope.to(total).view(-1, *(1,) * (total.dim() - 1)) * s
+    return tuple(totals)
+
+
+def _signs_like(points: Tensor, generators: list[torch.Generator]) -> Tensor:
+    signs = [torch.randint(0, 2, points.shape[1:], generator=g) for g in generators]
+    return (2 * torch.stack(signs) - 1).to(points)

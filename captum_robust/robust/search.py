@@ -1,0 +1,269 @@
+"""The projected loop: one batch of examples, from one start to the best point found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from captum_robust._captum import Inputs, as_tuple, like
+from captum_robust._random import example_generators
+from captum_robust.noise import Norm, UniformNoise
+from captum_robust.ranking import check_k, invalid_rows, top_k_indices
+from captum_robust.robust.explain import Explanation
+from captum_robust.robust.gradients import (
+    autograd_gradient,
+    finite_difference_gradient,
+    spsa_gradient,
+)
+from captum_robust.robust.objectives import Objective
+from captum_robust.robust.projections import project, steepest_step
+
+__all__ = ["Gradient", "Preserve", "Region", "Search"]
+
+Gradient = Literal["autograd", "finite_difference", "spsa"]
+Preserve = Literal["reject", "early_stop", "none"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the search may go: the ball, the bounds, the mask and the caller's projection."""
+
+    given: Inputs
+    centre: tuple[Tensor, ...]
+    radius: Tensor
+    norm: Norm
+    lower_bound: float | Tensor
+    upper_bound: float | Tensor
+    mask: tuple[Tensor, ...] | None
+    project: Callable[[Any], Any] | None
+
+    def nearest(self, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The points of the region nearest to ``points``."""
+        if self.project is not None:
+            points = as_tuple(self.project(like(self.given, points)), "the result of project")
+        nearest = []
+        for number, (point, centre) in enumerate(zip(points, self.centre, strict=True)):
+            # A centre that is out of bounds by a rounding error stays where it is.
+            lower = torch.minimum(torch.as_tensor(self.lower_bound).to(centre), centre)
+            upper = torch.maximum(torch.as_tensor(self.upper_bound).to(centre), centre)
+            mask = None if self.mask is None else self.mask[number]
+            radius = _column(self.radius, centre)
+            nearest.append(project(point, centre, radius, self.norm, lower, upper, mask))
+        return tuple(nearest)
+
+    def random_point(self, seed: int, restart: int) -> tuple[Tensor, ...]:
+        """A uniform point of the ball around every example, cut to the region."""
+        noise = UniformNoise(self.norm)
+        generators = example_generators(self.centre, seed, stream=-1 - restart)
+        return self.nearest(
+            tuple(
+                c + _column(self.radius, c) * torch.cat(
+                    [noise.directions(1, x, g) for x, g in zip(c, generators, strict=True)]
+                ).to(c)
+                for c in self.centre
+            )
+        )  # fmt: skip
+
+
+@dataclass
+class Search:
+    """Descends the objective on one batch and keeps the best iterate of every example.
+
+    ``scored`` is the explanation that counts, ``guide`` the one whose gradient leads: the same, or
+    a smoothed or differentiable stand-in.
+    """
+
+    region: Region
+    objective: Objective
+    scored: Explanation
+    guide: Explanation
+    gradient: Gradient
+    preserve: Preserve
+    decision_func: Callable[[Tensor], Tensor]
+    path_points: int
+    n_directions: int
+    step_size: Tensor
+    step_num: int
+    seed: int
+    with_info: bool
+
+    # Found at the first point, which is the example itself.
+    best: tuple[Tensor, ...] = field(init=False)
+    best_loss: Tensor = field(init=False)
+    best_kept: Tensor = field(init=False)
+    gradient_found: Tensor = field(init=False)
+    first_change_step: Tensor | None = field(init=False, default=None)
+    traces: list[list[Tensor]] = field(init=False, default_factory=list)
+    _reference: Tensor | None = field(init=False, default=None)
+    _broken: Tensor = field(init=False)
+    _labels: Tensor | None = field(init=False, default=None)
+    _top: Tensor | None = field(init=False, default=None)
+
+    def run(self, starts: list[tuple[Tensor, ...] | None], progress: Callable[[], Any]) -> None:
+        """Search from every start; None is the example itself, and is considered in any case."""
+        if starts[0] is not None:
+            self.traces.append([])
+            self._consider(0, _leaves(self.region.centre), graph=False)
+            self.traces.clear()
+        for start in starts:
+            self.traces.append([])
+            self._descend(self.region.centre if start is None else start, progress)
+
+    @property
+    def n_queries(self) -> int:
+        """Attributions computed so far for each example."""
+        own = 0 if self.guide is self.scored else self.guide.n_queries
+        return self.scored.n_queries + own
+
+    def full_trace(self, n_restarts: int, n_iterates: int) -> Tensor:
+        """The objective of every iterate, (n_restarts, n_iterates, N)."""
+        nothing = torch.full_like(self.best_loss, float("nan"))
+        rows = [
+            trace[step] if step < len(trace) else nothing
+            for trace in self.traces[:n_restarts]
+            for step in range(n_iterates)
+        ]
+        return torch.stack(rows).view(n_restarts, n_iterates, -1)
+
+    def _descend(self, points: tuple[Tensor, ...], progress: Callable[[], Any]) -> None:
+        alive = torch.ones(len(points[0]), dtype=torch.bool, device=points[0].device)
+        own = self.guide is self.scored and self.gradient == "autograd"
+        for step in range(self.step_num + 1):
+            leaves = _leaves(points)
+            more = step < self.step_num
+            loss, maps, alive = self._consider(step, leaves, own and more, alive)
+            if not more or not bool(alive.any()):
+                break
+            gradients = self._gradient(leaves, loss, maps, step)
+            self.gradient_found |= _any_nonzero(gradients)
+            points = self.region.nearest(
+                tuple(
+                    p.detach() + steepest_step(g, _column(self.step_size, p), self.region.norm)
+                    for p, g in zip(leaves, gradients, strict=True)
+                )
+            )
+            progress()
+
+    def _consider(
+        self, step: int, points: tuple[Tensor, ...], graph: bool, alive: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """Evaluate an iterate and keep it where it is the best allowed one so far."""
+        signed: tuple[Tensor, ...] = ()
+        if self.gradient == "finite_difference" and self.guide is self.scored:
+            signed = as_tuple(self.scored.maps(points, graph=False, abs=False))
+            scores = [self.scored.scores_of_signed(signed)]
+        else:
+            scores = [self.scored.scores(p, graph) for p in self._path(points)]
+        first = self._reference is None
+        if first:
+            self._start(scores[-1].detach())
+        loss = self._loss(scores)
+        found = loss.detach()
+        kept = self._kept(points)
+        alive = torch.ones_like(kept) if alive is None else alive
+        if self.preserve == "early_stop":
+            alive = alive & kept
+        allowed = alive if self.preserve == "none" else alive & kept
+        if first:
+            self.best, self.best_loss, self.best_kept = points, found, kept
+        else:
+            self._improve(points, found, kept, allowed)
+        if self.with_info:
+            self.traces[-1].append(found)
+            self._note_change(step, scores[-1].detach(), allowed)
+        return loss, signed, alive
+
+    def _improve(
+        self, points: tuple[Tensor, ...], found: Tensor, kept: Tensor, allowed: Tensor
+    ) -> None:
+        better = allowed & (found < self.best_loss)
+        if bool(better.any()):
+            self.best = tuple(
+                torch.where(_column(better, b), p.detach(), b)
+                for p, b in zip(points, self.best, strict=True)
+            )
+            self.best_loss = torch.where(better, found, self.best_loss)
+            self.best_kept = torch.where(better, kept, self.best_kept)
+
+    def _start(self, reference: Tensor) -> None:
+        self._reference = reference
+        self._broken = invalid_rows(reference)
+        self.gradient_found = torch.zeros_like(self._broken)
+        k = getattr(self.objective, "k", None)
+        if k is not None:
+            check_k(k, reference.shape[1])
+            self._top = top_k_indices(reference.nan_to_num(), k)
+            self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
+
+    def _path(self, points: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+        """Points on the segment from the example to ``points``, which come last."""
+        between = [
+            tuple(c + m / self.path_points * (p - c) for p, c in zip(points, self.region.centre, strict=True))
+            for m in range(1, self.path_points)
+        ]
+        return [*between, points]
+
+    def _loss(self, scores: list[Tensor]) -> Tensor:
+        """The objective, averaged over the path; NaN where the example has no ranking to lose."""
+        assert self._reference is not None
+        losses = [self.objective(s, self._reference) for s in scores]
+        mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
+        if mean.shape != self._broken.shape:
+            raise ValueError(
+                f"objective must return one value an example, shape {tuple(self._broken.shape)}, "
+                f"got {tuple(mean.shape)}"
+            )
+        return mean.masked_fill(self._broken, float("nan"))
+
+    def _kept(self, points: tuple[Tensor, ...]) -> Tensor:
+        """Whether the prediction is that of the example."""
+        if self.preserve == "none" and not self.with_info:
+            return torch.ones(len(points[0]), dtype=torch.bool, device=points[0].device)
+        labels = self.decision_func(self.scored.outputs(points))
+        if self._labels is None:
+            self._labels = labels
+        return (labels == self._labels).reshape(len(labels), -1).all(dim=1)
+
+    def _note_change(self, step: int, scores: Tensor, allowed: Tensor) -> None:
+        if self._top is None or self.first_change_step is None:
+            return
+        changed = (top_k_indices(scores.nan_to_num(), self._top.shape[1]) != self._top).any(dim=1)
+        changed &= allowed & ~self._broken
+        earlier = (self.first_change_step < 0) | (self.first_change_step > step)
+        self.first_change_step[changed & earlier] = step
+
+    def _gradient(
+        self, leaves: tuple[Tensor, ...], loss: Tensor, maps: tuple[Tensor, ...], step: int
+    ) -> tuple[Tensor, ...]:
+        radius, norm = self.region.radius, self.region.norm
+        if self.gradient == "finite_difference":
+            if not maps:
+                maps = as_tuple(self.guide.maps(leaves, graph=False, abs=False))
+            return finite_difference_gradient(
+                self.guide, maps, lambda scores: self._loss([scores]), leaves, radius, norm
+            )
+        if self.gradient == "spsa":
+            return spsa_gradient(
+                lambda points: self._loss([self.guide.scores(p, False) for p in self._path(points)]),
+                leaves, radius, norm, self.n_directions, self.seed, step,
+            )  # fmt: skip
+        if self.guide is not self.scored:
+            loss = self._loss([self.guide.scores(p, True) for p in self._path(leaves)])
+        return autograd_gradient(loss, leaves)
+
+
+def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(p.detach().requires_grad_() for p in points)
+
+
+def _any_nonzero(gradients: tuple[Tensor, ...]) -> Tensor:
+    flat = torch.cat([g.flatten(1) for g in gradients], dim=1)
+    return (torch.nan_to_num(flat) != 0).any(dim=1)
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """One value an example, shaped to broadcast over its features."""
+    values = values if values.dtype == torch.bool else values.to(like)
+    return values.view(-1, *(1,) * (like.dim() - 1))
