@@ -8,7 +8,7 @@ The three doors are those of Captum, plus training:
 * :mod:`captum_robust.attr` makes any Captum attribution differentiable, which all three need.
 """
 
-from captum_robust import attr, metrics, robust
+from captum_robust import attr, loss, metrics, robust
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "attr", "loss", "metrics", "robust"]

@@ -15,6 +15,7 @@ _PLUMBING = {
     "torch.utils._contextlib",
     "torch.utils._device",
 }
+_MODES = {"captum_robust.attr.differentiable", "captum_robust.attr.smooth"}
 
 
 def calling_module() -> str:
@@ -29,7 +30,7 @@ def calling_module() -> str:
         function = frame.f_code.co_name
         if function == "decorate_context" and name in _PLUMBING:
             return str(getattr(frame.f_locals.get("func"), "__module__", ""))
-        if function != "__torch_function__" and name not in _PLUMBING:
+        if not (function == "__torch_function__" or name in _PLUMBING or name in _MODES):
             return name
         frame = frame.f_back
     return ""

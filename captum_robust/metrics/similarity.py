@@ -133,4 +133,5 @@ def _average_ranks(scores: Tensor) -> Tensor:
     ordered = scores.sort(dim=1).values
     below = torch.searchsorted(ordered, scores, right=False)
     up_to = torch.searchsorted(ordered, scores, right=True)
-    return (below + up_to + 1).to(torch.float64) / 2
+    ranks: Tensor = (below + up_to + 1).to(torch.float64) / 2
+    return ranks

@@ -36,15 +36,14 @@ def as_perturb_func(
 
     Examples::
 
-        >>> from captum.attr import Saliency
+        >>> from captum.attr import IntegratedGradients
         >>> from captum.metrics import sensitivity_max
         >>> from captum_robust.robust import ERAttack
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Softplus(), torch.nn.Linear(8, 2))
-        >>> x, y = torch.randn(4, 5, requires_grad=True), torch.tensor([0, 1, 1, 0])
-        >>> saliency = Saliency(model)
-        >>> worst = as_perturb_func(ERAttack(saliency, k=2), target=y, step_num=5)
-        >>> sensitivity_max(saliency.attribute, x, worst, 0.1, n_perturb_samples=2, target=y).shape
+        >>> x, y, ig = torch.randn(4, 5), torch.tensor([0, 1, 1, 0]), IntegratedGradients(model)
+        >>> worst = as_perturb_func(ERAttack(ig, k=2), target=y, step_num=5)
+        >>> sensitivity_max(ig.attribute, x, worst, 0.1, n_perturb_samples=2, target=y).shape
         torch.Size([4])
     """
     arguments = {"target": target, "additional_forward_args": additional_forward_args, **kwargs}
