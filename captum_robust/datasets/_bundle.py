@@ -62,7 +62,7 @@ def load(table: Table) -> TabularDataset:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 bits = _unpack(archive["bits"], archive["shape"])
-        except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        except (EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"{table.file}: got a damaged file ({error}), accepted: the file of the package; "
                 "install captum-robust again"

@@ -1,0 +1,57 @@
+# Everything runs in .venv, which the first target that needs it sets up; a fresh machine needs only
+# Python and make. `make help` lists the targets.
+
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# Small tensors run fastest on one thread, and idle OpenMP threads must not spin on a shared machine.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help venv lint test test-slow demo benchmark wheel clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## set up .venv
+
+# The version stands in captum_robust/__init__.py, and the installed metadata must follow it.
+$(STAMP): pyproject.toml $(CONSTRAINTS) captum_robust/__init__.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[benchmark,dev]'
+	touch $@
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict captum_robust
+
+test: $(STAMP) ## the tests, the examples of the docstrings and of the README
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## the tests marked slow
+	$(BIN)/python -m pytest -m slow
+
+demo: $(STAMP) ## the demonstration on real data
+	$(BIN)/captum-robust demo
+
+benchmark: $(STAMP) ## speed and memory as ratios to naive code
+	$(BIN)/python -m tests.benchmark
+
+# From an empty folder and with python -I, so that only the installed wheel can be imported.
+wheel: $(STAMP) ## build the package and import it in a clean environment
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	set -e; clean=$$(mktemp -d); trap 'rm -rf "$$clean"' EXIT; \
+	$(BIN)/python -m venv "$$clean"; \
+	"$$clean/bin/python" -m pip install --constraint $(CONSTRAINTS) dist/*.whl; \
+	mkdir "$$clean/empty"; here=$$(pwd); cd "$$clean/empty"; \
+	"$$clean/bin/python" -I "$$here/.ci/check_install.py"
+
+clean: ## remove .venv and everything built
+	rm -rf .venv dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
