@@ -1,0 +1,122 @@
+"""The command line: what it accepts, what it refuses, what it leaves behind."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from captum_robust import cli
+from captum_robust.benchmark import demo
+
+
+@pytest.fixture
+def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demonstration in a few seconds: one data set, few epochs, few rows, two radii."""
+    setting = replace(demo.DATASETS["breast-cancer"], n_epochs=3)
+    monkeypatch.setitem(demo.DATASETS, "breast-cancer", setting)
+    monkeypatch.setattr(demo, "N_EXPLAINED", 12)
+    monkeypatch.setattr(demo, "RADII", (0.5, 1.0))
+    monkeypatch.setattr(demo, "N_RESTARTS", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo", "--seed", "x"], "--seed: must be an integer from 0"),
+        (["demo", "--seed", "-1"], "--seed: must be an integer from 0"),
+        (["demo", "--dataset", "mnist"], "--dataset: invalid choice: 'mnist'"),
+        (["demo", "--epochs", "3"], "unrecognized arguments: --epochs 3"),
+        (["dance"], "invalid choice: 'dance'"),
+        ([], "command"),
+        (["demo", "--out", __file__], "is not a folder"),
+    ],
+)
+def test_bad_options_get_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(arguments)
+    error = capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert error.count("\n") == 1 and said in error
+
+
+def test_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["demo"])
+    assert exit_info.value.code == 2
+    assert "pip install 'captum-robust[benchmark]'" in capsys.readouterr().err
+
+
+def test_unwritable_folder_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["demo", "--out", str(tmp_path / "file" / "below")])
+    error = capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert error.count("\n") == 1 and "cannot write" in error
+
+
+def test_demo_prints_the_table_and_writes_figure_and_csv(
+    small_demo: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["demo", "--dataset", "breast-cancer", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    header = next(line for line in printed if line.startswith("model"))
+    for column in ("AUC", "thickness", "P@8 noise", "P@8 own gradient", "P@8 smoothed"):
+        assert column in header
+    vanilla = next(line for line in printed if line.startswith("vanilla"))
+    assert "1.000 *" in vanilla  # the trap: no gradient, so nothing found
+    assert any(line.startswith("* its gradient is exactly zero") for line in printed)
+    assert (tmp_path / "breast-cancer.png").read_bytes().startswith(b"\x89PNG")
+    assert {p.name for p in tmp_path.iterdir()} == {"breast-cancer.png", "breast-cancer.csv"}
+
+    with (tmp_path / "breast-cancer.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {
+        (r["model"], r["measure"], r["radius"]): float(r["value"]) for r in rows
+    }
+    assert found["vanilla (LeakyReLU)", "P@8 own gradient", "1.0"] == 1
+    assert found["vanilla (LeakyReLU)", "P@8 smoothed", "1.0"] < 1
+    for model in ("vanilla (LeakyReLU)", "softplus", "R2ET (softplus)"):
+        curve = [found[model, "P@8 smoothed", radius] for radius in ("0.0", "0.5", "1.0")]
+        assert curve[0] == 1 and curve == sorted(curve, reverse=True)
+        assert 0.9 < found[model, "AUC", ""] <= 1
+        assert 0 < found[model, "thickness", "1.0"] <= 1
+
+
+def test_demo_is_reproducible_and_leaves_the_random_state(
+    small_demo: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.get_rng_state()
+    written = []
+    for name in ("a", "b"):
+        cli.main(["demo", "--dataset", "breast-cancer", "--out", str(tmp_path / name)])
+        written.append((tmp_path / name / "breast-cancer.csv").read_text(encoding="utf-8"))
+    assert written[0] == written[1]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
+    def broken(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        demo._write(tmp_path / "figure.png", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_module_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "captum_robust.cli", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == cli.__version__
