@@ -76,5 +76,5 @@ def reseed(seed: int) -> None:
 
 def _cuda_devices() -> range:
     """The GPUs that hold a state."""
-    initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    initialised = torch.cuda.is_initialized()
     return range(torch.cuda.device_count() if initialised else 0)

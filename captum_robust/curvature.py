@@ -1,9 +1,10 @@
 """The input Hessian of the explained score: norms of it, one value an example.
 
-Every function takes ``gradient_at``, which maps inputs to the gradient of the score with its graph,
-and works on tuples of inputs, whose features are joined.
+Every function works on tuples of inputs, whose features are joined, and takes the gradient of the
+score with its graph.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -30,14 +31,15 @@ def sign_direction(gradients: Tensors) -> Tensors:
     """
     signs = tuple(g.detach().sign() for g in gradients)
     length = joint_norm(signs).clamp_min(1)
-    return tuple(s / length.view(-1, *(1,) * (s.dim() - 1)) for s in signs)
+    return tuple((s / length.view(-1, *(1,) * (s.dim() - 1))).to(s) for s in signs)
 
 
 def joint_norm(tensors: Tensors) -> Tensor:
-    """Euclidean norm of each example over all tensors; (N,)."""
-    flat = torch.cat([t.reshape(len(t), -1) for t in tensors], dim=1)
+    """Euclidean norm of each example over all tensors; (N,), float32 for half precision."""
+    flat = torch.cat([t.reshape(t.shape[0], math.prod(t.shape[1:])) for t in tensors], dim=1)
+    # The squares of small gradients vanish in float16.
+    squares = flat.to(torch.promote_types(flat.dtype, torch.float32)).square().sum(dim=1)
     # norm() of a zero row has no derivative; its subgradient 0 is what a penalty wants.
-    squares = flat.square().sum(dim=1)
     positive = squares > 0
     return torch.where(positive, squares.where(positive, 1).sqrt(), 0)
 
@@ -52,14 +54,12 @@ def finite_difference_norm(
     itself is zero.
 
     Args:
-        gradient_at: the gradient of the score, with its graph.
-        inputs: x.
+        gradient_at: maps inputs to the gradient of the score, with its graph.
+        inputs: x; a graph behind it is kept.
         gradients: the gradient at x, with its graph.
         kappa: length :math:`\kappa > 0` of the step, in units of the inputs.
     """
-    moved = tuple(
-        x.detach() + kappa * v for x, v in zip(inputs, sign_direction(gradients), strict=True)
-    )
+    moved = tuple(x + kappa * v for x, v in zip(inputs, sign_direction(gradients), strict=True))
     ahead = gradient_at(moved)
     change = joint_norm(tuple(a - g for a, g in zip(ahead, gradients, strict=True)))
     return change / kappa
@@ -72,15 +72,15 @@ def hessian_vector_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
 
 def exact_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
     r"""Exact Frobenius norm :math:`\|H\|_F`; (N,). One backward for each of the n features."""
-    squares = torch.zeros(len(inputs[0]), dtype=gradients[0].dtype, device=gradients[0].device)
-    for number, gradient in enumerate(gradients):
-        for feature in range(gradient[0].numel()):
-            vectors = [torch.zeros_like(g) for g in gradients]
-            vectors[number].view(len(gradient), -1)[:, feature] = 1
-            row = _hessian_product(inputs, gradients, tuple(vectors))
-            squares = squares + sum(r.square().flatten(1).sum(dim=1) for r in row)
-    positive = squares > 0
-    return torch.where(positive, squares.where(positive, 1).sqrt(), 0)
+    sizes = [math.prod(g.shape[1:]) for g in gradients]
+    rows: Tensors = ()
+    for feature in torch.eye(sum(sizes), dtype=gradients[0].dtype, device=gradients[0].device):
+        unit = tuple(
+            part.to(g).view(1, *g.shape[1:]).expand_as(g)
+            for part, g in zip(feature.split(sizes), gradients, strict=True)
+        )
+        rows += _hessian_product(inputs, gradients, unit)
+    return joint_norm(rows)
 
 
 def _hessian_product(inputs: Tensors, gradients: Tensors, vectors: Tensors) -> Tensors:

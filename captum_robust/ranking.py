@@ -268,38 +268,33 @@ def win_counts(scores: Tensor, top: Tensor) -> Tensor:
         >>> win_counts(torch.tensor([[3., 1., 2., 1.]]), torch.tensor([[0, 1]]))
         tensor([3])
     """
-    scores = scores.detach().contiguous()  # searchsorted wants it so, and sorting keeps strides
-    rivals = scores.gather(1, top)
-    if scores.device.type != "cpu":
-        return _wins_within(scores.sort(dim=1).values, rivals) - _wins_among(rivals)
+    scores = _wide(scores.detach())
+    tops = scores.gather(1, top)
+    rest = scores.scatter(1, top, float("-inf"))
+    weakest = tops.amin(dim=1)
+    wins = torch.full_like(weakest, top.shape[1] * (scores.shape[1] - top.shape[1]), dtype=torch.int64)
+    # Calm neighbourhoods flip few rankings: only the rows with a lost pair are sorted.
+    lost = (rest.amax(dim=1) > weakest).nonzero().squeeze(1)
+    if len(lost):
+        wins[lost] -= _losses(rest[lost], tops[lost], weakest[lost])
+    return wins
+
+
+def _losses(rest: Tensor, tops: Tensor, weakest: Tensor) -> Tensor:
+    """Number of pairs in which a score of ``rest`` is larger than one of ``tops``; (N,)."""
+    if rest.device.type == "cpu" and rest.shape[1] >= _PRUNE_FROM:
+        rows = zip(rest.numpy(), tops.numpy(), weakest.numpy(), strict=True)
+        return torch.tensor([_losses_of_row(*row) for row in rows], dtype=torch.int64)
     # NumPy sorts values with SIMD and moves no indices: several times faster than torch.sort.
-    scores, rivals = _wide(scores), _wide(rivals)
-    if scores.shape[1] < _PRUNE_FROM:
-        ordered = torch.from_numpy(np.sort(scores.numpy(), axis=1))
-        return _wins_within(ordered, rivals) - _wins_among(rivals)
-    k = top.shape[1]
-    losses = [
-        _losses(row, weakest, best)
-        for row, weakest, best in zip(
-            scores.numpy(), rivals.amin(dim=1).numpy(), rivals.numpy(), strict=True
-        )
-    ]
-    return k * (scores.shape[1] - k) - torch.tensor(losses, dtype=torch.int64)
+    if rest.device.type == "cpu":
+        ordered = torch.from_numpy(np.sort(rest.numpy(), axis=1))
+    else:
+        ordered = rest.sort(dim=1).values
+    not_larger = torch.searchsorted(ordered, tops, right=True)
+    return rest.shape[1] * tops.shape[1] - not_larger.sum(dim=1)
 
 
-def _wins_within(ordered: Tensor, top: Tensor) -> Tensor:
-    """Pairs of a top score and an ascending row of scores in which the top one is not smaller."""
-    return torch.searchsorted(ordered, top, right=True).sum(dim=1)
-
-
-def _wins_among(top: Tensor) -> Tensor:
-    return _wins_within(top.sort(dim=1).values, top)
-
-
-def _losses(row: NDArray[Any], weakest: float, top: NDArray[Any]) -> int:
-    """Pairs in which a lower feature beats a top one: only those above the weakest top one can."""
-    stronger = np.sort(row[row > weakest])
-    beaten = stronger.size * top.size - int(np.searchsorted(stronger, top, side="right").sum())
-    top = np.sort(top)
-    among = top.size * top.size - int(np.searchsorted(top, top, side="right").sum())
-    return beaten - among
+def _losses_of_row(rest: NDArray[Any], tops: NDArray[Any], weakest: float) -> int:
+    """The losses of one wide row: only features above the weakest top one can win."""
+    rivals = np.sort(rest[rest > weakest])
+    return rivals.size * tops.size - int(np.searchsorted(rivals, tops, side="right").sum())

@@ -21,16 +21,19 @@ _MODES = {"captum_robust.attr.differentiable", "captum_robust.attr.smooth"}
 def calling_module() -> str:
     """Name of the module in whose source the call stands that the running mode was given.
 
-    The modes themselves are passed over, so their order of nesting does not matter; a function
-    decorated with ``torch.no_grad()`` counts as the place where its gradient mode was written.
+    The modes themselves are passed over, so their order of nesting does not matter. A function
+    decorated with ``torch.no_grad()`` counts as the place where its gradient mode was written, and
+    the end of a ``with torch.no_grad():`` as torch's own: it restores what was before.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
         function = frame.f_code.co_name
-        if function == "decorate_context" and name in _PLUMBING:
+        if name in _PLUMBING and function == "__exit__":
+            return name
+        if name in _PLUMBING and function == "decorate_context":
             return str(getattr(frame.f_locals.get("func"), "__module__", ""))
-        if not (function == "__torch_function__" or name in _PLUMBING or name in _MODES):
+        if not (name in _PLUMBING or name in _MODES or function == "__torch_function__"):
             return name
         frame = frame.f_back
     return ""

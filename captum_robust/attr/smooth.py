@@ -159,6 +159,8 @@ def _clip(x: Tensor, low: Any, high: Any, beta: float) -> Tensor:
     """``low + relu(x - low) - relu(x - high)``, written so that no large numbers cancel."""
     if low is None:
         return -_clip(-x, -high, None, beta)
+    if high is not None:  # where the bounds cross, torch gives the upper one
+        low = torch.minimum(low, high) if isinstance(low, Tensor) else min(low, high)
     raised = torch.where(x < low, low + _softplus(x - low, beta), x + _softplus(low - x, beta))
     if high is None:
         return raised

@@ -196,7 +196,7 @@ def _save_figure(dataset: str, results: list[_Result], path: Path) -> None:
         axis.plot(radii, r.smoothed, color=colour, marker=marker, label=r.name)
         if not r.own_gradient_found:
             label = f"{r.name}, own gradient (zero)"
-            axis.plot(radii, r.own, color=colour, linestyle=":", label=label)
+            axis.plot(radii, r.own, color=colour, linestyle=":", zorder=3, label=label)
     axis.set_xlabel("L2 radius of the perturbation")
     axis.set_ylabel(f"P@{K}: share of the top {K} features kept")
     axis.set_title(f"Explanations under attack ({dataset})")

@@ -1,14 +1,17 @@
-"""What a label explains: the probability or the logit of its class, and its gradient."""
+"""The loss of a label, and what explains it: a score of its class, and its gradient or map."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from captum.attr import Attribution
+from torch import Tensor
 
-__all__ = ["Explain", "default_loss", "explained_score", "input_gradient", "SameNoise"]
+from captum_robust._captum import Inputs
+from captum_robust._state import left_as_found
+from captum_robust.attr.differentiable import differentiable_attribution
+
+__all__ = ["Explain", "attribute_label", "default_loss", "explained_score", "input_gradient"]
 
 Explain = Literal["probability", "logit"]
 
@@ -20,15 +23,20 @@ def is_binary(outputs: Tensor) -> bool:
 
 def explained_score(outputs: Tensor, target: Tensor, explain: Explain) -> Tensor:
     """Score (N,) of the labelled class from logits (N, C), (N, 1) or (N,)."""
+    shape = tuple(outputs.shape)
+    if outputs.dim() not in (1, 2):
+        raise ValueError(f"forward_func must return (N, C), (N, 1) or (N,), got {shape}")
+    if target.numel() != len(outputs):
+        raise ValueError(
+            f"target must hold one label an example, ({len(outputs)},), got {tuple(target.shape)}"
+        )
     if is_binary(outputs):
         # Class 0 of a single logit z has the logit −z.
         logits = outputs.reshape(-1)
         signed = torch.where(target.reshape(-1) > 0.5, logits, -logits)
         return signed.sigmoid() if explain == "probability" else signed
-    if outputs.dim() != 2:
-        raise ValueError(f"forward_func must return (N, C), (N, 1) or (N,), got {tuple(outputs.shape)}")
     scores = outputs.softmax(dim=1) if explain == "probability" else outputs
-    return scores.gather(1, target.view(-1, 1)).squeeze(1)
+    return scores.gather(1, target.reshape(-1, 1)).squeeze(1)
 
 
 def default_loss(outputs: Tensor, target: Tensor, reduction: str) -> Tensor:
@@ -49,35 +57,19 @@ def input_gradient(score: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
     )
 
 
-class SameNoise:
-    """Repeat a forward with the random numbers (dropout masks) of an earlier one.
-
-    Made before the first forward; the second one runs in :meth:`again`, which leaves the random state as
-    the first forward left it, and the running statistics of BatchNorm untouched.
-    """
-
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        self.modules = list(forward_func.modules()) if isinstance(forward_func, nn.Module) else []
-        self.devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        self.cpu = torch.get_rng_state()
-        self.cuda = [torch.cuda.get_rng_state(d) for d in self.devices]
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """The block of the second forward."""
-        moving = [
-            m
-            for m in self.modules
-            if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training and m.track_running_stats
-        ]
-        with torch.random.fork_rng(devices=self.devices):
-            torch.set_rng_state(self.cpu)
-            for device, state in zip(self.devices, self.cuda, strict=True):
-                torch.cuda.set_rng_state(state, device)
-            for module in moving:
-                module.track_running_stats = False
-            try:
-                yield
-            finally:
-                for module in moving:
-                    module.track_running_stats = True
+def attribute_label(
+    attribution: Attribution,
+    inputs: Inputs,
+    outputs: Tensor,
+    target: Tensor,
+    additional_forward_args: Any,
+) -> Inputs:
+    """Map of the output for the label, or of the only output; no buffer of the model moves."""
+    arguments: dict[str, Any] = {}
+    if additional_forward_args is not None:
+        arguments["additional_forward_args"] = additional_forward_args
+    if outputs.dim() == 2:
+        arguments["target"] = 0 if is_binary(outputs) else target
+    with left_as_found(attribution), differentiable_attribution():
+        maps: Inputs = attribution.attribute(inputs, **arguments)
+    return maps

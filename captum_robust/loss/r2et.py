@@ -12,9 +12,10 @@ from captum_robust._captum import Inputs, as_tuple, like, run_forward
 from captum_robust.attr.check import require_differentiable
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import exact_norm, finite_difference_norm, hessian_vector_norm
+from captum_robust.loss._repeat import Repeat
 from captum_robust.loss._score import (
     Explain,
-    SameNoise,
+    attribute_label,
     default_loss,
     explained_score,
     input_gradient,
@@ -60,19 +61,21 @@ class R2ETLoss(nn.Module):
 
     In training mode BatchNorm couples the examples of a batch, so that gradients by an input also
     hold its effect on the others; the running statistics see every batch once. Dropout draws one
-    mask for both forwards. On a network of the ReLU family the exact Hessian of a logit is zero:
-    use ``hessian="finite_difference"``, or smooth activations.
+    mask for both forwards (an ``attribution`` draws its own). Both need ``forward_func`` to be the
+    module itself, not a function around it. On a network of the ReLU family the exact Hessian of a
+    logit is zero: use ``hessian="finite_difference"``, or smooth activations.
 
     The loss has no parameters and does not register the model: ``criterion(x, y).backward()`` is
-    the whole integration, and any optimiser over ``model.parameters()`` will do.
+    the whole integration, and any optimiser over ``model.parameters()`` will do. It may be called
+    under ``torch.no_grad()``, but not under ``torch.inference_mode()``, which has no gradients.
 
     Args:
         forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) for a binary
             one.
         k (int): size of the top set, 1 <= k < n features or groups.
-        base_loss (Callable, optional): ``base_loss(outputs, target)``. It must return (N,) for
-            ``reduction="none"``. Default: cross-entropy, or binary cross-entropy with logits for a
-            single logit.
+        base_loss (Callable, optional): ``base_loss(outputs, target)``. One value an example, which
+            ``reduction="none"`` needs, is reduced here; a scalar is taken as reduced. Default:
+            cross-entropy, or binary cross-entropy with logits for a single logit.
         lambda1 (float, optional): weight of the gaps, not negative. Default: 0.1.
         lambda2 (float, optional): weight of the Hessian norm, not negative. Default: 0.1.
         pairs (str, optional): ``"anchor"``, ``"mm"`` or ``"all"``
@@ -83,7 +86,8 @@ class R2ETLoss(nn.Module):
         hessian (str, optional): ``"finite_difference"`` of two gradients along the sign of the
             gradient, ``kappa`` apart; ``"hvp"``, the exact product with the same direction;
             ``"exact"``, the Frobenius norm by n products. Always of the explained score.
-        kappa (float, optional): length of the finite step in units of the inputs. Default: 1e-2.
+        kappa (float, optional): length of the finite step in units of the inputs. Rounding drowns
+            it in half precision: use ``"hvp"`` there. Default: 1e-2.
         attribution (Attribution, optional): Captum attribution, of the same model, whose maps are
             ranked in place of :math:`|\nabla_x f_y|`; its own forwards come on top. It explains
             the output for the label (for a single logit, the output itself).
@@ -115,8 +119,6 @@ class R2ETLoss(nn.Module):
         ['base', 'gap', 'hessian']
     """
 
-    forward_func: Callable[..., Tensor]
-
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
@@ -144,19 +146,18 @@ class R2ETLoss(nn.Module):
         for name, value in given.items():
             if value not in _CHOICES[name]:
                 raise ValueError(f"{name} must be one of {_CHOICES[name]}, got {value!r}")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be an integer of at least 1, got {k}")
-        if k_prime is not None and not 1 <= k_prime <= k:
-            raise ValueError(f"k_prime must lie in 1 … k = {k}, got {k_prime}")
+        if not _is_count(k):
+            raise ValueError(f"k must be an int of at least 1, got {k!r}")
+        if k_prime is not None and not (_is_count(k_prime) and k_prime <= k):
+            raise ValueError(f"k_prime must be an int in 1 … k = {k}, got {k_prime!r}")
         for name, weight in (("lambda1", lambda1), ("lambda2", lambda2)):
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"{name} must be finite and not negative, got {weight}")
         if not (math.isfinite(kappa) and kappa > 0):
-            raise ValueError(f"kappa must be positive, got {kappa}")
+            raise ValueError(f"kappa must be positive and finite, got {kappa}")
         if attribution is not None:
             require_differentiable(attribution)
-        # A registered module would put the model's parameters into this one's state_dict.
-        self.__dict__["forward_func"] = forward_func
+        self.forward_func = forward_func
         self.k = k
         self.base_loss = base_loss
         self.lambda1 = lambda1
@@ -173,6 +174,13 @@ class R2ETLoss(nn.Module):
         self.feature_mask = feature_mask
         self.reduction = reduction
         self.last_terms: dict[str, Tensor] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep the model out of the registered modules: its parameters are not this one's."""
+        if name == "forward_func":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def forward(
         self,
@@ -196,69 +204,67 @@ class R2ETLoss(nn.Module):
             - **loss** (*Tensor*): a scalar, or (N,) for ``reduction="none"``.
 
         Raises:
-            ValueError: if k is not below the number of features.
+            ValueError: if k is not below the number of features; for outputs, labels and
+                reference maps whose shapes do not fit.
         """
         points = as_tuple(inputs)
         if self.lambda1 == 0 and self.lambda2 == 0:
             outputs = run_forward(self.forward_func, points, additional_forward_args)
-            base = self._base(outputs, target)
-            self.last_terms = {"base": base.detach().mean()}
-            return base
+            return self._total(self._base(outputs, target), {}, len(points[0]))
 
-        first_noise = SameNoise(self.forward_func)
+        repeat = Repeat(self.forward_func)
+
+        def outputs_at(leaves: tuple[Tensor, ...]) -> Tensor:
+            with differentiable_attribution():  # fused attention has no second derivative
+                return run_forward(self.forward_func, leaves, additional_forward_args)
 
         def gradient_at(moved: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             leaves = _differentiable(moved)
-            with first_noise.again():
-                out = run_forward(self.forward_func, leaves, additional_forward_args)
-            return input_gradient(explained_score(out, target, self.explain), leaves)
+            with repeat.again():
+                outputs = outputs_at(leaves)
+            return input_gradient(explained_score(outputs, target, self.explain), leaves)
 
         with torch.enable_grad():
             leaves = _differentiable(points)
-            outputs = run_forward(self.forward_func, leaves, additional_forward_args)
+            outputs = outputs_at(leaves)
             base = self._base(outputs, target)
             gradients: tuple[Tensor, ...] = ()
             if self.attribution is None or self.lambda2 > 0:
                 gradients = input_gradient(explained_score(outputs, target, self.explain), leaves)
             terms: dict[str, Tensor] = {}
             if self.lambda1 > 0:
-                maps = self._maps(inputs, leaves, gradients, outputs, target, additional_forward_args)
+                maps: Inputs = tuple(g.abs() for g in gradients)
+                if self.attribution is not None:
+                    maps = attribute_label(
+                        self.attribution,
+                        like(inputs, leaves),
+                        outputs,
+                        target,
+                        additional_forward_args,
+                    )
                 terms["gap"] = self._gaps(maps, reference_attributions)
             if self.lambda2 > 0:
-                terms["hessian"] = self._hessian_norm(gradient_at, leaves, gradients)
-        self.last_terms = {name: term.detach().mean() for name, term in terms.items()}
-        self.last_terms["base"] = base.detach().mean()
-        return self._total(base, terms)
+                if self.hessian == "finite_difference":
+                    # From the points, whose graph there may be, not from leaves that cut it off.
+                    norm = finite_difference_norm(gradient_at, points, gradients, self.kappa)
+                elif self.hessian == "hvp":
+                    norm = hessian_vector_norm(leaves, gradients)
+                else:
+                    norm = exact_norm(leaves, gradients)
+                terms["hessian"] = norm
+        return self._total(base, terms, len(points[0]))
 
     def _base(self, outputs: Tensor, target: Tensor) -> Tensor:
         if self.base_loss is None:
             return default_loss(outputs, target, self.reduction)
         loss = self.base_loss(outputs, target)
-        if loss.dim() > 0 and self.reduction != "none":
-            return loss.mean() if self.reduction == "mean" else loss.sum()
-        if loss.dim() == 0 and self.reduction == "none":
-            raise ValueError("base_loss must return one value an example for reduction='none'")
+        if loss.dim() > 0:
+            return self._reduced(loss.reshape(-1))
+        if self.reduction == "none":
+            raise ValueError(
+                "base_loss must return one value an example for reduction='none', got a scalar"
+            )
         return loss
-
-    def _maps(
-        self,
-        inputs: Inputs,
-        leaves: tuple[Tensor, ...],
-        gradients: tuple[Tensor, ...],
-        outputs: Tensor,
-        target: Tensor,
-        additional_forward_args: Any,
-    ) -> Inputs:
-        if self.attribution is None:
-            return tuple(g.abs() for g in gradients)
-        arguments: dict[str, Any] = {}
-        if additional_forward_args is not None:
-            arguments["additional_forward_args"] = additional_forward_args
-        if outputs.dim() == 2:
-            arguments["target"] = target if outputs.shape[1] > 1 else 0
-        with differentiable_attribution():
-            maps: Inputs = self.attribution.attribute(like(inputs, leaves), **arguments)
-        return maps
 
     def _gaps(self, maps: Inputs, reference_attributions: Inputs | None) -> Tensor:
         """Sum of the gaps (linear) or of their negative exponentials (exp); (N,)."""
@@ -279,33 +285,31 @@ class R2ETLoss(nn.Module):
             return gap_sum(scores, reference, self.k, self.pairs, self.k_prime)
         return log_exp_gap_sum(scores, reference, self.k, self.pairs, self.k_prime).exp()
 
-    def _hessian_norm(
-        self,
-        gradient_at: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]],
-        leaves: tuple[Tensor, ...],
-        gradients: tuple[Tensor, ...],
-    ) -> Tensor:
-        if self.hessian == "finite_difference":
-            return finite_difference_norm(gradient_at, leaves, gradients, self.kappa)
-        norm = hessian_vector_norm if self.hessian == "hvp" else exact_norm
-        return norm(leaves, gradients)
-
-    def _total(self, base: Tensor, terms: dict[str, Tensor]) -> Tensor:
+    def _total(self, base: Tensor, terms: dict[str, Tensor], n_examples: int) -> Tensor:
+        mean = base.detach() / n_examples if self.reduction == "sum" else base.detach().mean()
+        self.last_terms = {"base": mean, **{name: t.detach().mean() for name, t in terms.items()}}
         weights = {
             "gap": -self.lambda1 if self.gap == "linear" else self.lambda1,
             "hessian": self.lambda2,
         }
         total = base
         for name, term in terms.items():
-            reduced = term
-            if self.reduction != "none":
-                reduced = term.mean() if self.reduction == "mean" else term.sum()
+            reduced = self._reduced(term)
             weight: float | Tensor = weights[name]
             if self.adaptive:
                 size = reduced.detach().abs()
-                weight = weights[name] * (base.detach() + 1) / size.where(size > 0, 1)
+                weight = weight * (base.detach() + 1).abs() / size.where(size > 0, 1)
             total = total + weight * reduced
         return total
+
+    def _reduced(self, values: Tensor) -> Tensor:
+        if self.reduction == "none":
+            return values
+        return values.mean() if self.reduction == "mean" else values.sum()
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
 
 
 def _differentiable(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -1,6 +1,8 @@
 """Explain the points between examples and their perturbed neighbours, in chunks."""
 
+import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm.auto import tqdm
 
-from captum_robust._batch import kwargs_of_examples, of_examples
+from captum_robust._batch import kwargs_of_examples
 from captum_robust._captum import Inputs, Perturbation, as_tuple, like
 from captum_robust._random import example_generators, reseed, resolve_seed, seeded
 from captum_robust._state import left_as_found
@@ -26,6 +28,7 @@ __all__ = ["Explainer", "neighbour_scores"]
 # from MLPs to ResNets (see the performance page).
 _BYTES_PER_CALL = 30_000_000
 _FIRST_CALL = 64
+_RADIUS_NAMES = ("perturb_radius", "radius", "epsilon", "eps")
 
 
 class Explainer:
@@ -52,16 +55,19 @@ class Explainer:
         self.given = inputs
         self.inputs = tuple(t.detach() for t in as_tuple(inputs))
         self.n_examples = self.inputs[0].shape[0]
+        if self.n_examples == 0:
+            raise ValueError("inputs must hold at least one example, got none")
         self.kwargs = kwargs
         self.absolute = absolute
         self.feature_mask = feature_mask
         self.rows_per_call = max_examples_per_batch
         self.seed = resolve_seed(seed)
-        self._owner = getattr(explanation_func, "__self__", None)
+        self.n_features: int | None = None
+        self._attribute = _unwrapped(explanation_func)
         self._contexts = ExitStack()
 
     def __enter__(self) -> "Explainer":
-        self._contexts.enter_context(left_as_found(self.explanation_func))
+        self._contexts.enter_context(left_as_found(self._attribute))
         self._contexts.enter_context(seeded(self.seed))
         return self
 
@@ -91,23 +97,56 @@ class Explainer:
                     f"reference_attributions must hold {self.n_examples} examples as inputs do, "
                     f"got {len(scores)}"
                 )
+        self.n_features = scores.shape[1]
         broken = invalid_rows(scores)
         return scores.masked_fill(broken[:, None], 0), broken
 
     def scores(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """Scores of points, each of which belongs to the example in ``rows``."""
         leaves = tuple(p.requires_grad_() if p.is_floating_point() else p for p in points)
-        kwargs = kwargs_of_examples(self.kwargs, rows, self.n_examples, self._owner)
-        mask = self.feature_mask
-        if mask is not None and len(rows) != self.n_examples:
-            mask = of_examples(mask, rows, self.n_examples)
+        kwargs = kwargs_of_examples(self.kwargs, rows, self.n_examples, self._attribute)
         reseed(self.seed)  # stochastic attributions draw the same noise at every call
         saved = _SavedBytes()
-        with summed_gradients(), saved if self.rows_per_call is None else ExitStack():
+        counted = saved if self.rows_per_call is None else ExitStack()
+        with torch.enable_grad(), summed_gradients(), counted:
             maps = self.explanation_func(like(self.given, leaves), **kwargs)
         if self.rows_per_call is None:
-            self.rows_per_call = max(1, _BYTES_PER_CALL * len(rows) // max(saved.count, len(rows)))
-        return as_scores(maps, mask, self.absolute)
+            size = max(saved.count, sum(p.numel() * p.element_size() for p in points), 1)
+            self.rows_per_call = max(1, _BYTES_PER_CALL * len(rows) // size)
+        scores = as_scores(maps, self._masks(maps, rows), self.absolute)
+        if len(scores) != len(rows):
+            raise ValueError(
+                f"explanation_func must return one map an example ({len(rows)}), got {len(scores)}"
+            )
+        if self.n_features not in (None, scores.shape[1]):
+            raise ValueError(
+                f"reference_attributions must hold {scores.shape[1]} scores an example as the "
+                f"maps of explanation_func do, got {self.n_features}"
+            )
+        for p in points:
+            broken = ~p.detach().reshape(len(p), -1).isfinite().all(dim=1)
+            if bool(broken.any()):  # the gradient at a NaN can be finite
+                scores = scores.masked_fill(broken[:, None].to(scores.device), float("nan"))
+        return scores
+
+    def _masks(self, maps: Inputs, rows: Tensor) -> Inputs | None:
+        """The feature masks of the examples in ``rows``."""
+        if self.feature_mask is None:
+            return None
+        masks = (self.feature_mask,) if isinstance(self.feature_mask, Tensor) else self.feature_mask
+        n_dims = [m.dim() for m in as_tuple(maps, "the result of explanation_func")]
+        own = [
+            [mask.dim()] == n_dims[i : i + 1] and len(mask) == self.n_examples
+            for i, mask in enumerate(masks)
+        ]
+        return tuple(mask[rows] if yes else mask for mask, yes in zip(masks, own, strict=True))
+
+
+def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function within ``functools.partial``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 class _SavedBytes(saved_tensors_hooks):
@@ -149,7 +188,7 @@ def neighbour_scores(
     check_radius(radius, "perturb_radius")
     if n_draws < 1:
         raise ValueError(f"n_perturb_samples must be at least 1, got {n_draws}")
-    neighbours = _neighbourhood(explainer, perturb_func, radius, n_draws, times is None)
+    neighbours = _neighbourhood(explainer, perturb_func, radius, n_draws, times)
     n_times = 1 if times is None else len(times)
     n_points = explainer.n_examples * n_draws * n_times
     with tqdm(total=n_points, disable=not show_progress, unit="point") as bar:
@@ -157,8 +196,7 @@ def neighbour_scores(
         while start < explainer.n_examples:
             rows_per_call = explainer.rows_per_call or _FIRST_CALL
             stop = min(start + max(1, rows_per_call // (n_draws * n_times)), explainer.n_examples)
-            ends, drawn_times = neighbours(start, stop)
-            at = drawn_times if times is None else times.expand(stop - start, n_draws, n_times)
+            ends, at = neighbours(start, stop)
             block = max(1, rows_per_call // ((stop - start) * n_times))
             for first in range(0, n_draws, block):
                 last = min(first + block, n_draws)
@@ -182,14 +220,18 @@ def neighbour_scores(
 
 
 def _between(starts: Tensor, ends: Tensor, times: Tensor) -> Tensor:
-    """Points on the segments from (G, ...) to (G, D, ...) at times (G, D, T): (G·D·T, ...)."""
+    """Points on the segments from (G, ...) to (G, D, ...) at times (G, D, T): (G·D·T, ...).
+
+    Between integers there is nothing: they take the value of the neighbour.
+    """
     shape = starts.shape[1:]
-    origin = starts[:, None, None]
+    if not starts.is_floating_point():
+        return ends[:, :, None].expand(*times.shape, *shape).reshape(-1, *shape)
     at = times.to(starts).view(*times.shape, *(1,) * len(shape))
-    return (origin + at * (ends[:, :, None] - origin)).reshape(-1, *shape)
+    return torch.lerp(starts[:, None, None], ends[:, :, None], at).reshape(-1, *shape)
 
 
-# The neighbours of the examples start … stop: tensors (G, D, ...), and their times (G, D, 1).
+# The neighbours of the examples start … stop: tensors (G, D, ...), and their times (G, D, T).
 _Neighbourhood = Callable[[int, int], tuple[tuple[Tensor, ...], Tensor]]
 
 
@@ -198,18 +240,21 @@ def _neighbourhood(
     perturb_func: Callable[..., Any],
     radius: float,
     n_draws: int,
-    stratified: bool,
+    times: Tensor | None,
 ) -> _Neighbourhood:
-    inputs = explainer.inputs
+    inputs, seed = explainer.inputs, explainer.seed
     if isinstance(perturb_func, Noise):
         return lambda start, stop: _random_neighbours(
-            perturb_func, tuple(t[start:stop] for t in inputs), radius, n_draws, stratified, explainer.seed
+            perturb_func, tuple(t[start:stop] for t in inputs), radius, n_draws, times, seed
         )
     drawn = [_perturbed(explainer, perturb_func, radius, draw) for draw in range(n_draws)]
     ends = tuple(torch.stack(draws, dim=1) for draws in zip(*drawn, strict=True))
-    generators = example_generators(inputs, explainer.seed)
-    times = torch.stack([_strata(n_draws, generator) for generator in generators])
-    return lambda start, stop: (tuple(e[start:stop] for e in ends), times[start:stop, :, None])
+
+    def made(start: int, stop: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        generators = example_generators(tuple(t[start:stop] for t in inputs), seed)
+        return tuple(e[start:stop] for e in ends), _times(times, n_draws, 1, generators)
+
+    return made
 
 
 def _random_neighbours(
@@ -217,28 +262,45 @@ def _random_neighbours(
     inputs: tuple[Tensor, ...],
     radius: float,
     n_draws: int,
-    stratified: bool,
+    times: Tensor | None,
     seed: int,
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Neighbours by noise; for stratified times, in antithetic pairs x + d, x − d at one time."""
     generators = example_generators(inputs, seed)
-    n_directions = (n_draws + 1) // 2 if stratified else n_draws
+    antithetic = times is None
+    n_directions = (n_draws + 1) // 2 if antithetic else n_draws
     ends = []
     for tensor in inputs:
+        if not tensor.is_floating_point():
+            ends.append(tensor[:, None].expand(-1, n_draws, *tensor.shape[1:]))
+            continue
         drawn = torch.stack(
             [noise.directions(n_directions, x, g) for x, g in zip(tensor, generators, strict=True)]
         )
-        if stratified:
+        if antithetic:
             drawn = torch.stack([drawn, -drawn], dim=2).flatten(1, 2)[:, :n_draws]
         ends.append(noise.move(tensor[:, None], drawn.to(tensor), radius))
-    times = torch.stack([_strata(n_directions, generator) for generator in generators])
-    return tuple(ends), times.repeat_interleave(2, dim=1)[:, :n_draws, None]
+    return tuple(ends), _times(times, n_draws, 2, generators)
 
 
-def _strata(n_strata: int, generator: torch.Generator) -> Tensor:
-    """One time in each of n equal parts of [0, 1]."""
-    offsets = torch.rand(n_strata, dtype=torch.float64, generator=generator)
-    return (torch.arange(n_strata) + offsets) / n_strata
+def _times(
+    times: Tensor | None, n_draws: int, n_shared: int, generators: list[torch.Generator]
+) -> Tensor:
+    """The given times for every neighbour, or one stratified time each; (G, D, T)."""
+    if times is not None:
+        return times.expand(len(generators), n_draws, len(times))
+    return torch.stack([_strata(n_draws, n_shared, g) for g in generators])[:, :, None]
+
+
+def _strata(n_draws: int, n_shared: int, generator: torch.Generator) -> Tensor:
+    """Times of the draws, of which ``n_shared`` in a row share one; (n_draws,).
+
+    One time in each of the parts of [0, 1], as long as the draws that share it are many.
+    """
+    edges = torch.arange(0, n_draws + n_shared, n_shared).clamp(max=n_draws).double() / n_draws
+    offsets = torch.rand(len(edges) - 1, dtype=torch.float64, generator=generator)
+    times = edges[:-1] + edges.diff() * offsets
+    return times.repeat_interleave(n_shared)[:n_draws]
 
 
 def _perturbed(
@@ -248,18 +310,22 @@ def _perturbed(
     given = like(explainer.given, tuple(t.clone() for t in explainer.inputs))
     seed = explainer.seed + draw
     reseed(seed)
-    if isinstance(perturb_func, Perturbation):
-        offered = {**explainer.kwargs, "radius": radius, "seed": seed}
-        perturbed = perturb_func.perturb(given, **_accepted(perturb_func.perturb, offered))
-    elif _takes_radius(perturb_func):
-        perturbed = perturb_func(given, radius)
-    else:
-        perturbed = perturb_func(given)
+    with warnings.catch_warnings():  # Captum's PGD warns of its own iterates
+        warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
+        if isinstance(perturb_func, Perturbation):
+            method = perturb_func.perturb
+            named = _radius_keyword(method, radius) or {"radius": radius}
+            offered = {**explainer.kwargs, **named, "seed": seed}
+            perturbed = method(given, **_accepted(method, offered))
+        elif _takes_radius(perturb_func):
+            perturbed = perturb_func(given, radius)
+        else:
+            perturbed = perturb_func(given, **_radius_keyword(perturb_func, radius))
     tensors = as_tuple(perturbed, "the result of perturb_func")
     shapes, expected = [t.shape for t in tensors], [t.shape for t in explainer.inputs]
     if shapes != expected:
         raise ValueError(f"perturb_func must return tensors of shapes {expected}, got {shapes}")
-    return tuple(t.detach() for t in tensors)
+    return tuple(t.detach().to(x) for t, x in zip(tensors, explainer.inputs, strict=True))
 
 
 def _accepted(function: Callable[..., Any], offered: dict[str, Any]) -> dict[str, Any]:
@@ -276,7 +342,14 @@ def _takes_radius(function: Callable[..., Any]) -> bool:
     if len(parameters) < 2:
         return False
     second = parameters[1]
-    named = second.name in ("perturb_radius", "radius", "epsilon", "eps")
-    return second.kind is second.VAR_POSITIONAL or named or (
-        second.kind is second.POSITIONAL_OR_KEYWORD and second.default is second.empty
-    )
+    if second.kind is second.VAR_POSITIONAL:
+        return True
+    positional = second.kind in (second.POSITIONAL_ONLY, second.POSITIONAL_OR_KEYWORD)
+    return positional and (second.name in _RADIUS_NAMES or second.default is second.empty)
+
+
+def _radius_keyword(function: Callable[..., Any], radius: float) -> dict[str, float]:
+    """The radius under its name among the parameters, unless ``functools.partial`` gave it one."""
+    bound = function.keywords if isinstance(function, functools.partial) else {}
+    names = inspect.signature(function).parameters
+    return {name: radius for name in _RADIUS_NAMES if name in names and name not in bound}

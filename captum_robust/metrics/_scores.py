@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs
+from captum_robust._captum import Inputs, as_tuple
 from captum_robust.ranking import flatten_attributions, invalid_rows
 
 __all__ = ["as_scores", "nan_where", "paired_scores"]
@@ -12,9 +12,9 @@ __all__ = ["as_scores", "nan_where", "paired_scores"]
 def as_scores(
     attributions: Inputs, feature_mask: Inputs | None = None, absolute: bool = False
 ) -> Tensor:
-    """Detached rows of scores in at least single precision."""
+    """Detached rows of scores in at least single precision, integers included."""
     scores = flatten_attributions(attributions, feature_mask, absolute).detach()
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    return scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
 
 
 def paired_scores(
@@ -27,13 +27,15 @@ def paired_scores(
 
     Those rows are zeroed, so that no NaN reaches a sort.
     """
-    scores = as_scores(attributions, feature_mask, absolute)
-    reference = as_scores(reference_attributions, feature_mask, absolute)
-    if scores.shape != reference.shape:
+    shapes = [tuple(m.shape) for m in as_tuple(attributions, "attributions")]
+    expected = [tuple(m.shape) for m in as_tuple(reference_attributions, "reference_attributions")]
+    if shapes != expected:
         raise ValueError(
             "attributions and reference_attributions must have the same shape, got "
-            f"{_shapes(attributions)} and {_shapes(reference_attributions)}"
+            f"{shapes} and {expected}"
         )
+    scores = as_scores(attributions, feature_mask, absolute)
+    reference = as_scores(reference_attributions, feature_mask, absolute)
     broken = invalid_rows(scores) | invalid_rows(reference)
     if bool(broken.any()):
         keep = ~broken[:, None]
@@ -44,8 +46,3 @@ def paired_scores(
 def nan_where(broken: Tensor, values: Tensor) -> Tensor:
     """``values`` with NaN for the broken examples; further dimensions are broadcast."""
     return values.masked_fill(broken.view(-1, *(1,) * (values.dim() - 1)), float("nan"))
-
-
-def _shapes(attributions: Inputs) -> str:
-    maps = (attributions,) if isinstance(attributions, Tensor) else attributions
-    return ", ".join(str(tuple(m.shape)) for m in maps)

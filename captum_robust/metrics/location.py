@@ -50,15 +50,14 @@ def _centre(attributions: Tensor) -> Tensor:
             f"got {tuple(attributions.shape)}"
         )
     mass = attributions.detach().abs()
-    mass = mass.float() if mass.dtype in (torch.float16, torch.bfloat16) else mass
+    mass = mass if mass.dtype in (torch.float32, torch.float64) else mass.float()
+    largest = mass.flatten(1).amax(dim=1)  # scaled first: the sum of huge gradients would overflow
+    mass = mass / largest.view(-1, *(1,) * (mass.dim() - 1))
     if mass.dim() == 4:
         mass = mass.sum(dim=1)
-    total = mass.flatten(1).sum(dim=1)
-    axes = range(1, mass.dim())
+    profiles = [mass] if mass.dim() == 2 else [mass.sum(dim=2), mass.sum(dim=1)]
     centres = [
-        mass.sum(dim=[other for other in axes if other != axis])
-        @ torch.arange(mass.shape[axis], dtype=mass.dtype, device=mass.device)
-        / total
-        for axis in axes
+        p @ torch.arange(p.shape[1], dtype=p.dtype, device=p.device) / p.sum(dim=1)
+        for p in profiles
     ]
     return torch.stack(centres, dim=1)

@@ -76,7 +76,7 @@ def pearson_correlation(
     scores, reference, broken = paired_scores(
         attributions, reference_attributions, feature_mask, absolute
     )
-    return nan_where(broken, _correlation(scores, reference))
+    return nan_where(broken, _correlation(scores, reference).to(scores.dtype))
 
 
 def spearman_correlation(
@@ -117,14 +117,14 @@ def spearman_correlation(
 
 
 def _correlation(left: Tensor, right: Tensor) -> Tensor:
-    # Scaled first: squares of tiny gradients would underflow.
     left, right = _centred(left), _centred(right)
-    covariance = (left * right).sum(dim=1)
-    return (covariance / (left.norm(dim=1) * right.norm(dim=1))).clamp(-1, 1)
+    lengths: Tensor = left.norm(dim=1) * right.norm(dim=1)
+    return ((left * right).sum(dim=1) / lengths).clamp(-1, 1)
 
 
 def _centred(scores: Tensor) -> Tensor:
-    scaled = scores / scores.abs().amax(dim=1, keepdim=True)
+    # Scaled, lest squares of tiny gradients underflow; in double, lest a large mean hide the rest.
+    scaled = scores.double() / scores.abs().amax(dim=1, keepdim=True)
     return scaled - scaled.mean(dim=1, keepdim=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs
+from captum_robust._captum import Inputs, as_tuple
 from captum_robust.metrics._neighbours import Explainer, neighbour_scores
 from captum_robust.metrics._scores import nan_where
 from captum_robust.noise import Noise, UniformNoise
@@ -118,8 +118,9 @@ def ranking_thickness(
             own = top[rows]
             if surrogate == "indicator":
                 return win_counts(scores, own).double()[:, None] / n_pairs
+            scores = scores.double()  # the difference of two large sums
             gaps = n_features * scores.gather(1, own).sum(dim=1) - k * scores.sum(dim=1)
-            return gaps.double()[:, None] / n_pairs
+            return gaps[:, None] / n_pairs
 
         return held
 
@@ -196,17 +197,25 @@ def pairwise_ranking_thickness(
     """
     if surrogate not in ("indicator", "margin"):
         raise ValueError(f"surrogate must be 'indicator' or 'margin', got {surrogate!r}")
-    n_examples = (inputs if isinstance(inputs, Tensor) else inputs[0]).shape[0]
+    n_examples = as_tuple(inputs)[0].shape[0]
+    pairs = torch.as_tensor(pairs)
+    if pairs.is_floating_point():
+        raise ValueError(f"pairs must hold integers, got {pairs.dtype}")
     fits = pairs.dim() in (2, 3) and pairs.shape[-1] == 2
     if not fits or (pairs.dim() == 3 and len(pairs) != n_examples):
-        raise ValueError(f"pairs must have shape (P, 2) or ({n_examples}, P, 2), got {tuple(pairs.shape)}")
+        raise ValueError(
+            f"pairs must have shape (P, 2) or ({n_examples}, P, 2), got {tuple(pairs.shape)}"
+        )
     if pairs.dim() == 2:
         pairs = pairs.expand(n_examples, *pairs.shape)
 
     def judge(reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         own = pairs.to(reference.device)
         if own.numel() and not 0 <= int(own.min()) <= int(own.max()) < reference.shape[1]:
-            raise ValueError(f"pairs must hold indices in 0 … {reference.shape[1] - 1}")
+            raise ValueError(
+                f"pairs must hold indices in 0 … {reference.shape[1] - 1}, got "
+                f"{int(own.min())} … {int(own.max())}"
+            )
 
         def held(scores: Tensor, rows: Tensor) -> Tensor:
             gaps = scores.gather(1, own[rows, :, 0]) - scores.gather(1, own[rows, :, 1])
@@ -243,8 +252,9 @@ def _average(
         raise ValueError(f"sampling must be 'stratified', 'grid' or None, got {sampling!r}")
     if sampling == "stratified" and reduction == "min":
         raise ValueError("reduction='min' needs sampling='grid': a neighbour has one t otherwise")
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+    for name, number in (("n_perturb_samples", n_perturb_samples), ("n_steps", n_steps)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
     if sampling is None:
         by_noise = isinstance(perturb_func, Noise) and reduction == "mean"
         sampling = "stratified" if by_noise else "grid"
@@ -258,7 +268,9 @@ def _average(
     else:
         n_draws *= n_steps
     n_kept = n_draws if reduction == "min" else 1
-    totals = torch.zeros(len(reference), n_kept, n_values, dtype=torch.float64, device=reference.device)
+    totals = torch.zeros(
+        len(reference), n_kept, n_values, dtype=torch.float64, device=reference.device
+    )
     for rows, draws, scores, invalid in neighbour_scores(
         explainer, perturb_func, perturb_radius, n_draws, times, show_progress
     ):

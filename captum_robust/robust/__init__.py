@@ -1,9 +1,10 @@
-"""Attacks on explanations: the perturbation that changes a map most and the prediction not at all."""
+"""Attacks on explanations: change the map as much as possible, and the prediction not at all."""
 
 from captum_robust.noise import GaussianNoise, UniformNoise
 from captum_robust.robust.adapters import as_perturb_func
-from captum_robust.robust.attack import AttackInfo, ExplanationAttack, ZeroGradientWarning
+from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.er import ERAttack
+from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.mse import MSEAttack
 
 __all__ = [

@@ -21,7 +21,8 @@ def as_perturb_func(
     """Turn an attack into the ``perturb_func`` of ``captum.metrics.sensitivity_max``.
 
     Captum repeats every example n times and gives the function neither target nor additional
-    arguments; here they are repeated alike. :func:`~captum_robust.metrics.ranking_thickness`
+    arguments; here they are repeated alike. How often is told by the targets; where one target
+    stands for all, by the runs of equal rows. :func:`~captum_robust.metrics.ranking_thickness`
     needs no adapter: it takes the attack itself.
 
     Args:
@@ -39,8 +40,9 @@ def as_perturb_func(
         >>> from captum.attr import IntegratedGradients
         >>> from captum.metrics import sensitivity_max
         >>> from captum_robust.robust import ERAttack
+        >>> from torch import nn
         >>> _ = torch.manual_seed(0)
-        >>> model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Softplus(), torch.nn.Linear(8, 2))
+        >>> model = nn.Sequential(nn.Linear(5, 8), nn.Softplus(), nn.Linear(8, 2))
         >>> x, y, ig = torch.randn(4, 5), torch.tensor([0, 1, 1, 0]), IntegratedGradients(model)
         >>> worst = as_perturb_func(ERAttack(ig, k=2), target=y, step_num=5)
         >>> sensitivity_max(ig.attribute, x, worst, 0.1, n_perturb_samples=2, target=y).shape
@@ -50,10 +52,10 @@ def as_perturb_func(
     given = {name: value for name, value in arguments.items() if value is not None}
 
     def perturb_func(inputs: Inputs, perturb_radius: float) -> tuple[Tensor, ...]:
-        n_rows = len(as_tuple(inputs)[0])
-        n_examples = _n_examples(target, additional_forward_args)
+        tensors = as_tuple(inputs)
+        n_rows, n_examples = len(tensors[0]), _n_examples(target, tensors)
         own = given
-        if n_examples is not None and 0 < n_examples < n_rows:
+        if 0 < n_examples < n_rows and n_rows % n_examples == 0:
             rows = torch.arange(n_examples).repeat_interleave(n_rows // n_examples)
             own = {name: of_examples(value, rows, n_examples) for name, value in given.items()}
         return as_tuple(attack.perturb(inputs, radius=perturb_radius, **own))
@@ -61,10 +63,9 @@ def as_perturb_func(
     return perturb_func
 
 
-def _n_examples(target: TargetType, additional_forward_args: Any) -> int | None:
-    """Number of unrepeated examples, as far as the arguments tell."""
+def _n_examples(target: TargetType, inputs: tuple[Tensor, ...]) -> int:
+    """Number of unrepeated examples: that of the targets, or of the runs of equal rows."""
     if isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1):
         return len(target)
-    extra = additional_forward_args
-    tensors = [t for t in (extra if isinstance(extra, tuple) else (extra,)) if isinstance(t, Tensor)]
-    return len(tensors[0]) if tensors and tensors[0].dim() > 0 else None
+    flat = torch.cat([t.detach().flatten(1) for t in inputs], dim=1)
+    return min(1, len(flat)) + int((flat[1:] != flat[:-1]).any(dim=1).sum())

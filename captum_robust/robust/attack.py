@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, get_args, overload
 
 import torch
@@ -10,47 +9,35 @@ from captum.attr import Attribution, Saliency
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._batch import kwargs_of_examples, of_examples
+from captum_robust._batch import kwargs_of_examples
 from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
 from captum_robust._random import resolve_seed, seeded
 from captum_robust._state import left_as_found
 from captum_robust.attr.check import require_differentiable
-from captum_robust.noise import Norm, check_norm, check_radius
+from captum_robust.noise import Norm, check_norm
+from captum_robust.robust.checks import (
+    check_choice,
+    check_count,
+    check_smoothness,
+    matching,
+    one_each,
+    valid_bounds,
+)
 from captum_robust.robust.explain import Explanation, predicted_labels
+from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.objectives import Objective
-from captum_robust.robust.search import Gradient, Preserve, Region, Search
+from captum_robust.robust.projections import Region
+from captum_robust.robust.search import Gradient, Preserve, Search
 
-__all__ = ["AttackInfo", "ExplanationAttack", "ZeroGradientWarning"]
-
-
-class ZeroGradientWarning(UserWarning):
-    """The attack found no gradient at all, so that its result says nothing about robustness."""
+__all__ = ["ExplanationAttack"]
 
 
-@dataclass(frozen=True)
-class AttackInfo:
-    """What an attack found, one value an example.
-
-    Attributes:
-        objective (Tensor): the objective at the returned inputs, on the real model; (N,). NaN
-            where the map of the unperturbed example is not finite or constant.
-        prediction_kept (Tensor): whether the returned input is predicted as the example is; (N,)
-            bool.
-        first_change_step (Tensor, optional): first step at which a top-k feature was lost while
-            the prediction was allowed, over all restarts (the paper's manipulation step); −1 for
-            never; (N,) int64. None where the objective has no k.
-        gradient_found (Tensor): whether any gradient was not zero; (N,) bool.
-        trace (Tensor): objective of every iterate, shape (n_restarts, step_num + 1, N); NaN after
-            all examples were stopped early.
-        n_queries (int): attributions computed for each example.
-    """
-
-    objective: Tensor
-    prediction_kept: Tensor
-    first_change_step: Tensor | None
-    gradient_found: Tensor
-    trace: Tensor
-    n_queries: int
+_BLIND = (
+    "The gradient of the objective is exactly zero for every example, so this attack says nothing "
+    "about robustness. Networks of the ReLU family hide their second derivative: pass "
+    "smooth_relu=10.0 or gradient='finite_difference'. An objective that is stationary at the "
+    "example needs random_start=True."
+)
 
 
 class ExplanationAttack(Perturbation):
@@ -106,8 +93,9 @@ class ExplanationAttack(Perturbation):
     Examples::
 
         >>> from captum.attr import Saliency
+        >>> from torch import nn
         >>> _ = torch.manual_seed(0)
-        >>> model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Softplus(), torch.nn.Linear(8, 2))
+        >>> model = nn.Sequential(nn.Linear(6, 8), nn.Softplus(), nn.Linear(8, 2))
         >>> x = torch.ones(3, 6)
         >>> attack = ExplanationAttack(Saliency(model), lambda scores, reference: scores[:, 0])
         >>> moved, info = attack.perturb(x, radius=0.5, target=1, return_info=True)
@@ -134,8 +122,8 @@ class ExplanationAttack(Perturbation):
         n_directions: int = 16,
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
     ) -> None:
-        _check_choice("gradient", gradient, get_args(Gradient))
-        _check_choice("preserve_prediction", preserve_prediction, get_args(Preserve))
+        check_choice("gradient", gradient, get_args(Gradient))
+        check_choice("preserve_prediction", preserve_prediction, get_args(Preserve))
         guide = attribution if surrogate is None else surrogate
         if gradient == "autograd":
             require_differentiable(guide)
@@ -146,11 +134,9 @@ class ExplanationAttack(Perturbation):
             )
         if gradient == "finite_difference" and path_points > 1:
             raise ValueError("path_points > 1 needs gradient='autograd' or 'spsa'")
-        if smooth_relu is not None and not smooth_relu > 0:
-            raise ValueError(f"smooth_relu must be a positive beta or None, got {smooth_relu}")
-        for name, count in (("path_points", path_points), ("n_directions", n_directions)):
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
+        check_smoothness(smooth_relu)
+        check_count("path_points", path_points, 1)
+        check_count("n_directions", n_directions, 1)
         self.attribution = attribution
         self.objective = objective
         self.lower_bound = lower_bound
@@ -177,7 +163,7 @@ class ExplanationAttack(Perturbation):
         return_info: Literal[True], **kwargs: Any,
     ) -> tuple[Any, AttackInfo]: ...  # fmt: skip
 
-    @log_usage(part_of_slo=False)
+    @log_usage(part_of_slo=False)  # type: ignore[untyped-decorator]
     def perturb(
         self,
         inputs: Inputs,
@@ -239,28 +225,30 @@ class ExplanationAttack(Perturbation):
         Warns:
             ZeroGradientWarning: if the gradient is exactly zero for every example at every step.
         """
+        check_norm(norm)
+        check_count("step_num", step_num, 0)
+        check_count("n_restarts", n_restarts, 1)
+        if max_examples_per_batch is not None:
+            check_count("max_examples_per_batch", max_examples_per_batch, 1)
         centre = tuple(t.detach().clone() for t in as_tuple(inputs))
         n_examples = len(centre[0])
-        _check_numbers(radius, step_size, step_num, n_restarts, max_examples_per_batch)
-        check_norm(norm)
-        self._check_inputs(centre)
-        radii = _one_each("radius", radius, n_examples, centre[0])
+        radii = one_each("radius", radius, n_examples, centre[0])
         sizes = 2.5 * radii / max(step_num, 1)
         if step_size is not None:
-            sizes = _one_each("step_size", step_size, n_examples, centre[0])
-        masks = None if mask is None else _matching("mask", mask, centre, broadcast=True)
-        begin = None if start is None else _matching("start", start, centre, broadcast=False)
+            sizes = one_each("step_size", step_size, n_examples, centre[0])
+        masks = None if mask is None else matching("mask", mask, centre, broadcast=True)
+        begin = None if start is None else matching("start", start, centre)
+        bounds = valid_bounds(self.lower_bound, self.upper_bound, centre)
+        region = Region(inputs, centre, radii, norm, *bounds, masks, project)
         if random_start is None:
             random_start = self.random_start
         seed = resolve_seed(seed)
-        arguments = dict(kwargs)
-        if target is not None:
-            arguments["target"] = target
-        if additional_forward_args is not None:
-            arguments["additional_forward_args"] = additional_forward_args
+        given = {"target": target, "additional_forward_args": additional_forward_args}
+        arguments = {**kwargs, **{n: value for n, value in given.items() if value is not None}}
 
         searches: list[Search] = []
         chunks = torch.arange(n_examples).split(max_examples_per_batch or max(n_examples, 1))
+        chunks = chunks if n_examples else ()  # torch splits nothing into one empty chunk
         n_steps = len(chunks) * n_restarts * step_num
         with (
             tqdm(total=n_steps, disable=not show_progress, unit="step") as bar,
@@ -268,31 +256,22 @@ class ExplanationAttack(Perturbation):
             seeded(seed),
             torch.enable_grad(),  # Captum's metrics perturb under no_grad
         ):
-            for rows in chunks if n_examples else ():
-                part = rows.to(centre[0].device)
-                region = Region(
-                    inputs,
-                    tuple(t[part] for t in centre),
-                    radii[part],
-                    norm,
-                    of_examples(self.lower_bound, part, n_examples),
-                    of_examples(self.upper_bound, part, n_examples),
-                    None if masks is None else of_examples(masks, part, n_examples),
-                    project,
-                )
+            for rows in chunks:
                 search = self._search(
-                    region, rows, n_examples, arguments, sizes[part], step_num, seed, return_info
-                )
-                first = None if begin is None else region.nearest(tuple(t[part] for t in begin))
-                search.run(
-                    [
-                        region.random_point(seed, n) if n or (random_start and first is None) else first
-                        for n in range(n_restarts)
-                    ],
-                    bar.update,
-                )
+                    region.of(rows), rows, n_examples, arguments, sizes[rows], step_num, seed,
+                    return_info,
+                )  # fmt: skip
+                first = None if begin is None else tuple(t[rows] for t in begin)
+                search.run(first, random_start, n_restarts, bar.update)
                 searches.append(search)
-        return self._result(inputs, centre, searches, step_num, n_restarts, return_info)
+        blind = any(s.blind for s in searches)
+        if blind and not any(bool(s.gradient_found.any()) for s in searches):
+            warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
+        best = zip(*(s.best for s in searches), strict=True) if searches else zip(centre)
+        perturbed = like(inputs, tuple(torch.cat(parts).detach() for parts in best))
+        if not return_info:
+            return perturbed
+        return perturbed, AttackInfo.of(searches, n_restarts, step_num)
 
     def _search(
         self,
@@ -305,14 +284,12 @@ class ExplanationAttack(Perturbation):
         seed: int,
         with_info: bool,
     ) -> Search:
-        feature_mask = self.feature_mask
-        if feature_mask is not None and len(rows) < n_examples:
-            feature_mask = of_examples(feature_mask, rows, n_examples)
+        part = rows if len(rows) < n_examples else None
 
         def explain(attribution: Attribution, beta: float | None) -> Explanation:
             own = kwargs_of_examples(arguments, rows, n_examples, attribution)
             return Explanation(
-                attribution, region.given, own, self.absolute, feature_mask, seed, beta
+                attribution, region.given, own, self.absolute, self.feature_mask, seed, beta, part
             )
 
         scored = explain(self.attribution, None)
@@ -324,109 +301,3 @@ class ExplanationAttack(Perturbation):
             self.decision_func, self.path_points, self.n_directions, step_size, step_num, seed,
             with_info,
         )  # fmt: skip
-
-    def _result(
-        self,
-        inputs: Inputs,
-        centre: tuple[Tensor, ...],
-        searches: list[Search],
-        step_num: int,
-        n_restarts: int,
-        return_info: bool,
-    ) -> Any:
-        best = tuple(torch.cat(parts).detach() for parts in zip(*(s.best for s in searches), strict=True))
-        perturbed = like(inputs, best if searches else centre)
-        found = torch.cat([s.gradient_found for s in searches]) if searches else torch.ones(0)
-        if len(found) and step_num > 0 and not bool(found.any()):
-            warnings.warn(
-                "The gradient of the objective is exactly zero for every example, so this attack "
-                "says nothing about robustness. Networks of the ReLU family hide their second "
-                "derivative: pass smooth_relu=10.0 or gradient='finite_difference'. An objective "
-                "that is stationary at the example needs random_start=True.",
-                ZeroGradientWarning,
-                stacklevel=4,
-            )
-        if not return_info:
-            return perturbed
-        shape = (n_restarts, step_num + 1)
-        info = AttackInfo(
-            objective=torch.cat([s.best_loss for s in searches]),
-            prediction_kept=torch.cat([s.best_kept for s in searches]),
-            first_change_step=_joined([s.first_change_step for s in searches]),
-            gradient_found=found,
-            trace=torch.cat([s.full_trace(*shape) for s in searches], dim=2),
-            n_queries=max(s.n_queries for s in searches),
-        )
-        return perturbed, info
-
-    def _check_inputs(self, centre: tuple[Tensor, ...]) -> None:
-        for tensor in centre:
-            if not tensor.is_floating_point():
-                raise ValueError(f"inputs must be floating point tensors, got {tensor.dtype}")
-            lower = torch.as_tensor(self.lower_bound).to(tensor)
-            upper = torch.as_tensor(self.upper_bound).to(tensor)
-            slack = 1e-5 * tensor.abs().clamp_min(1)
-            if bool(((tensor < lower - slack) | (tensor > upper + slack)).any()):
-                raise ValueError(
-                    f"inputs must lie between lower_bound and upper_bound, got values in "
-                    f"[{float(tensor.min())}, {float(tensor.max())}]"
-                )
-
-
-def _joined(parts: list[Tensor | None]) -> Tensor | None:
-    given = [p for p in parts if p is not None]
-    return torch.cat(given) if given else None
-
-
-def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{name} must be one of {accepted}, got {value!r}")
-
-
-def _check_numbers(
-    radius: float | Tensor,
-    step_size: float | Tensor | None,
-    step_num: int,
-    n_restarts: int,
-    max_examples_per_batch: int | None,
-) -> None:
-    check_radius(radius)
-    if step_size is not None:
-        check_radius(step_size, "step_size")
-    for name, value, least in (
-        ("step_num", step_num, 0),
-        ("n_restarts", n_restarts, 1),
-        ("max_examples_per_batch", max_examples_per_batch, 1),
-    ):
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def _one_each(name: str, value: float | Tensor, n_examples: int, like: Tensor) -> Tensor:
-    """One value an example, in at least single precision."""
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    values = torch.as_tensor(value, dtype=dtype, device=like.device)
-    if values.dim() > 1 or values.numel() not in (1, n_examples):
-        raise ValueError(f"{name} must be a number or a tensor of shape ({n_examples},)")
-    return values.reshape(-1).expand(n_examples)
-
-
-def _matching(
-    name: str, given: Inputs, inputs: tuple[Tensor, ...], broadcast: bool
-) -> tuple[Tensor, ...]:
-    """A tensor for every input tensor; a mask may be broadcast."""
-    tensors = (given,) if isinstance(given, Tensor) else tuple(given)
-    shapes, expected = [tuple(t.shape) for t in tensors], [tuple(t.shape) for t in inputs]
-    fits = len(shapes) == len(expected) and all(
-        s == e or (broadcast and _broadcasts(s, e)) for s, e in zip(shapes, expected, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{name} must have the shapes of the inputs {expected}, got {shapes}")
-    return tuple(t.detach().to(i) for t, i in zip(tensors, inputs, strict=True))
-
-
-def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    try:
-        return tuple(torch.broadcast_shapes(shape, expected)) == expected
-    except RuntimeError:
-        return False

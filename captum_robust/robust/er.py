@@ -39,8 +39,9 @@ class ERAttack(ExplanationAttack):
         >>> import torch
         >>> from captum.attr import Saliency
         >>> from captum_robust.metrics import precision_at_k
+        >>> from torch import nn
         >>> _ = torch.manual_seed(0)
-        >>> model = torch.nn.Sequential(torch.nn.Linear(9, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+        >>> model = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 2))
         >>> x, saliency = torch.randn(20, 9, requires_grad=True), Saliency(model)
         >>> attack = ERAttack(saliency, k=3, smooth_relu=10.0)   # the ReLU hides its own gradient
         >>> moved = attack.perturb(x, radius=0.5, target=1).requires_grad_()

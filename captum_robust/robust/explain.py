@@ -9,7 +9,7 @@ import torch
 from captum.attr import Attribution, InputXGradient, Saliency
 from torch import Tensor
 
-from captum_robust._captum import Inputs, like, run_forward
+from captum_robust._captum import Inputs, as_tuple, like, run_forward
 from captum_robust._random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution, summed_gradients
 from captum_robust.attr.smooth import smooth_relu
@@ -32,7 +32,8 @@ class Explanation:
     """An attribution of some examples, evaluated at perturbed inputs.
 
     Counts its evaluations. Every evaluation sees the same random numbers, so that a stochastic
-    attribution is one function of the inputs.
+    attribution is one function of the inputs. ``rows`` are the examples in the whole batch, where
+    they are only a part of it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Explanation:
         feature_mask: Inputs | None,
         seed: int,
         smooth_beta: float | None = None,
+        rows: Tensor | None = None,
     ) -> None:
         self.given = given
         self.arguments = arguments
@@ -51,12 +53,12 @@ class Explanation:
         self.feature_mask = feature_mask
         self.seed = seed
         self.smooth_beta = smooth_beta
+        self.rows = rows
         self.n_queries = 0
         self.forward_func = getattr(attribution, "attribution_method", attribution).forward_func
         self._recorder = _Recorder(self.forward_func)
-        self.attribution = attribution
+        self.attribution = _own(attribution)
         if type(attribution) in _FORWARD_AT_INPUTS:
-            self.attribution = copy.copy(attribution)
             self.attribution.forward_func = self._recorder
 
     def maps(self, points: tuple[Tensor, ...], graph: bool, **changed: Any) -> Inputs:
@@ -68,7 +70,7 @@ class Explanation:
             modes.enter_context(differentiable_attribution() if graph else summed_gradients())
             if self.smooth_beta is not None:
                 modes.enter_context(smooth_relu(self.smooth_beta))
-            maps: Inputs = self.attribution.attribute(
+            maps: Inputs = _own(self.attribution).attribute(
                 like(self.given, points), **{**self.arguments, **changed}
             )
         return maps
@@ -79,8 +81,22 @@ class Explanation:
 
     def as_scores(self, maps: Inputs) -> Tensor:
         """Flattened, joined and grouped maps."""
-        scores = flatten_attributions(maps, self.feature_mask, self.absolute)
+        scores = flatten_attributions(maps, self._groups(maps), self.absolute)
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+    def _groups(self, maps: Inputs) -> Inputs | None:
+        """The feature mask of these examples: a mask for all has one row, or fewer dimensions."""
+        given, rows = self.feature_mask, self.rows
+        if given is None or rows is None:
+            return given
+        n_dims_of_maps = tuple(m.dim() for m in as_tuple(maps, "attributions"))
+        masks = (given,) if isinstance(given, Tensor) else given
+        if len(masks) != len(n_dims_of_maps):
+            return given  # flatten_attributions says so
+        return tuple(
+            mask[rows] if mask.dim() == n_dims and len(mask) > 1 else mask
+            for mask, n_dims in zip(masks, n_dims_of_maps, strict=True)
+        )
 
     def scores_of_signed(self, gradients: tuple[Tensor, ...]) -> Tensor:
         """The scores of a Saliency, from its gradients with their sign."""
@@ -88,7 +104,7 @@ class Explanation:
         return self.as_scores(tuple(g.abs() for g in gradients) if magnitudes else gradients)
 
     def outputs(self, points: tuple[Tensor, ...]) -> Tensor:
-        """The output of the model at ``points``: the attribution's own forward where it made one."""
+        """The output of the model at ``points``, from the attribution's own forward if it can."""
         seen = self._recorder.output
         if seen is None or not self._recorder.watches(points):
             with torch.no_grad():
@@ -96,6 +112,17 @@ class Explanation:
                 arguments = self.arguments.get("additional_forward_args")
                 seen = run_forward(self.forward_func, points, arguments)
         return seen.detach()
+
+
+def _own(attribution: Attribution) -> Attribution:
+    """A copy for one call: Captum keeps flags and hook handles, and DeepLift all handles ever."""
+    own = copy.copy(attribution)
+    for name, value in vars(attribution).items():
+        if isinstance(value, Attribution):
+            own.__dict__[name] = _own(value)
+        elif isinstance(value, list | dict):
+            own.__dict__[name] = copy.copy(value)
+    return own
 
 
 class _Recorder:

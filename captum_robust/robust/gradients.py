@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from captum_robust._captum import as_tuple
-from captum_robust._random import example_generators
 from captum_robust.noise import Norm
 from captum_robust.robust.explain import Explanation
+from captum_robust.robust.projections import per_example
 
 __all__ = ["autograd_gradient", "finite_difference_gradient", "spsa_gradient"]
+
 
 def autograd_gradient(loss: Tensor, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Gradient of the losses (N,) of differentiable maps; zero where the graph does not reach."""
@@ -44,7 +45,7 @@ def finite_difference_gradient(
     length = torch.cat([d.flatten(1) for d in directions], dim=1).norm(dim=1)
     scale = probe / length.clamp_min(1e-30)
     moved = tuple(
-        (p.detach() + d * scale.to(p).view(-1, *(1,) * (p.dim() - 1))).requires_grad_()
+        (p.detach() + d * per_example(scale.to(p), p)).requires_grad_()
         for p, d in zip(points, directions, strict=True)
     )
     ahead = as_tuple(explanation.maps(moved, graph=False, abs=False))
@@ -57,31 +58,29 @@ def spsa_gradient(
     radius: Tensor,
     norm: Norm,
     n_directions: int,
-    seed: int,
-    step: int,
+    generators: list[torch.Generator],
 ) -> tuple[Tensor, ...]:
     r"""Gradient by simultaneous perturbation (Spall 1992), for maps without derivatives.
 
     The mean over random signs :math:`\Delta` of
     :math:`\frac{L(x + c\Delta) - L(x - c\Delta)}{2c} \Delta`, with :math:`c\Delta` a tenth of the
-    radius long. Two attributions a direction.
+    radius long, and one generator of signs an example. Two attributions a direction.
     """
     n_features = sum(p[0].numel() for p in points)
     length = radius / 10 / (n_features**0.5 if norm == "L2" else 1.0)
     totals = [torch.zeros_like(p) for p in points]
-    generators = example_generators(points, seed, stream=1 + step)
     for _ in range(n_directions):
         signs = tuple(_signs_like(p, generators) for p in points)
         ends = []
         for sign in (1, -1):
             moved = tuple(
-                (p.detach() + sign * length.to(p).view(-1, *(1,) * (p.dim() - 1)) * s).requires_grad_()
+                (p.detach() + sign * per_example(length.to(p), p) * s).requires_grad_()
                 for p, s in zip(points, signs, strict=True)
             )
             ends.append(loss(moved).detach())
         slope = ends[0] - ends[1]
         for total, s in zip(totals, signs, strict=True):
-            total += slope.to(total).view(-1, *(1,) * (total.dim() - 1)) * s
+            total += per_example(slope.to(total), total) * s
     return tuple(totals)
 
 

@@ -11,11 +11,14 @@ __all__ = ["MSEAttack"]
 
 
 class MSEAttack(ExplanationAttack):
-    r"""Maximise the mean squared change of the map, :math:`\frac{1}{n}\sum_i (I_i(x+\delta) - I_i(x))^2`.
+    r"""Maximise the mean squared change of the map.
+
+    .. math:: \max_\delta \frac{1}{n} \sum_i (I_i(x + \delta) - I_i(x))^2
 
     The baseline of the papers: a far map may keep its ranking, so it finds less than
     :class:`ERAttack` and flatters a model. Its gradient is zero at the example, so it starts at a
-    random point of the ball. Source: arXiv 2212.14106, section 5.
+    random point of the ball; the change grows in two opposite directions, so give it some
+    ``n_restarts``. Source: arXiv 2212.14106, section 5.
 
     Args:
         attribution (Attribution): any Captum attribution.
@@ -26,10 +29,11 @@ class MSEAttack(ExplanationAttack):
 
         >>> import torch
         >>> from captum.attr import Saliency
+        >>> from torch import nn
         >>> _ = torch.manual_seed(0)
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Softplus(), torch.nn.Linear(8, 2))
-        >>> x = torch.zeros(2, 4)
-        >>> _, info = MSEAttack(Saliency(model)).perturb(x, radius=1.0, target=0, seed=0, return_info=True)
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Softplus(), nn.Linear(8, 2))
+        >>> x, attack = torch.zeros(2, 4), MSEAttack(Saliency(model))
+        >>> _, info = attack.perturb(x, radius=1.0, target=0, seed=0, return_info=True)
         >>> bool((info.objective < 0).all())
         True
     """

@@ -44,6 +44,7 @@ class RankingObjective:
             raise ValueError(f"k_prime must lie in 1 … k = {self.k}, got {self.k_prime}")
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
+        """The gaps of each row of scores, (N,)."""
         check_k(self.k, scores.shape[1])
         if self.gap == "linear":
             return gap_sum(scores, reference, self.k, self.pairs, self.k_prime)
@@ -57,4 +58,5 @@ class MSEObjective:
     k: int | None = None
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
+        """Minus the mean squared change of each row of scores, (N,)."""
         return -(scores - reference).square().mean(dim=1)

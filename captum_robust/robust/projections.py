@@ -1,11 +1,89 @@
-"""The ball around an input, the bounds, and steps within them."""
+"""Where an attack may go: the ball around an input, its bounds and mask; and steps in its norm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_robust.noise import Norm
+from captum_robust._captum import Inputs, as_tuple, like
+from captum_robust._random import example_generators
+from captum_robust.noise import Norm, UniformNoise
+from captum_robust.robust.checks import matching, wide_dtype
 
-__all__ = ["project", "steepest_step"]
+__all__ = ["Region", "per_example", "project", "steepest_step"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """The ball, the bounds, the mask and the caller's projection, for a batch of examples.
+
+    ``given`` is what the caller gave, of which only the form counts: a tensor or a tuple. Points
+    are kept in at least single precision: in half precision small steps would round to nothing.
+    """
+
+    given: Inputs
+    centre: tuple[Tensor, ...]
+    radius: Tensor
+    norm: Norm
+    lower: tuple[Tensor, ...]
+    upper: tuple[Tensor, ...]
+    mask: tuple[Tensor, ...] | None
+    project: Callable[[Any], Any] | None
+
+    def of(self, rows: Tensor) -> "Region":
+        """The region of the examples ``rows``."""
+        rows = rows.to(self.radius.device)
+        parts = {
+            name: tuple(tensor[rows] for tensor in getattr(self, name))
+            for name in ("centre", "lower", "upper", "mask")
+            if getattr(self, name) is not None
+        }
+        return replace(self, radius=self.radius[rows], **parts)  # type: ignore[arg-type]
+
+    def nearest(self, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The points of the region nearest to ``points``."""
+        if self.project is not None:
+            rounded = tuple(p.to(c) for p, c in zip(points, self.centre, strict=True))
+            name = "the result of project"
+            projected = as_tuple(self.project(like(self.given, rounded)), name)
+            points = matching(name, projected, points)
+        return tuple(
+            project(
+                point, centre, per_example(self.radius, centre), self.norm, lower, upper,
+                None if self.mask is None else self.mask[number],
+            )
+            for number, (point, centre, lower, upper) in enumerate(
+                zip(points, self.centre, self.lower, self.upper, strict=True)
+            )
+        )  # fmt: skip
+
+    def as_inputs(self, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Points of the region in the precision of the inputs, rounded towards the centre."""
+        return tuple(
+            _not_beyond(point.to(centre), centre, point - centre).detach().requires_grad_()
+            for point, centre in zip(points, self.centre, strict=True)
+        )
+
+    def generators(self, seed: int, stream: int) -> list[torch.Generator]:
+        """One an example, of its own values: neither chunks nor rounding on the way change it."""
+        return example_generators(self.centre, seed, stream)
+
+    def random_point(self, seed: int, restart: int) -> tuple[Tensor, ...]:
+        """A uniform point of the ball around every example, cut to the region."""
+        noise = UniformNoise(self.norm)
+        generators = self.generators(seed, stream=-1 - restart)
+        drawn = (
+            torch.cat([noise.directions(1, x, g) for x, g in zip(c, generators, strict=True)])
+            for c in self.centre
+        )
+        return self.nearest(
+            tuple(
+                c + per_example(self.radius, c) * d.to(self.radius)
+                for c, d in zip(self.centre, drawn, strict=True)
+            )
+        )
 
 
 def steepest_step(gradient: Tensor, size: Tensor, norm: Norm) -> Tensor:
@@ -16,10 +94,10 @@ def steepest_step(gradient: Tensor, size: Tensor, norm: Norm) -> Tensor:
     """
     if norm == "Linf":
         return -size * gradient.sign().nan_to_num_(nan=0.0)
-    largest = _per_example(gradient.abs().flatten(1).amax(dim=1), gradient)
-    scaled = (gradient / largest).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-    length = _per_example(scaled.flatten(1).norm(dim=1), gradient).clamp_min(1e-30)
-    return -size * scaled / length
+    gradient = gradient.to(wide_dtype(gradient))
+    scaled = gradient / per_example(gradient.abs().flatten(1).amax(dim=1), gradient)
+    scaled = scaled.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+    return -size * scaled / _lengths(scaled).clamp_min(1e-30)
 
 
 def project(
@@ -34,20 +112,35 @@ def project(
     """The point of the ball, within the bounds and equal to the centre off the mask.
 
     ``centre`` must lie within the bounds, so that clamping moves towards it and stays in the ball.
+    A point of the region is returned as it is, to the last bit; all others end inside the ball
+    in spite of rounding. In at least single precision.
     """
-    step = moved - centre
-    if mask is not None:
-        step = step * mask
+    wide = wide_dtype(centre)
+    moved, centre = moved.to(wide), centre.to(wide)
+    way = moved - centre
+    step = way if mask is None else way * mask
     if norm == "Linf":
         step = step.clamp(-radius, radius)
     else:
-        length = _per_example(step.flatten(1).norm(dim=1), step)
-        step = step * (radius / length.clamp_min(1e-30)).clamp(max=1.0)
-    projected = (centre + step).clamp(lower, upper)
-    # The sum is rounded, in half precision by more than the radius may be: such entries stay put.
-    too_far = (projected - centre).abs() > radius * (1 + 1e-5)
-    return torch.where(too_far, centre, projected)
+        lengths = _lengths(step)
+        # A hair inside: the length of the result is rounded as well.
+        shrunk = step * (radius / lengths * (1 - 8 * torch.finfo(wide).eps))
+        step = torch.where(lengths > radius, shrunk, step)
+    nearest = torch.where(step == way, moved, _not_beyond(centre + step, centre, step))
+    return nearest.clamp(lower.to(wide), upper.to(wide))
 
 
-def _per_example(values: Tensor, like: Tensor) -> Tensor:
+def _not_beyond(points: Tensor, centre: Tensor, step: Tensor) -> Tensor:
+    """``points``, one place closer to the centre where rounding took them further than ``step``."""
+    beyond = (points.to(step) - centre.to(step)).abs() > step.abs()
+    place = torch.finfo(points.dtype).eps * points.abs()
+    return torch.where(beyond, points - place * step.sign().to(points), points)
+
+
+def per_example(values: Tensor, like: Tensor) -> Tensor:
+    """One value an example, shaped to broadcast over its features."""
     return values.view(-1, *(1,) * (like.dim() - 1))
+
+
+def _lengths(steps: Tensor) -> Tensor:
+    return per_example(steps.flatten(1).norm(dim=1), steps)

@@ -1,4 +1,4 @@
-"""The projected loop: one batch of examples, from one start to the best point found."""
+"""The projected loop: one batch of examples, from their starts to the best points found."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,9 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple, like
-from captum_robust._random import example_generators
-from captum_robust.noise import Norm, UniformNoise
+from captum_robust._captum import as_tuple
 from captum_robust.ranking import check_k, invalid_rows, top_k_indices
 from captum_robust.robust.explain import Explanation
 from captum_robust.robust.gradients import (
@@ -18,53 +16,12 @@ from captum_robust.robust.gradients import (
     spsa_gradient,
 )
 from captum_robust.robust.objectives import Objective
-from captum_robust.robust.projections import project, steepest_step
+from captum_robust.robust.projections import Region, per_example, steepest_step
 
-__all__ = ["Gradient", "Preserve", "Region", "Search"]
+__all__ = ["Gradient", "Preserve", "Search"]
 
 Gradient = Literal["autograd", "finite_difference", "spsa"]
 Preserve = Literal["reject", "early_stop", "none"]
-
-
-@dataclass(frozen=True)
-class Region:
-    """Where the search may go: the ball, the bounds, the mask and the caller's projection."""
-
-    given: Inputs
-    centre: tuple[Tensor, ...]
-    radius: Tensor
-    norm: Norm
-    lower_bound: float | Tensor
-    upper_bound: float | Tensor
-    mask: tuple[Tensor, ...] | None
-    project: Callable[[Any], Any] | None
-
-    def nearest(self, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The points of the region nearest to ``points``."""
-        if self.project is not None:
-            points = as_tuple(self.project(like(self.given, points)), "the result of project")
-        nearest = []
-        for number, (point, centre) in enumerate(zip(points, self.centre, strict=True)):
-            # A centre that is out of bounds by a rounding error stays where it is.
-            lower = torch.minimum(torch.as_tensor(self.lower_bound).to(centre), centre)
-            upper = torch.maximum(torch.as_tensor(self.upper_bound).to(centre), centre)
-            mask = None if self.mask is None else self.mask[number]
-            radius = _column(self.radius, centre)
-            nearest.append(project(point, centre, radius, self.norm, lower, upper, mask))
-        return tuple(nearest)
-
-    def random_point(self, seed: int, restart: int) -> tuple[Tensor, ...]:
-        """A uniform point of the ball around every example, cut to the region."""
-        noise = UniformNoise(self.norm)
-        generators = example_generators(self.centre, seed, stream=-1 - restart)
-        return self.nearest(
-            tuple(
-                c + _column(self.radius, c) * torch.cat(
-                    [noise.directions(1, x, g) for x, g in zip(c, generators, strict=True)]
-                ).to(c)
-                for c in self.centre
-            )
-        )  # fmt: skip
 
 
 @dataclass
@@ -96,20 +53,37 @@ class Search:
     gradient_found: Tensor = field(init=False)
     first_change_step: Tensor | None = field(init=False, default=None)
     traces: list[list[Tensor]] = field(init=False, default_factory=list)
+    _looked_for_gradient: bool = field(init=False, default=False)
     _reference: Tensor | None = field(init=False, default=None)
     _broken: Tensor = field(init=False)
     _labels: Tensor | None = field(init=False, default=None)
     _top: Tensor | None = field(init=False, default=None)
+    _generators: list[torch.Generator] = field(init=False)
 
-    def run(self, starts: list[tuple[Tensor, ...] | None], progress: Callable[[], Any]) -> None:
-        """Search from every start; None is the example itself, and is considered in any case."""
-        if starts[0] is not None:
+    def run(
+        self,
+        start: tuple[Tensor, ...] | None,
+        random_start: bool,
+        n_restarts: int,
+        progress: Callable[[], Any],
+    ) -> None:
+        """Search from ``start``, or the example itself, or a random point; then from random points.
+
+        The example itself is considered in any case.
+        """
+        centre = self.region.centre
+        if start is not None or random_start:
             self.traces.append([])
-            self._consider(0, _leaves(self.region.centre), graph=False)
+            self._consider(0, self.region.as_inputs(centre), graph=False)
             self.traces.clear()
-        for start in starts:
+        for restart in range(n_restarts):
             self.traces.append([])
-            self._descend(self.region.centre if start is None else start, progress)
+            if self.gradient == "spsa":
+                self._generators = self.region.generators(self.seed, 1 + restart)
+            if restart > 0 or (random_start and start is None):
+                self._descend(self.region.random_point(self.seed, restart), progress)
+            else:
+                self._descend(centre if start is None else self.region.nearest(start), progress)
 
     @property
     def n_queries(self) -> int:
@@ -117,31 +91,38 @@ class Search:
         own = 0 if self.guide is self.scored else self.guide.n_queries
         return self.scored.n_queries + own
 
-    def full_trace(self, n_restarts: int, n_iterates: int) -> Tensor:
-        """The objective of every iterate, (n_restarts, n_iterates, N)."""
+    @property
+    def blind(self) -> bool:
+        """Whether a gradient was looked for in vain: zero for every example that has a ranking."""
+        in_vain = self._looked_for_gradient and not bool(self.gradient_found.any())
+        return in_vain and not bool(self._broken.all())
+
+    def full_trace(self) -> Tensor:
+        """The objective of every iterate, (n_restarts, step_num + 1, N)."""
         nothing = torch.full_like(self.best_loss, float("nan"))
-        rows = [
-            trace[step] if step < len(trace) else nothing
-            for trace in self.traces[:n_restarts]
-            for step in range(n_iterates)
-        ]
-        return torch.stack(rows).view(n_restarts, n_iterates, -1)
+        return torch.stack(
+            [
+                torch.stack(trace + [nothing] * (self.step_num + 1 - len(trace)))
+                for trace in self.traces
+            ]
+        )
 
     def _descend(self, points: tuple[Tensor, ...], progress: Callable[[], Any]) -> None:
         alive = torch.ones(len(points[0]), dtype=torch.bool, device=points[0].device)
         own = self.guide is self.scored and self.gradient == "autograd"
         for step in range(self.step_num + 1):
-            leaves = _leaves(points)
+            leaves = self.region.as_inputs(points)
             more = step < self.step_num
             loss, maps, alive = self._consider(step, leaves, own and more, alive)
             if not more or not bool(alive.any()):
                 break
-            gradients = self._gradient(leaves, loss, maps, step)
+            gradients = self._gradient(leaves, loss, maps)
+            self._looked_for_gradient |= bool((self.region.radius > 0).any())
             self.gradient_found |= _any_nonzero(gradients)
             points = self.region.nearest(
                 tuple(
-                    p.detach() + steepest_step(g, _column(self.step_size, p), self.region.norm)
-                    for p, g in zip(leaves, gradients, strict=True)
+                    p + steepest_step(g, per_example(self.step_size, p), self.region.norm)
+                    for p, g in zip(points, gradients, strict=True)
                 )
             )
             progress()
@@ -156,9 +137,10 @@ class Search:
             scores = [self.scored.scores_of_signed(signed)]
         else:
             scores = [self.scored.scores(p, graph) for p in self._path(points)]
+        here = scores[-1].detach()
         first = self._reference is None
         if first:
-            self._start(scores[-1].detach())
+            self._start(here)
         loss = self._loss(scores)
         found = loss.detach()
         kept = self._kept(points)
@@ -166,13 +148,14 @@ class Search:
         if self.preserve == "early_stop":
             alive = alive & kept
         allowed = alive if self.preserve == "none" else alive & kept
+        allowed = allowed & ~invalid_rows(here)
         if first:
             self.best, self.best_loss, self.best_kept = points, found, kept
         else:
             self._improve(points, found, kept, allowed)
         if self.with_info:
             self.traces[-1].append(found)
-            self._note_change(step, scores[-1].detach(), allowed)
+            self._note_change(step, here, allowed)
         return loss, signed, alive
 
     def _improve(
@@ -181,26 +164,27 @@ class Search:
         better = allowed & (found < self.best_loss)
         if bool(better.any()):
             self.best = tuple(
-                torch.where(_column(better, b), p.detach(), b)
+                torch.where(per_example(better, b), p.detach(), b)
                 for p, b in zip(points, self.best, strict=True)
             )
             self.best_loss = torch.where(better, found, self.best_loss)
             self.best_kept = torch.where(better, kept, self.best_kept)
 
     def _start(self, reference: Tensor) -> None:
-        self._reference = reference
         self._broken = invalid_rows(reference)
+        self._reference = reference.masked_fill(self._broken[:, None], 0)  # no NaN in a sort
         self.gradient_found = torch.zeros_like(self._broken)
         k = getattr(self.objective, "k", None)
         if k is not None:
             check_k(k, reference.shape[1])
-            self._top = top_k_indices(reference.nan_to_num(), k)
+            self._top = top_k_indices(self._reference, k)
             self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
 
     def _path(self, points: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
         """Points on the segment from the example to ``points``, which come last."""
+        centre = self.region.centre
         between = [
-            tuple(c + m / self.path_points * (p - c) for p, c in zip(points, self.region.centre, strict=True))
+            tuple(c + m / self.path_points * (p - c) for p, c in zip(points, centre, strict=True))
             for m in range(1, self.path_points)
         ]
         return [*between, points]
@@ -230,12 +214,11 @@ class Search:
         if self._top is None or self.first_change_step is None:
             return
         changed = (top_k_indices(scores.nan_to_num(), self._top.shape[1]) != self._top).any(dim=1)
-        changed &= allowed & ~self._broken
         earlier = (self.first_change_step < 0) | (self.first_change_step > step)
-        self.first_change_step[changed & earlier] = step
+        self.first_change_step[changed & allowed & earlier & ~self._broken] = step
 
     def _gradient(
-        self, leaves: tuple[Tensor, ...], loss: Tensor, maps: tuple[Tensor, ...], step: int
+        self, leaves: tuple[Tensor, ...], loss: Tensor, maps: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         radius, norm = self.region.radius, self.region.norm
         if self.gradient == "finite_difference":
@@ -246,24 +229,17 @@ class Search:
             )
         if self.gradient == "spsa":
             return spsa_gradient(
-                lambda points: self._loss([self.guide.scores(p, False) for p in self._path(points)]),
-                leaves, radius, norm, self.n_directions, self.seed, step,
+                lambda points: self._guide_loss(points, graph=False),
+                leaves, radius, norm, self.n_directions, self._generators,
             )  # fmt: skip
         if self.guide is not self.scored:
-            loss = self._loss([self.guide.scores(p, True) for p in self._path(leaves)])
+            loss = self._guide_loss(leaves, graph=True)
         return autograd_gradient(loss, leaves)
 
-
-def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(p.detach().requires_grad_() for p in points)
+    def _guide_loss(self, points: tuple[Tensor, ...], graph: bool) -> Tensor:
+        return self._loss([self.guide.scores(p, graph) for p in self._path(points)])
 
 
 def _any_nonzero(gradients: tuple[Tensor, ...]) -> Tensor:
     flat = torch.cat([g.flatten(1) for g in gradients], dim=1)
     return (torch.nan_to_num(flat) != 0).any(dim=1)
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """One value an example, shaped to broadcast over its features."""
-    values = values if values.dtype == torch.bool else values.to(like)
-    return values.view(-1, *(1,) * (like.dim() - 1))

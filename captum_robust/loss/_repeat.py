@@ -1,0 +1,51 @@
+"""Two forwards of a model that differ in their inputs only."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_robust._random import _cuda_devices
+from captum_robust._state import models_of
+
+__all__ = ["Repeat"]
+
+
+class Repeat:
+    """Repeat a forward from the state in which an earlier one began.
+
+    Made before the first forward. The second one, in the block of :meth:`again`, draws the same
+    random numbers (dropout masks) and, in training mode, begins with the same buffers (the vectors
+    of ``spectral_norm``); it leaves the random state and the buffers as the first one left them.
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        copies: dict[Tensor, Tensor] = {}  # one for a buffer that is shared
+        self.buffers = [
+            (module, name, copies.setdefault(buffer, buffer.clone()))
+            for model in models_of(forward_func)
+            if any(module.training for module in model.modules())
+            for module in model.modules()
+            for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
+        ]
+        self.devices = _cuda_devices()
+        self.cpu = torch.get_rng_state()
+        self.cuda = [torch.cuda.get_rng_state(device) for device in self.devices]
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """The block of the second forward."""
+        found = [(module, name, getattr(module, name)) for module, name, _ in self.buffers]
+        with torch.random.fork_rng(devices=self.devices):
+            torch.set_rng_state(self.cpu)
+            for device, state in zip(self.devices, self.cuda, strict=True):
+                torch.cuda.set_rng_state(state, device)
+            try:
+                for module, name, buffer in self.buffers:
+                    setattr(module, name, buffer)
+                yield
+            finally:
+                for module, name, buffer in found:
+                    setattr(module, name, buffer)

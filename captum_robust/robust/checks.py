@@ -1,0 +1,98 @@
+"""What the arguments of an attack must be; every error names the argument, its value and why."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_robust._captum import Inputs
+from captum_robust.noise import check_radius
+
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_smoothness",
+    "matching",
+    "one_each",
+    "valid_bounds",
+    "wide_dtype",
+]
+
+
+def check_choice(name: str, value: Any, accepted: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is one of those accepted."""
+    if value not in accepted:
+        raise ValueError(f"{name} must be one of {accepted}, got {value!r}")
+
+
+def check_count(name: str, value: int, least: int) -> None:
+    """Raise ValueError unless the value is an integer that is large enough."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_smoothness(beta: float | None) -> None:
+    """Raise ValueError unless beta is None, or positive and finite."""
+    if beta is not None and not 0 < beta < math.inf:
+        raise ValueError(f"smooth_relu must be a positive, finite beta or None, got {beta}")
+
+
+def wide_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype to compute in: that of the tensor, in at least single precision."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def one_each(name: str, value: float | Tensor, n_examples: int, like: Tensor) -> Tensor:
+    """One number an example, finite and not negative, in at least single precision."""
+    check_radius(value, name)
+    values = torch.as_tensor(value, dtype=wide_dtype(like), device=like.device).detach()
+    if values.dim() > 1 or values.numel() not in (1, n_examples):
+        raise ValueError(
+            f"{name} must be a number or a tensor of shape ({n_examples},), "
+            f"got shape {tuple(values.shape)}"
+        )
+    return values.reshape(-1).expand(n_examples)
+
+
+def matching(
+    name: str, given: Inputs, inputs: tuple[Tensor, ...], broadcast: bool = False
+) -> tuple[Tensor, ...]:
+    """One tensor for every input tensor, of its shape; where allowed, by broadcasting."""
+    tensors = (given,) if isinstance(given, Tensor) else tuple(given)
+    shapes, expected = [tuple(t.shape) for t in tensors], [tuple(t.shape) for t in inputs]
+    fits = len(shapes) == len(expected) and all(
+        s == e or (broadcast and _broadcasts(s, e)) for s, e in zip(shapes, expected, strict=True)
+    )
+    if not fits:
+        like = "shapes that broadcast to those" if broadcast else "the shapes"
+        raise ValueError(f"{name} must have {like} of the inputs, {expected}, got {shapes}")
+    return tuple(t.detach().to(i).expand_as(i) for t, i in zip(tensors, inputs, strict=True))
+
+
+def valid_bounds(
+    lower_bound: float | Tensor, upper_bound: float | Tensor, inputs: tuple[Tensor, ...]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The bounds of every feature; inputs that exceed them by a rounding error stretch them."""
+    lowest, highest = [], []
+    for tensor in inputs:
+        if not tensor.is_floating_point():
+            raise ValueError(f"inputs must be floating point tensors, got {tensor.dtype}")
+        (lower,) = matching("lower_bound", torch.as_tensor(lower_bound), (tensor,), broadcast=True)
+        (upper,) = matching("upper_bound", torch.as_tensor(upper_bound), (tensor,), broadcast=True)
+        slack = 1e-5 * tensor.abs().clamp_min(1)
+        if bool(((tensor < lower - slack) | (tensor > upper + slack)).any()):
+            raise ValueError(
+                "inputs must lie between lower_bound and upper_bound, got values in "
+                f"[{float(tensor.min())}, {float(tensor.max())}]"
+            )
+        lowest.append(torch.minimum(lower, tensor))
+        highest.append(torch.maximum(upper, tensor))
+    return tuple(lowest), tuple(highest)
+
+
+def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    try:
+        return tuple(torch.broadcast_shapes(shape, expected)) == expected
+    except RuntimeError:
+        return False

@@ -1,0 +1,58 @@
+"""What an attack reports besides the perturbed inputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_robust.robust.search import Search
+
+__all__ = ["AttackInfo", "ZeroGradientWarning"]
+
+
+class ZeroGradientWarning(UserWarning):
+    """The attack found no gradient at all, so that its result says nothing about robustness."""
+
+
+@dataclass(frozen=True)
+class AttackInfo:
+    """What an attack found, one value an example.
+
+    Attributes:
+        objective (Tensor): the objective at the returned inputs, on the real model; (N,). NaN
+            where the map of the unperturbed example is not finite or constant.
+        prediction_kept (Tensor): whether the returned input is predicted as the example is; (N,)
+            bool.
+        first_change_step (Tensor, optional): first step at which a top-k feature was lost while
+            the prediction was allowed, over all restarts (the paper's manipulation step); −1 for
+            never; (N,) int64. None where the objective has no k.
+        gradient_found (Tensor): whether any gradient was not zero; (N,) bool.
+        trace (Tensor): objective of every iterate, shape (n_restarts, step_num + 1, N); NaN after
+            all examples were stopped early.
+        n_queries (int): attributions computed for each example.
+    """
+
+    objective: Tensor
+    prediction_kept: Tensor
+    first_change_step: Tensor | None
+    gradient_found: Tensor
+    trace: Tensor
+    n_queries: int
+
+    @classmethod
+    def of(cls, searches: Sequence[Search], n_restarts: int, step_num: int) -> "AttackInfo":
+        """Join what the searches of the chunks found; none for an empty batch."""
+        if not searches:
+            none = torch.zeros(0)
+            trace = torch.zeros(n_restarts, step_num + 1, 0)
+            return cls(none, none.bool(), none.long(), none.bool(), trace, 0)
+        changes = [s.first_change_step for s in searches if s.first_change_step is not None]
+        return cls(
+            objective=torch.cat([s.best_loss for s in searches]),
+            prediction_kept=torch.cat([s.best_kept for s in searches]),
+            first_change_step=torch.cat(changes) if changes else None,
+            gradient_found=torch.cat([s.gradient_found for s in searches]),
+            trace=torch.cat([s.full_trace() for s in searches], dim=2),
+            n_queries=max(s.n_queries for s in searches),
+        )

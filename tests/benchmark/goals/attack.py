@@ -1,0 +1,109 @@
+"""Goal 8: ERAttack on the whole batch, against one example at a time and bare saliencies."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from captum.attr import Saliency
+from torch import Tensor
+from torch.testing import assert_close
+
+from captum_robust.robust import ERAttack
+from tests.benchmark.cases import Case, cnn_case, gcn_case, mlp_case, resnet_case
+from tests.benchmark.memory import peak_ratio
+from tests.benchmark.peers.attack import attack_one_by_one
+from tests.benchmark.peers.gradient import bare_saliency
+from tests.benchmark.row import Effort, Measure, Spread, at_least, at_most
+from tests.benchmark.timing import ratio
+
+__all__ = ["MEASURES"]
+
+Gradient = Literal["autograd", "finite_difference"]
+
+_STEP = 0.05
+
+
+class _Setting(NamedTuple):
+    """An attack of some steps on a batch, scored at every step; ``n_alone`` of it one by one."""
+
+    make: Callable[[int], Case]
+    batch: int
+    n_steps: int
+    n_alone: int = 0
+
+
+def _attack(
+    case: Case, n_steps: int, gradient: Gradient = "autograd", with_info: bool = True
+) -> Callable[[], Tensor]:
+    """Ours; the ball is out of reach, so that both sides take the same plain steps."""
+    attack = ERAttack(Saliency(case.model), case.k, pairs="anchor", gradient=gradient)
+    options: dict[str, Any] = {
+        "radius": 2 * _STEP * n_steps, "step_size": _STEP, "step_num": n_steps, "norm": "L2",
+        "target": case.target, "seed": 0, "return_info": with_info,
+    }  # fmt: skip
+
+    def run() -> Tensor:
+        found = attack.perturb(case.inputs, **options)
+        moved: Tensor = found[0] if with_info else found
+        return moved
+
+    return run
+
+
+def _one_by_one(case: Case, n_steps: int) -> Callable[[], Tensor]:
+    return partial(attack_one_by_one, case.model, case.inputs, case.target, case.k, _STEP, n_steps)
+
+
+def _gain(setting: _Setting, effort: Effort) -> Spread:
+    case = setting.make(setting.batch)
+    alone = case.some(setting.n_alone)
+    exact = alone.double()
+    ours, peers = (make(exact, setting.n_steps)() for make in (_attack, _one_by_one))
+    assert not torch.equal(ours, exact.inputs)
+    assert_close(ours, peers)
+    share = setting.n_alone / setting.batch
+    return ratio(
+        _one_by_one(alone, setting.n_steps), _attack(case, setting.n_steps), effort, share=share
+    )
+
+
+def _cost(setting: _Setting, gradient: Gradient, effort: Effort) -> Spread:
+    """Time of the attack over that of two saliencies a step."""
+    case = setting.make(setting.batch)
+    saliency = partial(bare_saliency, case.model, case.inputs, case.target)
+    found = ratio(_attack(case, setting.n_steps, gradient), saliency, effort)
+    limit = 2 * setting.n_steps
+    return Spread(found.median / limit, found.lower / limit, found.upper / limit)
+
+
+def _growth(effort: Effort) -> Spread | None:
+    """Peak memory of 1 000 steps over that of 50."""
+    case = mlp_case(1024)
+    long, short = (_attack(case, n, with_info=False) for n in (1000, 50))
+    return peak_ratio(long, short)
+
+
+def _measures(
+    what: str, setting: _Setting, gain: float, finite: float, slow: bool = False
+) -> list[Measure]:
+    own = partial(_cost, setting, "autograd")
+    differences = partial(_cost, setting, "finite_difference")
+    limit = "ours / 2 saliencies a step"
+    return [
+        Measure(
+            8, "attack", what, "one by one / ours", at_least(gain), partial(_gain, setting), slow
+        ),
+        Measure(8, "attack", what, limit, at_most(2.3), own, slow),
+        Measure(8, "attack", f"{what}, differences", limit, at_most(finite), differences, slow),
+    ]
+
+
+MEASURES = [
+    *_measures("MLP, B = 64", _Setting(mlp_case, 64, 20, 16), 80, 2.3),
+    *_measures("MLP, B = 1 024", _Setting(mlp_case, 1024, 20, 16), 400, 2.3),
+    *_measures("CNN, B = 64", _Setting(cnn_case, 64, 10, 8), 2.5, 1.4),
+    *_measures("GCN, B = 16", _Setting(gcn_case, 16, 10, 8), 3.5, 1.6),
+    *_measures("ResNet9, B = 4", _Setting(resnet_case, 4, 2, 2), 1.7, 1.4, slow=True),
+    Measure(8, "attack", "MLP, 50 → 1 000 steps", "growth of memory", at_most(1.3), _growth),
+]

@@ -1,0 +1,108 @@
+"""Goal 13: what can be counted does not depend on the machine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from captum.attr import Saliency
+from torch import Tensor, nn
+
+from captum_robust.loss import R2ETLoss
+from captum_robust.metrics import (
+    attribution_mse,
+    center_of_mass_shift,
+    pearson_correlation,
+    precision_at_k,
+    ranking_gap,
+    ranking_thickness,
+    spearman_correlation,
+)
+from captum_robust.robust import ERAttack
+from tests.benchmark.cases import Case, cnn_case, mlp_case
+from tests.benchmark.row import Bound, Effort, Measure, Spread, at_most
+
+__all__ = ["MEASURES"]
+
+
+@contextmanager
+def _calls(model: nn.Module) -> Iterator[list[int]]:
+    """The number of examples of every forward."""
+    seen: list[int] = []
+
+    def note(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen.append(len(arguments[0]))
+
+    hook = model.register_forward_pre_hook(note)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _exactly(count: int) -> Bound:
+    return Bound(count, count)
+
+
+def _found(count: int) -> Spread:
+    return Spread.of([float(count)])
+
+
+def _training(effort: Effort) -> Spread:
+    case = mlp_case(16)
+    with _calls(case.model) as seen:
+        R2ETLoss(case.model, case.k)(case.inputs.detach(), case.target).backward()
+    case.model.zero_grad()
+    return _found(len(seen))
+
+
+def _attack(gradient: str, effort: Effort) -> Spread:
+    case = mlp_case(16)
+    with _calls(case.model) as seen:
+        ERAttack(Saliency(case.model), case.k, gradient=gradient).perturb(
+            case.inputs, radius=0.1, step_num=10, target=case.target, return_info=True, seed=0
+        )
+    return _found(len(seen))
+
+
+def _thickness(effort: Effort) -> Spread:
+    case = mlp_case(16)
+    with _calls(case.model) as seen:
+        ranking_thickness(
+            case.attribute, case.inputs, case.k, n_perturb_samples=5, n_steps=4, sampling="grid",
+            target=case.target, seed=0,
+        )  # fmt: skip
+    return _found(sum(seen))
+
+
+def _given_maps(effort: Effort) -> Spread:
+    case = cnn_case(4)
+    left, right = (_maps(case, shift) for shift in (0.0, 0.1))
+    with _calls(case.model) as seen:
+        precision_at_k(left, right, case.k)
+        ranking_gap(left, case.k, reference_attributions=right)
+        for metric in (
+            attribution_mse, center_of_mass_shift, pearson_correlation, spearman_correlation,
+        ):  # fmt: skip
+            metric(left, right)
+    return _found(len(seen))
+
+
+def _maps(case: Case, shift: float) -> Tensor:
+    points = (case.inputs.detach() + shift * torch.ones(())).requires_grad_()
+    return case.attribute(points, target=case.target)
+
+
+MEASURES = [
+    Measure(13, "counted", "R2ET step", "forwards", at_most(2), _training),
+    Measure(
+        13, "counted", "attack, 10 steps", "forwards", at_most(11),
+        partial(_attack, "autograd"),
+    ),
+    Measure(
+        13, "counted", "attack, 10 steps, differences", "forwards", at_most(21),
+        partial(_attack, "finite_difference"),
+    ),
+    Measure(13, "counted", "thickness, 16 × 5 × 4", "gradients", _exactly(16 * 21), _thickness),
+    Measure(13, "counted", "metrics of given maps", "forwards", _exactly(0), _given_maps),
+]  # fmt: skip

@@ -1,0 +1,42 @@
+"""Goal 1: stock Saliency on the fast path, against stock Saliency."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+from torch.testing import assert_close
+
+from captum_robust.attr.differentiable import summed_gradients
+from tests.benchmark.cases import Case, cnn_case, mlp_case, resnet_case
+from tests.benchmark.row import Effort, Measure, Spread, at_least
+from tests.benchmark.timing import ratio
+
+__all__ = ["MEASURES"]
+
+
+def _gain(make: Callable[[int], Case], batch: int, effort: Effort) -> Spread:
+    case = make(batch)
+
+    def ours() -> Tensor:
+        with summed_gradients():
+            return case.attribute(case.inputs, target=case.target)
+
+    def captum() -> Tensor:
+        return case.attribute(case.inputs, target=case.target)
+
+    return ratio(captum, ours, effort, same=assert_close)
+
+
+def _measure(
+    what: str, goal: float, make: Callable[[int], Case], batch: int, slow: bool = False
+) -> Measure:
+    find = partial(_gain, make, batch)
+    return Measure(1, "saliency", what, "captum / ours", at_least(goal), find, slow)
+
+
+MEASURES = [
+    _measure("MLP, B = 1 000", 15, mlp_case, 1000),
+    _measure("MLP, B = 20 000", 25, mlp_case, 20_000),
+    _measure("CNN, B = 64", 0.95, cnn_case, 64),
+    _measure("ResNet9, B = 8", 0.95, resnet_case, 8, slow=True),
+]

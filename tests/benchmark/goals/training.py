@@ -1,0 +1,99 @@
+"""Goal 10: a step of R2ET training, against a plain step and against a pass for every term."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from captum_robust.loss import R2ETLoss
+from tests.benchmark.cases import Case, cnn_case, mlp_case, resnet_case
+from tests.benchmark.memory import peak_ratio
+from tests.benchmark.peers.training import separate_passes
+from tests.benchmark.row import Bound, Effort, Measure, Spread, at_least, at_most
+from tests.benchmark.timing import ratio
+
+__all__ = ["MEASURES"]
+
+_LAMBDA, _KAPPA = 0.1, 1e-2
+
+_Make = Callable[[int], Case]
+_Loss = Callable[[nn.Module, Case], Tensor]
+
+
+def _plain(model: nn.Module, case: Case) -> Tensor:
+    return F.cross_entropy(model(case.inputs.detach()), case.target)
+
+
+def _r2et(model: nn.Module, case: Case, lambda2: float = _LAMBDA) -> Tensor:
+    criterion = R2ETLoss(model, case.k, lambda1=_LAMBDA, lambda2=lambda2, kappa=_KAPPA)
+    loss: Tensor = criterion(case.inputs.detach(), case.target)
+    return loss
+
+
+def _separate(model: nn.Module, case: Case) -> Tensor:
+    inputs = case.inputs.detach()
+    return separate_passes(model, inputs, case.target, case.k, _LAMBDA, _LAMBDA, _KAPPA)
+
+
+def _step(loss: _Loss, case: Case) -> Callable[[], Tensor]:
+    """A step of Adam on a copy of the model; returns the gradients that it took."""
+    model = copy.deepcopy(case.model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)  # the network stays what it is
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss(model, case).backward()
+        optimizer.step()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    return step
+
+
+def _time(
+    above: _Loss, below: _Loss, equal: bool, make: _Make, batch: int, effort: Effort
+) -> Spread:
+    case = make(batch)
+
+    def same(left: Tensor, right: Tensor) -> None:
+        assert_close(left, right, rtol=0, atol=1e-3 * float(right.abs().max()))
+
+    return ratio(_step(above, case), _step(below, case), effort, same if equal else None)
+
+
+def _memory(make: _Make, batch: int, effort: Effort) -> Spread | None:
+    case = make(batch)
+    return peak_ratio(_step(_r2et, case), _step(_separate, case))
+
+
+def _measures(
+    what: str,
+    make: _Make,
+    batch: int,
+    plain: Bound,
+    gaps_only: Bound,
+    separate: Bound,
+    slow: bool = False,
+) -> list[Measure]:
+    def measure(ratio_of: str, bound: Bound, find: Callable[..., Spread | None]) -> Measure:
+        return Measure(10, "training", what, ratio_of, bound, partial(find, make, batch), slow)
+
+    gaps = partial(_r2et, lambda2=0)
+    return [
+        measure("ours / plain step", plain, partial(_time, _r2et, _plain, False)),
+        measure("ours, gaps only / plain step", gaps_only, partial(_time, gaps, _plain, False)),
+        measure("separate passes / ours", separate, partial(_time, _separate, _r2et, True)),
+        measure("memory ours / separate", at_most(0.8), _memory),
+    ]
+
+
+MEASURES = [
+    *_measures("MLP, B = 1 024", mlp_case, 1024, Bound(), Bound(), at_least(3)),
+    *_measures("CNN, B = 64", cnn_case, 64, at_most(4.8), at_most(2.5), at_least(1.9)),
+    *_measures(
+        "ResNet9, B = 8", resnet_case, 8, at_most(4.3), at_most(2.2), at_least(1.8), slow=True
+    ),
+]
