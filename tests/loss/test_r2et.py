@@ -198,6 +198,13 @@ def test_without_weights_it_is_the_plain_loss_bit_for_bit_by_one_forward(form, a
     assert torch.equal(parameter_gradients(loss, model), parameter_gradients(plain, model))
 
 
+def test_without_weights_the_inputs_need_no_gradient():
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 3)).double()
+    tokens = torch.arange(12).view(4, 3) % 10
+    loss = R2ETLoss(model, 2, lambda1=0.0, lambda2=0.0)(tokens, labels())
+    assert torch.equal(loss, F.cross_entropy(model(tokens), labels()))
+
+
 @pytest.mark.parametrize("lambdas", [(0.5, 0.0), (0.0, 0.5)])
 def test_one_weight_leaves_the_other_term_out(lambdas):
     criterion = R2ETLoss(mlp(), 2, *(None, *lambdas))

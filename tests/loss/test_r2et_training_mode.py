@@ -336,7 +336,9 @@ def test_a_transformer_trains(hessian):
     class Classifier(nn.Module):
         def __init__(self):
             super().__init__()
-            self.encoder = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, activation="gelu")
+            self.encoder = nn.TransformerEncoderLayer(
+                4, 2, 8, dropout=0.0, activation="gelu", batch_first=True
+            )
             self.out = nn.Linear(4, 3)
 
         def forward(self, x):
