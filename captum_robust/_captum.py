@@ -6,7 +6,7 @@ Captum's code by module name (:mod:`captum_robust.attr.differentiable`) is guard
 
 from typing import Any, cast
 
-from captum._utils.common import _format_output, _run_forward
+from captum._utils.common import _format_output, _run_forward, _select_targets
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
 from captum.log import log_usage
 from captum.robust import Perturbation
@@ -23,6 +23,7 @@ __all__ = [
     "like",
     "log_usage",
     "run_forward",
+    "select_target",
 ]
 
 
@@ -52,3 +53,19 @@ def run_forward(
 ) -> Tensor:
     """Call the model as Captum does: inputs first, then the additional arguments."""
     return cast(Tensor, _run_forward(forward_func, inputs, None, additional_forward_args))
+
+
+def select_target(outputs: Tensor, target: TargetType) -> Tensor:
+    """The output that ``target``, in any of Captum's forms, selects for each example; (N,)."""
+    try:
+        selected = _select_targets(outputs, target)
+    except (AssertionError, IndexError, RuntimeError) as error:
+        raise ValueError(_target_message(outputs, target)) from error
+    if selected.numel() != len(outputs):
+        raise ValueError(_target_message(outputs, target))
+    return selected.reshape(-1)
+
+
+def _target_message(outputs: Tensor, target: TargetType) -> str:
+    shape = tuple(outputs.shape)
+    return f"target must select one output an example from outputs of {shape}, got {target!r}"

@@ -55,9 +55,7 @@ def test_missing_extra_is_named(
     assert "pip install 'captum-robust[benchmark]'" in capsys.readouterr().err
 
 
-def test_unwritable_folder_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unwritable_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as exit_info:
         cli.main(["demo", "--out", str(tmp_path / "file" / "below")])
@@ -82,9 +80,7 @@ def test_demo_prints_the_table_and_writes_figure_and_csv(
 
     with (tmp_path / "breast-cancer.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    found = {
-        (r["model"], r["measure"], r["radius"]): float(r["value"]) for r in rows
-    }
+    found = {(r["model"], r["measure"], r["radius"]): float(r["value"]) for r in rows}
     assert found["vanilla (LeakyReLU)", "P@8 own gradient", "1.0"] == 1
     assert found["vanilla (LeakyReLU)", "P@8 smoothed", "1.0"] < 1
     for model in ("vanilla (LeakyReLU)", "softplus", "R2ET (softplus)"):

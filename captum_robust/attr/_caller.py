@@ -31,8 +31,8 @@ def calling_module() -> str:
         function = frame.f_code.co_name
         if name in _PLUMBING and function == "__exit__":
             return name
-        if name in _PLUMBING and function == "decorate_context":
-            return str(getattr(frame.f_locals.get("func"), "__module__", ""))
+        if name == "torch.utils._contextlib" and "ctx_factory" in frame.f_locals:
+            return str(getattr(frame.f_locals["func"], "__module__", ""))
         if not (name in _PLUMBING or name in _MODES or function == "__torch_function__"):
             return name
         frame = frame.f_back

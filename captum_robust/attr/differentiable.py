@@ -83,8 +83,9 @@ class differentiable_attribution(TorchFunctionMode):
 
     Inside the block ``attribute`` returns maps whose graph reaches the inputs and the parameters:
     the gradients that Captum takes keep their graph, Captum's own ``no_grad`` blocks and
-    ``detach`` calls become transparent, and fused attention, which has no second derivative,
-    falls back to the math kernel. It is thread-local and changes neither Captum nor the
+    ``detach`` calls become transparent, the sums of Occlusion and Shapley values keep float64, and
+    fused attention, which has no second derivative, falls back to the math kernel. The model's own
+    ``no_grad`` and ``detach`` stay. The mode is thread-local and changes neither Captum nor the
     attribution nor the model. Take the outer gradient of the maps outside the block.
 
     Exact for Saliency, InputXGradient, IntegratedGradients, NoiseTunnel, GradientShap, the

@@ -77,7 +77,7 @@ class smooth_relu(TorchFunctionMode):
             return func(*args, **kwargs)
         x, smooth, in_place = rule(self.beta, *args, **kwargs)
         if self.forward == "exact":
-            exact = _out_of_place(func, x, args, kwargs)
+            exact = _exact(func, x.detach().clone() if in_place else x.detach(), args, kwargs)
             smooth = _Exact.apply(exact, smooth)  # type: ignore[no-untyped-call]
         if in_place:  # the caller may go on with the tensor that was changed
             return x.copy_(smooth)
@@ -103,14 +103,13 @@ class _Exact(torch.autograd.Function):
         return None, gradient
 
 
-def _out_of_place(
+def _exact(
     func: Callable[..., Any], x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
-    """Apply the exact function to a copy, so that an in-place one leaves ``x`` for later."""
-    rest = args[1:] if args else args
-    named = {name: value for name, value in kwargs.items() if name != "input"}
-    exact: Tensor = func(x.detach().clone(), *rest, **named)
-    return exact
+    """The function that is being replaced, of ``x`` in the place of its first argument."""
+    others = {name: value for name, value in kwargs.items() if name != "input"}
+    value: Tensor = func(x, *args[1:], **others)
+    return value
 
 
 # Each rule takes beta and the arguments of the functions that it replaces, and returns the input,
@@ -208,14 +207,14 @@ def _in_place(rule: Callable[..., _Smoothed]) -> Callable[..., _Smoothed]:
 _RULES: dict[Any, Callable[..., _Smoothed]] = {
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
     **dict.fromkeys((F.relu_, torch.relu_, Tensor.relu_), _in_place(_relu)),
-    **dict.fromkeys((F.leaky_relu, torch._C._nn.leaky_relu), _leaky_relu),
-    **dict.fromkeys((F.leaky_relu_, torch._C._nn.leaky_relu_), _in_place(_leaky_relu)),
+    F.leaky_relu: _leaky_relu,
+    F.leaky_relu_: _in_place(_leaky_relu),
     **dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu),
     **dict.fromkeys((F.rrelu, torch.rrelu), _rrelu),
     **dict.fromkeys((F.rrelu_, torch.rrelu_), _in_place(_rrelu)),
     F.relu6: _relu6,
-    **dict.fromkeys((F.hardtanh, torch._C._nn.hardtanh), _hardtanh),
-    **dict.fromkeys((F.hardtanh_, torch._C._nn.hardtanh_), _in_place(_hardtanh)),
+    F.hardtanh: _hardtanh,
+    F.hardtanh_: _in_place(_hardtanh),
     **dict.fromkeys((torch.clamp, torch.clip, Tensor.clamp, Tensor.clip), _clamp),
     **dict.fromkeys((torch.clamp_, torch.clip_, Tensor.clamp_, Tensor.clip_), _in_place(_clamp)),
     **dict.fromkeys((torch.clamp_min, Tensor.clamp_min), _clamp_min),

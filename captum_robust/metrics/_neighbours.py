@@ -91,7 +91,8 @@ class Explainer:
                 start = stop
             scores = torch.cat(parts)
         else:
-            scores = as_scores(given, self.feature_mask, self.absolute)
+            maps = as_tuple(given, "reference_attributions")
+            scores = as_scores(maps, self.feature_mask, self.absolute)
             if len(scores) != self.n_examples:
                 raise ValueError(
                     f"reference_attributions must hold {self.n_examples} examples as inputs do, "
@@ -105,14 +106,11 @@ class Explainer:
         """Scores of points, each of which belongs to the example in ``rows``."""
         leaves = tuple(p.requires_grad_() if p.is_floating_point() else p for p in points)
         kwargs = kwargs_of_examples(self.kwargs, rows, self.n_examples, self._attribute)
+        explain = functools.partial(self.explanation_func, like(self.given, leaves), **kwargs)
         reseed(self.seed)  # stochastic attributions draw the same noise at every call
-        saved = _SavedBytes()
-        counted = saved if self.rows_per_call is None else ExitStack()
-        with torch.enable_grad(), summed_gradients(), counted:
-            maps = self.explanation_func(like(self.given, leaves), **kwargs)
-        if self.rows_per_call is None:
-            size = max(saved.count, sum(p.numel() * p.element_size() for p in points), 1)
-            self.rows_per_call = max(1, _BYTES_PER_CALL * len(rows) // size)
+        with torch.enable_grad(), summed_gradients():
+            given = self._measured(explain, points) if self.rows_per_call is None else explain()
+        maps = as_tuple(given, "the result of explanation_func")
         scores = as_scores(maps, self._masks(maps, rows), self.absolute)
         if len(scores) != len(rows):
             raise ValueError(
@@ -129,12 +127,27 @@ class Explainer:
                 scores = scores.masked_fill(broken[:, None].to(scores.device), float("nan"))
         return scores
 
-    def _masks(self, maps: Inputs, rows: Tensor) -> Inputs | None:
+    def _measured(self, explain: Callable[[], Inputs], points: tuple[Tensor, ...]) -> Inputs:
+        """Explain, and choose the rows of the further calls by the bytes that autograd saves."""
+        saved = _SavedBytes()
+        try:
+            with saved:
+                maps = explain()
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):
+                raise
+            reseed(self.seed)
+            maps = explain()  # torch.func lets nobody look: the inputs have to do
+        size = max(saved.count, sum(p.numel() * p.element_size() for p in points), 1)
+        self.rows_per_call = max(1, _BYTES_PER_CALL * len(points[0]) // size)
+        return maps
+
+    def _masks(self, maps: tuple[Tensor, ...], rows: Tensor) -> Inputs | None:
         """The feature masks of the examples in ``rows``."""
         if self.feature_mask is None:
             return None
         masks = (self.feature_mask,) if isinstance(self.feature_mask, Tensor) else self.feature_mask
-        n_dims = [m.dim() for m in as_tuple(maps, "the result of explanation_func")]
+        n_dims = [m.dim() for m in maps]
         own = [
             [mask.dim()] == n_dims[i : i + 1] and len(mask) == self.n_examples
             for i, mask in enumerate(masks)

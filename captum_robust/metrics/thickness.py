@@ -89,7 +89,8 @@ def ranking_thickness(
         seed (int, optional): seed of the neighbours and of the attribution's own randomness. None:
             fresh entropy. The noise of an example depends on its own values and the seed only.
         **kwargs: passed to ``explanation_func``. Arguments with one entry an example (targets,
-            additional forward arguments, baselines) are expanded; others are left alone.
+            additional forward arguments, baselines) are expanded; others are left alone. Bind the
+            names that this function has too, n_steps and feature_mask, with functools.partial.
 
     Returns:
         - **thickness** (*Tensor*): shape (N,); its mean is the model-level thickness. NaN where the

@@ -65,9 +65,10 @@ class ExplanationAttack(Perturbation):
         lower_bound (float or Tensor, optional): smallest value of a perturbed input.
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
         gradient (str, optional): ``"autograd"``, exact. ``"finite_difference"``: two saliencies a
-            step, probing half the radius away; sees the kinks of ReLU and max-pooling, needs
-            Saliency. ``"spsa"``: 2 × n_directions attributions a step, no derivative at all; for
-            DeepLift, LRP, Lime and the like.
+            step, the second twice the radius away; sees the kinks of ReLU and max-pooling, needs
+            Saliency. ``"spsa"``: 2 × n_directions attributions a step, a radius away, and no
+            derivative at all; for DeepLift, LRP, Lime and the like. The points that are probed may
+            lie outside the ball and the bounds; those returned never do.
         smooth_relu (float, optional): :math:`\beta` of the softplus that stands in for the ReLU
             family while the gradient is taken (:class:`~captum_robust.attr.smooth_relu`); 5 to 10
             is a good start.
@@ -268,7 +269,7 @@ class ExplanationAttack(Perturbation):
         if blind and not any(bool(s.gradient_found.any()) for s in searches):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
         best = zip(*(s.best for s in searches), strict=True) if searches else zip(centre)
-        perturbed = like(inputs, tuple(torch.cat(parts).detach() for parts in best))
+        perturbed = like(inputs, tuple(torch.cat(parts) for parts in best))
         if not return_info:
             return perturbed
         return perturbed, AttackInfo.of(searches, n_restarts, step_num)

@@ -1,25 +1,40 @@
 """Three ways to the gradient of an objective of a map: autograd, two saliencies, or none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from captum_robust._captum import as_tuple
 from captum_robust.noise import Norm
+from captum_robust.robust.checks import wide_dtype
 from captum_robust.robust.explain import Explanation
 from captum_robust.robust.projections import per_example
 
 __all__ = ["autograd_gradient", "finite_difference_gradient", "spsa_gradient"]
 
 
-def autograd_gradient(loss: Tensor, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Gradient of the losses (N,) of differentiable maps; zero where the graph does not reach."""
+def autograd_gradient(
+    loss: Tensor, scores: list[Tensor], points: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Direction of the gradient of losses (N,) of ``scores``; zero where the graph does not reach.
+
+    In two parts, each example scaled in between: the slope of a sum over many pairs is a number
+    that half precision does not hold.
+    """
     if not loss.requires_grad:
         return tuple(torch.zeros_like(p) for p in points)
-    gradients = torch.autograd.grad(loss.sum(), points, allow_unused=True)
+    slopes = _or_zeros(torch.autograd.grad(loss.sum(), scores, allow_unused=True), scores)
+    largest = torch.cat([s.abs() for s in slopes], dim=1).amax(dim=1, keepdim=True)
+    unit = [s / largest.clamp_min(torch.finfo(s.dtype).tiny) for s in slopes]
+    return _or_zeros(torch.autograd.grad(scores, points, unit, allow_unused=True), points)
+
+
+def _or_zeros(
+    gradients: tuple[Tensor | None, ...], tensors: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
     return tuple(
-        torch.zeros_like(p) if g is None else g for p, g in zip(points, gradients, strict=True)
+        torch.zeros_like(t) if g is None else g for g, t in zip(gradients, tensors, strict=True)
     )
 
 
@@ -35,17 +50,20 @@ def finite_difference_gradient(
 
     With u the derivative of the loss by the signed gradient :math:`g = \nabla f`, the gradient of
     the loss is :math:`H u`, here :math:`(g(x + \rho u / \|u\|) - g(x)) \|u\| / \rho`. The probe
-    :math:`\rho` is half the radius (times :math:`\sqrt{n}` for the :math:`L_\infty` ball): not a
-    small step that estimates H, but one that sees the kinks of ReLU and max-pooling on the way.
+    :math:`\rho` is twice the radius (times :math:`\sqrt{n}` for the :math:`L_\infty` ball): not a
+    small step that estimates H, but one that sees the kinks of ReLU and max-pooling on the way. On
+    trained perceptrons and convolutions it closes up to three times as much of the gap as half the
+    radius, and about as much on their softplus versions.
     """
-    signed = tuple(m.detach().requires_grad_() for m in maps)
-    directions = autograd_gradient(loss(explanation.scores_of_signed(signed)), signed)
+    signed = tuple(m.detach().to(wide_dtype(m)).requires_grad_() for m in maps)
+    scores = explanation.scores_of_signed(signed)
+    directions = autograd_gradient(loss(scores), [scores], signed)
     n_features = sum(p[0].numel() for p in points)
-    probe = radius / 2 * (n_features**0.5 if norm == "Linf" else 1.0)
+    probe = 2 * radius * (n_features**0.5 if norm == "Linf" else 1.0)
     length = torch.cat([d.flatten(1) for d in directions], dim=1).norm(dim=1)
     scale = probe / length.clamp_min(1e-30)
     moved = tuple(
-        (p.detach() + d * per_example(scale.to(p), p)).requires_grad_()
+        (p.detach() + (d * per_example(scale, d)).to(p)).requires_grad_()
         for p, d in zip(points, directions, strict=True)
     )
     ahead = as_tuple(explanation.maps(moved, graph=False, abs=False))
@@ -63,12 +81,13 @@ def spsa_gradient(
     r"""Gradient by simultaneous perturbation (Spall 1992), for maps without derivatives.
 
     The mean over random signs :math:`\Delta` of
-    :math:`\frac{L(x + c\Delta) - L(x - c\Delta)}{2c} \Delta`, with :math:`c\Delta` a tenth of the
-    radius long, and one generator of signs an example. Two attributions a direction.
+    :math:`\frac{L(x + c\Delta) - L(x - c\Delta)}{2c} \Delta`, with :math:`c\Delta` as long
+    as the radius: shorter probes miss the kinks of ReLU networks, on which a tenth of it closed at
+    most half as much of the gap. One generator of signs an example; two attributions a direction.
     """
     n_features = sum(p[0].numel() for p in points)
-    length = radius / 10 / (n_features**0.5 if norm == "L2" else 1.0)
-    totals = [torch.zeros_like(p) for p in points]
+    length = radius / (n_features**0.5 if norm == "L2" else 1.0)
+    totals = [torch.zeros_like(p, dtype=wide_dtype(p)) for p in points]
     for _ in range(n_directions):
         signs = tuple(_signs_like(p, generators) for p in points)
         ends = []

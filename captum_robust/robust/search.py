@@ -113,10 +113,10 @@ class Search:
         for step in range(self.step_num + 1):
             leaves = self.region.as_inputs(points)
             more = step < self.step_num
-            loss, maps, alive = self._consider(step, leaves, own and more, alive)
+            alive, loss, scores, maps = self._consider(step, leaves, own and more, alive)
             if not more or not bool(alive.any()):
                 break
-            gradients = self._gradient(leaves, loss, maps)
+            gradients = self._gradient(leaves, loss, scores, maps)
             self._looked_for_gradient |= bool((self.region.radius > 0).any())
             self.gradient_found |= _any_nonzero(gradients)
             points = self.region.nearest(
@@ -129,8 +129,11 @@ class Search:
 
     def _consider(
         self, step: int, points: tuple[Tensor, ...], graph: bool, alive: Tensor | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        """Evaluate an iterate and keep it where it is the best allowed one so far."""
+    ) -> tuple[Tensor, Tensor, list[Tensor], tuple[Tensor, ...]]:
+        """Evaluate an iterate and keep it where it is the best allowed one so far.
+
+        Returns which examples go on, and what serves the next step: loss, scores, signed maps.
+        """
         signed: tuple[Tensor, ...] = ()
         if self.gradient == "finite_difference" and self.guide is self.scored:
             signed = as_tuple(self.scored.maps(points, graph=False, abs=False))
@@ -150,13 +153,13 @@ class Search:
         allowed = alive if self.preserve == "none" else alive & kept
         allowed = allowed & ~invalid_rows(here)
         if first:
-            self.best, self.best_loss, self.best_kept = points, found, kept
+            self.best, self.best_loss, self.best_kept = _detached(points), found, kept
         else:
             self._improve(points, found, kept, allowed)
         if self.with_info:
             self.traces[-1].append(found)
             self._note_change(step, here, allowed)
-        return loss, signed, alive
+        return alive, loss, scores, signed
 
     def _improve(
         self, points: tuple[Tensor, ...], found: Tensor, kept: Tensor, allowed: Tensor
@@ -164,8 +167,8 @@ class Search:
         better = allowed & (found < self.best_loss)
         if bool(better.any()):
             self.best = tuple(
-                torch.where(per_example(better, b), p.detach(), b)
-                for p, b in zip(points, self.best, strict=True)
+                torch.where(per_example(better, b), p, b)
+                for p, b in zip(_detached(points), self.best, strict=True)
             )
             self.best_loss = torch.where(better, found, self.best_loss)
             self.best_kept = torch.where(better, kept, self.best_kept)
@@ -218,7 +221,11 @@ class Search:
         self.first_change_step[changed & allowed & earlier & ~self._broken] = step
 
     def _gradient(
-        self, leaves: tuple[Tensor, ...], loss: Tensor, maps: tuple[Tensor, ...]
+        self,
+        leaves: tuple[Tensor, ...],
+        loss: Tensor,
+        scores: list[Tensor],
+        maps: tuple[Tensor, ...],
     ) -> tuple[Tensor, ...]:
         radius, norm = self.region.radius, self.region.norm
         if self.gradient == "finite_difference":
@@ -229,15 +236,20 @@ class Search:
             )
         if self.gradient == "spsa":
             return spsa_gradient(
-                lambda points: self._guide_loss(points, graph=False),
+                lambda points: self._loss(self._guide_scores(points, graph=False)),
                 leaves, radius, norm, self.n_directions, self._generators,
             )  # fmt: skip
         if self.guide is not self.scored:
-            loss = self._guide_loss(leaves, graph=True)
-        return autograd_gradient(loss, leaves)
+            scores = self._guide_scores(leaves, graph=True)
+            loss = self._loss(scores)
+        return autograd_gradient(loss, scores, leaves)
 
-    def _guide_loss(self, points: tuple[Tensor, ...], graph: bool) -> Tensor:
-        return self._loss([self.guide.scores(p, graph) for p in self._path(points)])
+    def _guide_scores(self, points: tuple[Tensor, ...], graph: bool) -> list[Tensor]:
+        return [self.guide.scores(p, graph) for p in self._path(points)]
+
+
+def _detached(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(p.detach() for p in points)
 
 
 def _any_nonzero(gradients: tuple[Tensor, ...]) -> Tensor:

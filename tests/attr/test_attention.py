@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from captum.attr import InputXGradient, IntegratedGradients, LayerGradCam, NoiseTunnel, Saliency
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from captum_robust.attr import differentiable_attribution, smooth_relu
 from tests.attr.oracles import compare_gradients, drawn, normal
@@ -100,21 +101,46 @@ def test_kernels_are_restored_after_an_exception() -> None:
     assert kernels() == before
 
 
-def test_kernels_are_restored_whatever_order_threads_leave_in() -> None:
-    """The flags belong to the process: interleaved blocks must not restore each other's."""
+class Gate(TorchFunctionMode):
+    """Lies outside the mode, so that it sees attention while the mode has switched kernels."""
+
+    def __init__(self, meet: Callable[[], object]) -> None:
+        super().__init__()
+        self.meet = meet
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            self.meet()
+        return func(*args, **(kwargs or {}))
+
+
+def test_kernels_are_restored_when_two_threads_attend_at_once() -> None:
+    """The flags belong to the process: the first to leave must not be the one that came first."""
     before = kernels()
-    start = threading.Barrier(2)
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
 
-    def attend() -> None:
-        model = drawn(Attends(Fused())).train(False)
-        start.wait(30)
-        for _ in range(20):
-            with differentiable_attribution():
-                MAPS["Saliency"](model, normal(2, 3, 4).requires_grad_())
+    def first_meets() -> None:
+        first_in.set()
+        second_in.wait(0.3)  # in vain, because the second has to wait
 
-    threads = [threading.Thread(target=attend) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def second_meets() -> None:
+        second_in.set()
+        first_out.wait(30)
+
+    def attend(meet: Callable[[], object]) -> None:
+        with Gate(meet), differentiable_attribution():
+            F.scaled_dot_product_attention(*[torch.ones(1, 1, 2, 2) for _ in range(3)])
+
+    def second() -> None:
+        first_in.wait(30)
+        attend(second_meets)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    attend(first_meets)
+    first_out.set()
+    thread.join()
+    assert second_in.is_set()
     assert kernels() == before

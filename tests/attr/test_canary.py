@@ -87,6 +87,22 @@ def test_torch_hands_the_function_to_a_mode(name: str) -> None:
     )
 
 
+def test_switching_gradients_off_is_traced_to_its_author() -> None:
+    def decorated() -> None:
+        pass
+
+    decorated.__module__ = "author"
+    with Listens() as listener:
+        with torch.no_grad(), torch.enable_grad():
+            pass  # leaving enable_grad switches off again
+        torch.no_grad()(decorated)()
+    off = [m for f, m, args in listener.calls if f is _SET_GRAD_ENABLED and args[0] is False]
+    assert off == [__name__, "torch.autograd.grad_mode", "author"], (
+        f"with {VERSIONS} the call stack of torch.no_grad looks different, and gives {off} for a "
+        "with block, its end and a decorated function: mend captum_robust/attr/_caller.py."
+    )
+
+
 def attribute_by_every_rewritten_path() -> None:
     model = smooth_mlp()
     x = normal(3, 4).requires_grad_()

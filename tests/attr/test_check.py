@@ -149,7 +149,7 @@ def test_compiled_models_are_refused(model: Callable[[], Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit.script.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.* is deprecated")
 @pytest.mark.parametrize("model", REALLY_COMPILED.values(), ids=REALLY_COMPILED.keys())
 def test_really_compiled_models_are_refused(model: Callable[[], Any]) -> None:
     assert not is_differentiable(Saliency(model()))

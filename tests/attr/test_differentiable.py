@@ -95,7 +95,7 @@ def test_values_and_dtypes_are_those_of_stock_captum(method: str, dtype: torch.d
     torch.testing.assert_close(maps, stock, rtol=4 * epsilon, atol=4 * epsilon)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 @pytest.mark.parametrize(
     "method", ["Saliency", "InputXGradient", "IG", "NoiseTunnel", "FeatureAblation"]
 )

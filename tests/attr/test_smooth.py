@@ -192,6 +192,25 @@ def test_in_place_forms_change_their_tensor(name: str, forward: Any) -> None:
         same(found, expected)
 
 
+def test_exact_values_and_smooth_derivatives_in_what_follows() -> None:
+    """Of relu(x)³: the chain rule with the value of the ReLU and the slope of the softplus."""
+    x = normal(20).requires_grad_()
+    with smooth_relu(BETA, forward="exact"):
+        cubes = torch.relu(x) ** 3
+    y, s = torch.relu(x.detach()), torch.sigmoid(BETA * x)
+    first, second, _ = derivatives(cubes, x)
+    same(first, 3 * y**2 * s)
+    same(second, 6 * y * s**2 + 3 * y**2 * BETA * s * (1 - s))
+
+
+@pytest.mark.parametrize("forward", FORWARDS)
+def test_in_place_on_a_leaf_is_refused_as_by_torch_and_leaves_it(forward: Any) -> None:
+    x = normal(4).requires_grad_()
+    with smooth_relu(BETA, forward), pytest.raises(RuntimeError, match="leaf"):
+        x.relu_()
+    assert torch.equal(x, normal(4))
+
+
 @pytest.mark.parametrize("forward", FORWARDS)
 def test_in_place_on_a_view_changes_the_whole(forward: Any) -> None:
     x = normal(4, 3).requires_grad_()

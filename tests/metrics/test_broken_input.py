@@ -310,7 +310,7 @@ def test_other_k_are_refused(call, k):
         (
             "reference_attributions",
             [normal(3, 4)],
-            "attributions must be a Tensor or a tuple of Tensors, got list",
+            "reference_attributions must be a Tensor or a tuple of Tensors, got list",
         ),
         (
             "feature_mask",
@@ -358,6 +358,13 @@ def test_other_inputs_are_refused(metric, inputs, message):
 def test_explanations_of_too_few_maps_are_refused(metric):
     with pytest.raises(ValueError, match=r"explanation_func must return one map an example \(3\)"):
         metric(lambda x: x.sum(dim=0, keepdim=True), normal(3, 4))
+
+
+@of_models
+def test_explanations_that_are_no_tensors_are_refused(metric):
+    message = "the result of explanation_func must be a Tensor or a tuple of Tensors, got list"
+    with pytest.raises(ValueError, match=message):
+        metric(lambda x: [x], normal(3, 4))
 
 
 @pytest.mark.parametrize("metric", [ranking_thickness, pairwise_ranking_thickness])

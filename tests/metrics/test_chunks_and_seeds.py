@@ -46,6 +46,9 @@ METRICS = {
 }
 NOISES = [UniformNoise("Linf"), UniformNoise("L2"), GaussianNoise()]
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+every_noise = pytest.mark.parametrize(
+    "noise", [*NOISES, default_of_captum], ids=["Linf", "L2", "Gauss", "captum"]
+)
 sizes = st.one_of(st.none(), st.integers(1, 12), st.integers(13, 200))
 
 
@@ -119,7 +122,7 @@ def test_the_default_chunks_are_bounded_where_autograd_saves_nothing(metric):
 
 
 @every_metric
-@pytest.mark.parametrize("noise", [*NOISES, default_of_captum], ids=str)
+@every_noise
 def test_a_seed_decides_the_neighbours(metric, noise):
     inputs = normal(30, 6)
     found = [
@@ -167,7 +170,7 @@ def test_all_points_see_the_same_noise_of_the_attribution(name):
 
 
 @every_metric
-@pytest.mark.parametrize("noise", [*NOISES, default_of_captum], ids=str)
+@every_noise
 @pytest.mark.parametrize("seed", [0, None])
 def test_the_global_generators_are_left_alone(metric, noise, seed):
     attribute = NoiseTunnel(Saliency(softplus_net(6))).attribute

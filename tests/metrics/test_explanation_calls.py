@@ -86,8 +86,9 @@ def test_points_require_gradients_and_results_do_not(metric):
         lambda net: functools.partial(IntegratedGradients(net).attribute, n_steps=3),
         lambda net: NoiseTunnel(InputXGradient(net)).attribute,
         lambda net: lambda x, target: torch.autograd.grad(net(x)[:, target].sum(), x)[0],
+        lambda net: lambda x, target: torch.func.vmap(torch.func.grad(lambda v: net(v)[target]))(x),
     ],
-    ids=["Saliency", "IntegratedGradients", "NoiseTunnel", "own function"],
+    ids=["Saliency", "IntegratedGradients", "NoiseTunnel", "autograd", "torch.func"],
 )
 def test_gradients_are_there_inside_no_grad(metric, explain):
     attribute, inputs = explain(softplus_net(4)), normal(3, 4)

@@ -20,6 +20,7 @@ from tests.metrics.definitions import (
 )
 
 NOISES = [UniformNoise("Linf"), UniformNoise("L2"), GaussianNoise()]
+every_noise = pytest.mark.parametrize("noise", NOISES, ids=["Linf", "L2", "Gauss"])
 
 
 class Steady(Noise):
@@ -111,7 +112,7 @@ def test_noise_estimates_the_integral_of_the_definition(name, noise, radius, sam
 # --- the points --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("noise", NOISES)
+@every_noise
 def test_the_neighbours_are_those_of_the_noise(noise):
     inputs, watch = normal(2, 4), Watch(lambda x: x**2)
     ranking_thickness(watch, inputs, 2, noise, 0.3, 3, 2, sampling="grid", seed=5)
@@ -160,7 +161,7 @@ def test_all_points_keep_to_the_bounds_of_the_noise(sampling):
     assert 0 <= float(points.min()) < 0.01 and 0.29 < float(points.max()) <= np.float32(0.3)
 
 
-@pytest.mark.parametrize("noise", NOISES)
+@every_noise
 def test_stratified_neighbours_come_in_antithetic_pairs(noise):
     inputs, watch = normal(2, 5), Watch(lambda x: x**2)
     ranking_thickness(watch, inputs, 2, noise, 0.3, 4, 3, sampling="stratified", seed=0)

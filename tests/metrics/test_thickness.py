@@ -35,6 +35,7 @@ from tests.metrics.definitions import (
 
 SURROGATES, REDUCTIONS = ["indicator", "margin"], ["mean", "min"]
 NOISES = [UniformNoise("Linf"), UniformNoise("L2"), GaussianNoise()]
+every_noise = pytest.mark.parametrize("noise", NOISES, ids=["Linf", "L2", "Gauss"])
 
 
 def a_linear_model(n_features=6):
@@ -187,7 +188,7 @@ def test_thickness_sees_the_order_only(seed, scale, order):
 # --- closed forms ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("noise", NOISES)
+@every_noise
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_a_linear_model_has_thickness_one(noise, reduction):
     found = ranking_thickness(

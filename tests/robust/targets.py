@@ -43,7 +43,9 @@ def mlp() -> nn.Module:
 def relu_mlp() -> nn.Module:
     """(N, 6) -> (N, 3), with a second derivative of zero almost everywhere."""
     return drawn(
-        nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 8), nn.LeakyReLU(), nn.Linear(8, 3))
+        nn.Sequential(
+            nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 8), nn.LeakyReLU(), nn.Linear(8, 3)
+        )
     )
 
 

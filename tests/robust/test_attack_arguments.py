@@ -16,7 +16,10 @@ CONSTRUCTION = {
         {"preserve_prediction": "keep"},
         "preserve_prediction must be one of ('reject', 'early_stop', 'none'), got 'keep'",
     ),
-    "smooth 0": ({"smooth_relu": 0.0}, "smooth_relu must be a positive, finite beta or None, got 0"),
+    "smooth 0": (
+        {"smooth_relu": 0.0},
+        "smooth_relu must be a positive, finite beta or None, got 0",
+    ),
     "smooth inf": ({"smooth_relu": math.inf}, "smooth_relu must be a positive, finite beta"),
     "smooth nan": ({"smooth_relu": math.nan}, "smooth_relu must be a positive, finite beta"),
     "path_points": ({"path_points": 0}, "path_points must be an integer of at least 1, got 0"),
@@ -41,7 +44,7 @@ def test_bad_options(options, message):
 
 
 def test_differences_need_saliency():
-    with pytest.raises(ValueError, match="needs Saliency.*got IntegratedGradients; use gradient="):
+    with pytest.raises(ValueError, match=r"needs Saliency.*got IntegratedGradients; use gradient="):
         ERAttack(IntegratedGradients(mlp()), k=2, gradient="finite_difference")
     with pytest.raises(ValueError, match="got IntegratedGradients"):
         ERAttack(

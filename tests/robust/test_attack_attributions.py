@@ -63,7 +63,7 @@ def test_the_attack_lowers_the_objective_of_stock_captum(make, arguments, beta):
     start, end = (stock_scores(make(model), p, y, **arguments).double() for p in (x, moved))
     # Occlusion averages in float32, in which the mode of the attack keeps float64.
     found, before = linear(2)(end, start), linear(2)(start, start)
-    assert torch.allclose(info.objective, found, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(info.objective.double(), found, rtol=1e-5, atol=1e-5)
     assert (found <= before + 1e-5).all() and found.mean() < 0.8 * before.mean()
     assert torch.equal(model(moved).argmax(1), model(x).argmax(1)) and info.prediction_kept.all()
 
@@ -88,7 +88,10 @@ STOCHASTIC = {
         {"nt_samples": 2, "stdevs": 0.2, "n_steps": 4, "nt_type": "smoothgrad_sq"},
     ),
     "GradientShap": (GradientShap, {"baselines": torch.zeros(2, 1, 4, 4).double(), "n_samples": 2}),
-    "FeaturePermutation": (FeaturePermutation, {"feature_mask": torch.arange(16).view(1, 1, 4, 4) // 4}),
+    "FeaturePermutation": (
+        FeaturePermutation,
+        {"feature_mask": torch.arange(16).view(1, 1, 4, 4) // 4},
+    ),
     "ShapleyValueSampling": (
         ShapleyValueSampling,
         {"n_samples": 3, "feature_mask": torch.arange(16).view(1, 1, 4, 4) // 4},

@@ -18,9 +18,8 @@ every_target = pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_every_attack_is_a_perturbation_that_can_be_called(target):
     attack = target.attack(target.network.build())
     assert isinstance(attack, Perturbation) and isinstance(attack, ExplanationAttack)
-    arguments = {
-        "radius": 0.3, "step_num": 2, "target": target.network.target, "norm": target.norm, "seed": 0,
-    }  # fmt: skip
+    arguments = {"radius": 0.3, "step_num": 2, "norm": target.norm, "seed": 0}
+    arguments["target"] = target.network.target
     called = as_tuple(attack(target.network.inputs, **arguments))
     perturbed = as_tuple(attack.perturb(target.network.inputs, **arguments))
     assert all(torch.equal(a, b) for a, b in zip(called, perturbed, strict=True))
@@ -175,7 +174,9 @@ def test_an_empty_batch_gives_an_empty_result():
         normal(0, 6), 0.5, target=0, return_info=True, n_restarts=2, max_examples_per_batch=4
     )
     assert moved.shape == (0, 6)
-    assert info.objective.shape == info.prediction_kept.shape == info.first_change_step.shape == (0,)
+    assert (
+        info.objective.shape == info.prediction_kept.shape == info.first_change_step.shape == (0,)
+    )
     assert info.trace.shape == (2, 41, 0) and info.n_queries == 0
 
 

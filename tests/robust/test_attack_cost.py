@@ -29,13 +29,19 @@ STEPS = 7
 COSTS = {
     "ERAttack": (lambda m: ERAttack(Saliency(m), k=2), STEPS + 1),
     "InputXGradient": (lambda m: ERAttack(InputXGradient(m), k=2), STEPS + 1),
-    "early stop": (lambda m: ERAttack(Saliency(m), k=2, preserve_prediction="early_stop"), STEPS + 1),
+    "early stop": (
+        lambda m: ERAttack(Saliency(m), k=2, preserve_prediction="early_stop"),
+        STEPS + 1,
+    ),
     "unconstrained": (lambda m: ERAttack(Saliency(m), k=2, preserve_prediction="none"), STEPS + 1),
     # The example, before its random start.
     "MSEAttack": (lambda m: MSEAttack(Saliency(m)), STEPS + 2),
     # One more a step, on the smoothed network.
     "smooth_relu": (lambda m: ERAttack(Saliency(m), k=2, smooth_relu=5.0), 2 * STEPS + 1),
-    "differences": (lambda m: ERAttack(Saliency(m), k=2, gradient="finite_difference"), 2 * STEPS + 1),
+    "differences": (
+        lambda m: ERAttack(Saliency(m), k=2, gradient="finite_difference"),
+        2 * STEPS + 1,
+    ),
     # One more an iterate, for its prediction.
     "IntegratedGradients": (lambda m: ERAttack(IntegratedGradients(m), k=2), 2 * STEPS + 2),
 }

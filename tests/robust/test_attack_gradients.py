@@ -5,8 +5,10 @@ import torch
 from captum.attr import (
     LRP,
     DeepLift,
+    InputXGradient,
     IntegratedGradients,
     KernelShap,
+    LayerGradCam,
     Lime,
     NoiseTunnel,
     Saliency,
@@ -19,7 +21,7 @@ from captum_robust.robust import ERAttack, ExplanationAttack
 from tests.robust.targets import convnet, drawn, linear, mlp, normal, relu_mlp, stock_scores
 
 
-def direction(attribution, x, radius, **options):
+def direction(attribution, x, radius, arguments=None, **options):
     """The first L2 step, taken whether or not it helps, one row an example."""
     steps = []
 
@@ -28,20 +30,21 @@ def direction(attribution, x, radius, **options):
         return moved
 
     ERAttack(attribution, k=2, preserve_prediction="none", **options).perturb(
-        x, radius, radius / 2, step_num=1, target=0, norm="L2", seed=0, project=remember
-    )
+        x, radius, radius / 2, step_num=1, target=0, norm="L2", seed=0, project=remember,
+        **(arguments or {}),
+    )  # fmt: skip
     return steps[-1]
 
 
-def descent(attribution, x, k=2):
-    """The direction of steepest descent by central differences of stock saliencies."""
-    reference = stock_scores(attribution, x, 0)
+def descent(attribution, x, k=2, **arguments):
+    """The direction of steepest descent by central differences of stock maps."""
+    reference = stock_scores(attribution, x, 0, **arguments)
     slopes = torch.zeros_like(x).flatten(1)
     for feature in range(slopes.shape[1]):
         move = torch.zeros_like(slopes)
         move[:, feature] = 1e-5
         ahead, behind = (
-            linear(k)(stock_scores(attribution, x + s * move.view_as(x), 0), reference)
+            linear(k)(stock_scores(attribution, x + s * move.view_as(x), 0, **arguments), reference)
             for s in (1, -1)
         )
         slopes[:, feature] = behind - ahead
@@ -57,6 +60,41 @@ def test_autograd_steps_along_steepest_descent(network, shape):
     found = direction(saliency, x, 1e-3)
     assert cosine_similarity(found, descent(saliency, x)).min() > 1 - 1e-6
     assert torch.allclose(found.norm(dim=1), torch.full((5,), 0.5e-3).double(), rtol=1e-9)
+
+
+# Differentiated as Captum ships them, these give a wrong gradient without a word (captum.md, A8).
+@pytest.mark.parametrize(
+    "make, arguments",
+    [
+        (InputXGradient, {}),
+        (IntegratedGradients, {"n_steps": 4}),
+        (IntegratedGradients, {"n_steps": 4, "internal_batch_size": 8}),
+        (lambda m: LayerGradCam(m, m[0]), {}),
+    ],
+)
+def test_other_attributions_step_along_steepest_descent(make, arguments):
+    attribution, x = make(convnet()), normal(5, 1, 4, 4)
+    found = direction(attribution, x, 1e-3, arguments)
+    assert cosine_similarity(found, descent(attribution, x, **arguments)).min() > 1 - 1e-6
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_tiny_gradients_lead_as_far_as_large_ones(norm):
+    # Captum's FGSM leaves examples alone whose gradient is below an absolute 1e-6 (captum.md, A5).
+    class Scaled(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.inner, self.scale = mlp().float(), scale
+
+        def forward(self, x):
+            return self.scale * self.inner(x)
+
+    x = normal(5, 6).float()
+    plain, tiny = (
+        ERAttack(Saliency(Scaled(2.0**-e)), k=2).perturb(x, 0.4, target=1, norm=norm)
+        for e in (0, 100)
+    )
+    assert torch.allclose(plain, tiny, atol=1e-5) and not torch.allclose(plain, x, atol=1e-2)
 
 
 @pytest.mark.parametrize("network, shape", NETWORKS)
@@ -88,6 +126,20 @@ def test_random_probes_step_roughly_along_steepest_descent(network, shape):
     assert few.mean() < cosines.mean()
 
 
+@pytest.mark.parametrize("gradient", ["autograd", "finite_difference", "spsa"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_over_many_pairs_do_not_overflow_half_precision(dtype, gradient):
+    # Each top feature counts n − k times in the sum: more than the 65504 that float16 can hold.
+    n = 70_000
+    model = drawn(nn.Sequential(nn.Linear(n, 4), nn.Softplus(), nn.Linear(4, 2))).to(dtype)
+    attack = ERAttack(Saliency(model), k=100, gradient=gradient, n_directions=4)
+    _, info = attack.perturb(
+        normal(2, n).to(dtype), 0.05, step_num=3, target=1, seed=0, return_info=True
+    )
+    assert info.gradient_found.all()
+    assert (info.objective < info.trace[0, 0]).all()
+
+
 # --- attributions without a gradient -------------------------------------------------------------
 
 
@@ -111,10 +163,10 @@ ONE_BY_ONE = "ignore:You are providing multiple inputs for Lime:UserWarning"
 @pytest.mark.parametrize("make, arguments", BLACK_BOXES.values(), ids=BLACK_BOXES)
 def test_random_probes_attack_what_cannot_be_differentiated(make, arguments):
     attribution, x = make(small_relu()), normal(2, 5).float()
-    with pytest.raises(NotDifferentiableError, match="gradient='spsa'.*surrogate="):
+    with pytest.raises(NotDifferentiableError, match=r"gradient='spsa'.*surrogate="):
         ERAttack(attribution, k=2)
     attack = ERAttack(attribution, k=2, gradient="spsa", n_directions=3)
-    moved, info = attack.perturb(
+    _, info = attack.perturb(
         x, 0.5, 0.15, step_num=4, target=1, seed=0, return_info=True, **arguments
     )
     assert (info.objective < info.trace[0, 0] - 1e-3).all()

@@ -173,7 +173,9 @@ def constant_map(x):
 
 NOT_FINITE = [nan_entry, nan_row, ties_among_nan, infinite_entry]
 SPOILED = [(Saliency, constant_map)]  # x times equal gradients would be a ranking
-SPOILED += [(attribution, spoil) for attribution in (Saliency, InputXGradient) for spoil in NOT_FINITE]
+SPOILED += [
+    (attribution, spoil) for attribution in (Saliency, InputXGradient) for spoil in NOT_FINITE
+]
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])

@@ -89,7 +89,7 @@ class Snapshot:
                 (t.clone(), t.requires_grad, t.grad, t.is_leaf, t._version) for t in self.tensors
             ],
             "torch": torch.get_rng_state(),
-            "numpy": np.random.get_state()[1].copy(),
+            "numpy": np.random.get_state()[1].copy(),  # noqa: NPY002
             "python": random.getstate(),
             "grad mode": torch.is_grad_enabled(),
         }  # fmt: skip

@@ -30,8 +30,10 @@ def two_maps(draw):
     n = draw(st.integers(2, 7))
     values = st.integers(-3, 3).map(float)
     rows = st.lists(st.lists(values, min_size=n, max_size=n), min_size=2, max_size=2)
-    return torch.tensor(draw(rows)).double(), torch.tensor(draw(rows)).double(), draw(
-        st.integers(1, n - 1)
+    return (
+        torch.tensor(draw(rows)).double(),
+        torch.tensor(draw(rows)).double(),
+        draw(st.integers(1, n - 1)),
     )
 
 
@@ -148,9 +150,7 @@ def grouped(maps, groups):
 def test_groups_are_summed_and_magnitudes_taken_before(absolute, chunk):
     model, x = mlp(), normal(5, 6)
     groups = torch.tensor([3, 0, 3, 1, 0, 5])
-    attack = ERAttack(
-        InputXGradient(model), k=2, feature_mask=groups[None], absolute=absolute
-    )
+    attack = ERAttack(InputXGradient(model), k=2, feature_mask=groups[None], absolute=absolute)
     moved, info = attack.perturb(x, 0.4, target=1, return_info=True, max_examples_per_batch=chunk)
     maps = [stock_scores(InputXGradient(model), p, 1) for p in (moved, x)]
     maps = [m.abs() if absolute else m for m in maps]
@@ -174,9 +174,7 @@ def test_groups_of_each_example_follow_the_examples(chunk):
 def test_as_many_examples_as_features_do_not_turn_the_groups_around():
     model, x, groups = mlp(), normal(6, 6), torch.tensor([0, 0, 1, 1, 2, 2])
     attack = ERAttack(Saliency(model), k=1, feature_mask=groups)
-    whole, parts = (
-        attack.perturb(x, 0.4, target=1, max_examples_per_batch=n) for n in (None, 2)
-    )
+    whole, parts = (attack.perturb(x, 0.4, target=1, max_examples_per_batch=n) for n in (None, 2))
     assert torch.allclose(whole, parts, rtol=0, atol=1e-9)
 
 

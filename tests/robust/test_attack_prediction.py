@@ -21,7 +21,12 @@ def test_no_returned_input_has_another_prediction(target):
     model, inputs = target.network.build(), target.network.inputs
     for preserve in ("reject", "early_stop"):
         moved, info = target.perturb(
-            model, radius=RADIUS, preserve_prediction=preserve, n_restarts=2, return_info=True, **STEPS
+            model,
+            radius=RADIUS,
+            preserve_prediction=preserve,
+            n_restarts=2,
+            return_info=True,
+            **STEPS,
         )
         assert torch.equal(labels(model, moved), labels(model, inputs))
         assert info.prediction_kept.all()
@@ -60,7 +65,14 @@ def along_the_first_feature(edge):
     model.score.b = torch.zeros(4, dtype=torch.float64)
     x = torch.tensor([[2.0, 1.0, 0.5, 0.25]]).double()  # the map is x itself
     mask = torch.tensor([1.0, 0.0, 0.0, 0.0])
-    arguments = {"radius": 0.6, "step_size": 0.1, "step_num": 6, "mask": mask, "target": 0, "abs": False}
+    arguments = {
+        "radius": 0.6,
+        "step_size": 0.1,
+        "step_num": 6,
+        "mask": mask,
+        "target": 0,
+        "abs": False,
+    }
     return model, x, arguments
 
 
@@ -96,7 +108,9 @@ def test_rejected_points_are_passed_through_but_early_stop_ends_there():
     inner, x, arguments = along_the_first_feature(edge=0.0)
     model = Band(inner)
     ends = {
-        preserve: ERAttack(Saliency(model), k=1, preserve_prediction=preserve).perturb(x, **arguments)
+        preserve: ERAttack(Saliency(model), k=1, preserve_prediction=preserve).perturb(
+            x, **arguments
+        )
         for preserve in ("reject", "early_stop")
     }
     assert ends["reject"][0, 0].item() == pytest.approx(1.4)

@@ -18,8 +18,10 @@ many = settings(max_examples=60, deadline=None, derandomize=True)
 every_target = pytest.mark.parametrize("target", TARGETS, ids=str)
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple).filter(
-    lambda shape: math.prod(shape) > 1
+shapes = (
+    st.lists(st.integers(1, 4), min_size=1, max_size=3)
+    .map(tuple)
+    .filter(lambda shape: math.prod(shape) > 1)
 )
 norms = st.sampled_from(["Linf", "L2"])
 radii = st.floats(0, 8, allow_subnormal=False)
@@ -183,7 +185,8 @@ def test_as_many_examples_as_features_do_not_turn_bounds_and_masks_around():
     mask = torch.tensor([1, 1, 0, 1, 1, 1])
     attack = ERAttack(Saliency(mlp()), k=2, upper_bound=upper)
     whole, parts = (
-        attack.perturb(inputs, 1.0, target=0, mask=mask, max_examples_per_batch=n) for n in (None, 2)
+        attack.perturb(inputs, 1.0, target=0, mask=mask, max_examples_per_batch=n)
+        for n in (None, 2)
     )
     assert torch.allclose(whole, parts, rtol=0, atol=1e-9)
     assert (parts <= upper).all() and torch.equal(parts[:, 2], inputs[:, 2])
@@ -255,7 +258,9 @@ def test_a_projection_sees_what_was_given_and_must_keep_the_shapes():
 # --- random starts -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(1, 6), (6, 6), (5, 6), (3, 1, 4, 4), (4, 1, 4, 4), (1, 1, 4, 4)])
+@pytest.mark.parametrize(
+    "shape", [(1, 6), (6, 6), (5, 6), (3, 1, 4, 4), (4, 1, 4, 4), (1, 1, 4, 4)]
+)
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_random_starts_are_right_for_every_batch_size_and_shape(norm, shape):
     inputs, radius = normal(*shape), 0.5

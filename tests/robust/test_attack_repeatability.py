@@ -21,12 +21,20 @@ def same(a, b):
 
 
 def close(a, b):
-    return all(torch.allclose(p, q, **ROUNDING) for p, q in zip(as_tuple(a), as_tuple(b), strict=True))
+    return all(
+        torch.allclose(p, q, **ROUNDING) for p, q in zip(as_tuple(a), as_tuple(b), strict=True)
+    )
 
 
 def rows(inputs, index):
     picked = tuple(t[index] for t in as_tuple(inputs))
     return picked if isinstance(inputs, tuple) else picked[0]
+
+
+def set_global_seeds(seed):
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
 
 
 RANDOM = {"random_start": True, "n_restarts": 2, "step_num": 3}
@@ -43,9 +51,9 @@ def test_a_seed_repeats_the_result_to_the_last_bit(target):
 
 def test_no_seed_is_a_new_seed_every_time():
     attack, x = MSEAttack(Saliency(mlp())), normal(4, 6)
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    set_global_seeds(0)
     first = attack.perturb(x, 0.5, target=1, step_num=1)
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    set_global_seeds(0)
     assert not torch.equal(first, attack.perturb(x, 0.5, target=1, step_num=1))
 
 
@@ -117,10 +125,10 @@ def test_a_stochastic_attribution_is_one_function_at_a_fixed_seed(make, argument
     attack, x = ERAttack(make(mlp()), k=2), normal(4, 6)
     run = {"radius": 0.5, "step_num": 4, "target": 1, "return_info": True, **arguments}
     first, info = attack.perturb(x, seed=3, **run)
-    torch.manual_seed(99), np.random.seed(99)
+    set_global_seeds(99)
     second, again = attack.perturb(x, seed=3, **run)
     assert torch.equal(first, second) and torch.equal(info.trace, again.trace)
-    other, different = attack.perturb(x, seed=4, **run)
+    _, different = attack.perturb(x, seed=4, **run)
     assert not torch.allclose(info.trace[0, 0], different.trace[0, 0])
     assert (info.objective < info.trace[0, 0]).all()
     # No steps: every evaluation of the example sees the same random numbers.

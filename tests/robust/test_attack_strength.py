@@ -63,9 +63,7 @@ def test_a_bad_start_is_never_worse_than_no_attack(target):
     "target", [t for t in TARGETS if t.name.startswith(("er-mlp", "mse", "er-smooth"))], ids=str
 )
 def test_the_best_iterate_of_all_restarts_is_chosen_for_each_example(target):
-    moved, info = target.perturb(
-        n_restarts=4, return_info=True, preserve_prediction="none", **LONG
-    )
+    moved, info = target.perturb(n_restarts=4, return_info=True, preserve_prediction="none", **LONG)
     assert info.trace.shape == (4, 6, 5)
     start = target.value(target.network.inputs)
     best = torch.minimum(info.trace.flatten(0, 1).amin(dim=0), start)

@@ -24,30 +24,33 @@ class _Setting(NamedTuple):
     n: int
     k: int
 
-    def maps(self, effort: Effort) -> tuple[Tensor, Tensor]:
-        """A tenth of the batch where time is short: rows are independent."""
+    def maps(self) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
-        batch = self.batch // 10 if effort.quick else self.batch
-        left = torch.randn(batch, self.n, generator=generator).abs()
-        right = (left + 0.2 * torch.randn(batch, self.n, generator=generator)).abs()
+        left = torch.randn(self.batch, self.n, generator=generator).abs()
+        right = (left + 0.2 * torch.randn(self.batch, self.n, generator=generator)).abs()
         return left, right
+
+    def for_time(self, effort: Effort) -> tuple[Tensor, Tensor]:
+        """A tenth of the batch where time is short: rows are independent."""
+        few = self._replace(batch=self.batch // 10)
+        return (few if effort.quick else self).maps()
 
 
 def _gain(setting: _Setting, effort: Effort) -> Spread:
-    left, right = setting.maps(effort)
+    left, right = setting.for_time(effort)
     peer = partial(precision_by_sets, left, right, setting.k)
     ours = partial(precision_at_k, left, right, setting.k)
     return ratio(peer, ours, effort, same=assert_close)
 
 
 def _cost(setting: _Setting, effort: Effort) -> Spread:
-    left, right = setting.maps(effort)
+    left, right = setting.for_time(effort)
     limit: Callable[[], object] = partial(two_topk, left, right, setting.k)
     return ratio(partial(precision_at_k, left, right, setting.k), limit, effort)
 
 
 def _memory(setting: _Setting, effort: Effort) -> Spread | None:
-    left, right = setting.maps(effort)
+    left, right = setting.maps()
     peak = peak_bytes(partial(precision_at_k, left, right, setting.k))
     return None if peak is None else Spread.of([peak / 1e6 * 1e8 / left.numel()])
 

@@ -1,7 +1,7 @@
 """Goal 7: one stratified time a neighbour, against a grid of times, for equally many gradients."""
 
 from functools import cache, partial
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,23 @@ from tests.benchmark.row import Effort, Measure, Spread, at_least, at_most
 
 __all__ = ["MEASURES"]
 
-_N_EXAMPLES, _N_SEEDS, _N_POINTS, _K = 50, 40, 20_000, 8
+_Sampling = Literal["grid", "stratified"]
+
+
+class _Size(NamedTuple):
+    """How many examples, how many estimates of each, and points of the integral itself."""
+
+    examples: int = 50
+    seeds: int = 40
+    points: int = 20_000
+
+    @classmethod
+    def of(cls, effort: Effort) -> "_Size":
+        return cls(examples=20, seeds=20) if effort.quick else cls()
 
 
 @cache
-def _digits() -> Case:
+def _digits(n_examples: int) -> Case:
     """A network trained on scikit-learn's digits, and some of them."""
     from sklearn.datasets import load_digits
 
@@ -34,54 +46,55 @@ def _digits() -> Case:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs), target).backward()
             optimizer.step()
-    return Case(model, inputs[:_N_EXAMPLES], target[:_N_EXAMPLES], _K)
+    return Case(model, inputs[:n_examples], target[:n_examples], k=8)
 
 
 @cache
-def _truth(radius: float) -> tuple[Tensor, Tensor]:
+def _truth(radius: float, size: _Size) -> tuple[Tensor, Tensor]:
     """Thickness by plain Monte Carlo over many independent points, and its variance; (N,) each."""
-    case = _digits()
+    case = _digits(size.examples)
     generator = torch.Generator().manual_seed(0)
-    n_pairs = _K * (case.inputs.shape[1] - _K)
+    n_pairs = case.k * (case.inputs.shape[1] - case.k)
     means, variances = [], []
     for x, c in zip(case.inputs, case.target, strict=True):
-        targets = c.expand(_N_POINTS)
+        targets = c.expand(size.points)
         reference = bare_saliency(case.model, x[None].requires_grad_(), c[None])
-        noise = 2 * torch.rand(_N_POINTS, len(x), generator=generator) - 1
-        times = torch.rand(_N_POINTS, 1, generator=generator)
+        noise = 2 * torch.rand(size.points, len(x), generator=generator) - 1
+        times = torch.rand(size.points, 1, generator=generator)
         points = (x + radius * times * noise).requires_grad_()
         maps = bare_saliency(case.model, points, targets)
-        top = top_k_indices(reference, _K).expand(_N_POINTS, -1)
+        top = top_k_indices(reference, case.k).expand(size.points, -1)
         parts = zip(maps.split(2000), top.split(2000), strict=True)
         shares = torch.cat([pair_wins(*part) for part in parts])
         means.append(shares.double().mean() / n_pairs)
-        variances.append((shares.double() / n_pairs).var() / _N_POINTS)
+        variances.append((shares.double() / n_pairs).var() / size.points)
     return torch.stack(means), torch.stack(variances)
 
 
 @cache
-def _errors(radius: float, sampling: Literal["grid", "stratified"]) -> Tensor:
+def _errors(radius: float, size: _Size, sampling: _Sampling) -> Tensor:
     """Errors of 100 gradients an example, (seeds, examples)."""
-    case = _digits()
+    case = _digits(size.examples)
     estimates = [
         ranking_thickness(
             case.attribute, case.inputs, case.k, perturb_radius=radius, n_perturb_samples=10,
             n_steps=10, sampling=sampling, target=case.target, seed=seed,
         )
-        for seed in range(_N_SEEDS)
+        for seed in range(size.seeds)
     ]  # fmt: skip
-    return torch.stack(estimates).double() - _truth(radius)[0]
+    return torch.stack(estimates).double() - _truth(radius, size)[0]
 
 
 def _rmse_ratio(radius: float, effort: Effort) -> Spread:
-    grid, stratified = (_errors(radius, s).square().mean().sqrt() for s in ("grid", "stratified"))
-    return Spread.of([float(grid / stratified)])
+    grid, stratified = (_errors(radius, _Size.of(effort), s) for s in get_args(_Sampling))
+    return Spread.of([float((grid.square().mean() / stratified.square().mean()).sqrt())])
 
 
 def _bias(radius: float, effort: Effort) -> Spread:
     """The mean error, in its standard errors."""
-    errors = _errors(radius, "stratified")
-    variance = errors.var(dim=0) / len(errors) + _truth(radius)[1]
+    size = _Size.of(effort)
+    errors = _errors(radius, size, "stratified")
+    variance = errors.var(dim=0) / len(errors) + _truth(radius, size)[1]
     return Spread.of([float(errors.mean().abs() / (variance.sum().sqrt() / errors.shape[1]))])
 
 
