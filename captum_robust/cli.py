@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo = commands.add_parser(
         "demo",
         help="train three models and attack their explanations",
-        description="Train a vanilla, a softplus and an R2ET network, and attack their explanations.",
+        description="Train a vanilla, a softplus and an R2ET network and attack their maps.",
     )
     demo.add_argument("--dataset", choices=_DATASETS, default="adult", help="default: adult")
     demo.add_argument("--seed", type=_seed, default=0, help="of split, training and attacks")

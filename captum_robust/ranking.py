@@ -272,7 +272,8 @@ def win_counts(scores: Tensor, top: Tensor) -> Tensor:
     tops = scores.gather(1, top)
     rest = scores.scatter(1, top, float("-inf"))
     weakest = tops.amin(dim=1)
-    wins = torch.full_like(weakest, top.shape[1] * (scores.shape[1] - top.shape[1]), dtype=torch.int64)
+    n_pairs = top.shape[1] * (scores.shape[1] - top.shape[1])
+    wins = torch.full_like(weakest, n_pairs, dtype=torch.int64)
     # Calm neighbourhoods flip few rankings: only the rows with a lost pair are sorted.
     lost = (rest.amax(dim=1) > weakest).nonzero().squeeze(1)
     if len(lost):

@@ -74,7 +74,7 @@ def test_demo_prints_the_table_and_writes_figure_and_csv(
         assert column in header
     vanilla = next(line for line in printed if line.startswith("vanilla"))
     assert "1.000 *" in vanilla  # the trap: no gradient, so nothing found
-    assert any(line.startswith("* its gradient is exactly zero") for line in printed)
+    assert any(line.startswith("* the gradient is exactly zero") for line in printed)
     assert (tmp_path / "breast-cancer.png").read_bytes().startswith(b"\x89PNG")
     assert {p.name for p in tmp_path.iterdir()} == {"breast-cancer.png", "breast-cancer.csv"}
 

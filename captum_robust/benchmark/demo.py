@@ -162,12 +162,14 @@ def _table(dataset: str, n_explained: int, results: list[_Result]) -> str:
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "  ".join("-" * w for w in widths))
     notes = [
-        f"{dataset}: {n_explained} distinct test rows, saliency of the logit, L2 radius {TABLE_RADIUS:g}.",
-        f"noise: worst of {N_NOISE} draws. own gradient: ERAttack as published. smoothed: worst of two",
-        f"ERAttacks whose gradient is taken with softplus for ReLU, {N_RESTARTS} starts, scored on the model.",
+        f"{dataset}: {n_explained} distinct test rows, saliency of the logit, "
+        f"perturbations of L2 radius {TABLE_RADIUS:g}.",
+        f"noise: worst of {N_NOISE} draws. own gradient: ERAttack as published.",
+        "smoothed: worst of two ERAttacks whose gradient is taken with softplus for ReLU, "
+        f"{N_RESTARTS} starts; scored on the model itself.",
     ]
     if not all(r.own_gradient_found for r in results):
-        notes.append("* its gradient is exactly zero: the attack could not move, and proves nothing.")
+        notes.append("* the gradient is exactly zero: nothing moved, so this proves nothing.")
     return "\n".join(["", *(line.rstrip() for line in lines), "", *notes])
 
 

@@ -63,6 +63,13 @@ def test_correlations_of_wide_float32_maps(scale, offset):
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-250, 1e250])
+def test_correlations_of_maps_whose_squares_leave_the_range(scale):
+    left, right = normal(3, 50), normal(3, 50, seed=1)
+    for metric in (pearson_correlation, spearman_correlation):
+        torch.testing.assert_close(metric(left * scale, right * scale), metric(left, right))
+
+
 @many
 @given(pairs_of_maps(), st.sampled_from([0.25, 3.0, 1024.0]), st.randoms())
 def test_correlations_forget_scale_offset_and_the_order_of_the_features(maps, scale, random):
