@@ -191,8 +191,6 @@ def test_the_handles_of_deeplift_do_not_pile_up():
     found = Snapshot(model, attribution, [x])
     ERAttack(attribution, k=2, gradient="spsa").perturb(x, 0.3, step_num=2, target=1, seed=0)
     assert found.unchanged()
-    attribution.attribute(x.requires_grad_(), target=1)
-    assert attribution.forward_handles, "Captum keeps none any more: the copy a call can go"
 
 
 def test_the_attack_itself_does_not_change():
