@@ -24,6 +24,7 @@ __all__ = [
     "invalid_rows",
     "log_exp_gap_sum",
     "min_gap",
+    "pair_features",
     "ranking",
     "top_k_indices",
     "top_k_mask",
@@ -68,7 +69,7 @@ def flatten_attributions(
         tensor([[4., 6.]])
     """
     maps = as_tuple(attributions, "attributions")
-    scores = torch.cat([_rows(m) for m in maps], dim=1)
+    scores = torch.cat([_rows(m) for m in maps], dim=1) if len(maps) > 1 else _rows(maps[0])
     if absolute:
         scores = scores.abs()
     if feature_mask is None:
@@ -126,7 +127,7 @@ def check_k(k: int, n_features: int) -> None:
 
 def invalid_rows(scores: Tensor) -> Tensor:
     """Rows that hold no ranking: a non-finite score, or all scores equal; (N,) bool."""
-    low, high = torch.aminmax(scores, dim=1)
+    low, high = scores.amin(dim=1), scores.amax(dim=1)  # on wide rows faster than torch.aminmax
     return ~(torch.isfinite(low) & torch.isfinite(high)) | (low == high)
 
 
@@ -184,8 +185,34 @@ def min_gap(scores: Tensor, top: Tensor) -> Tensor:
     return scores.gather(1, top).amin(dim=1) - rest.amax(dim=1)
 
 
+def pair_features(
+    reference: Tensor, k: int, pairs: Pairs = "all", k_prime: int | None = None
+) -> Tensor:
+    """Indices of the features that :func:`gap_sum` needs, to be found once for many scores.
+
+    The k top ones in ascending order for ``pairs="all"``, else the first of the ranking, as far as
+    the pairs reach.
+
+        >>> pair_features(torch.tensor([[1., 5., 3., 2.]]), k=2, pairs="mm", k_prime=1)
+        tensor([[1, 2, 3]])
+    """
+    if pairs == "all":
+        return top_k_indices(reference, k)
+    if pairs not in get_args(Pairs):
+        raise ValueError(f"pairs must be one of {get_args(Pairs)}, got {pairs!r}")
+    k_prime = k if k_prime is None else k_prime
+    if not 1 <= k_prime <= k:
+        raise ValueError(f"k_prime must lie in 1 … k = {k}, got {k_prime}")
+    return ranking(reference, min(k + k_prime, reference.shape[1]))
+
+
 def gap_sum(
-    scores: Tensor, reference: Tensor, k: int, pairs: Pairs = "all", k_prime: int | None = None
+    scores: Tensor,
+    reference: Tensor,
+    k: int,
+    pairs: Pairs = "all",
+    k_prime: int | None = None,
+    features: Tensor | None = None,
 ) -> Tensor:
     r"""Sum of the gaps :math:`I_i - I_j` over pairs of a top-k and a lower feature; (N,).
 
@@ -202,6 +229,7 @@ def gap_sum(
             the smallest gaps, the q-th feature above the boundary against the q-th below.
         k_prime (int, optional): k' of ``"anchor"`` and ``"mm"``, 1 <= k' <= k. Default: k. Where
             fewer than k' features lie below the boundary, all of them are used.
+        features (Tensor, optional): :func:`pair_features` of the reference, to save a search.
 
     Examples::
 
@@ -210,14 +238,21 @@ def gap_sum(
         (tensor([10.]), tensor([5.]), tensor([5.]))
     """
     scores = _wide(scores)
+    if features is None:
+        features = pair_features(reference, k, pairs, k_prime)
     if pairs == "all":
-        top = scores.gather(1, top_k_indices(reference, k)).sum(dim=1)
+        top = scores.gather(1, features).sum(dim=1)
         return scores.shape[1] * top - k * scores.sum(dim=1)
-    return _boundary_gaps(scores, reference, k, pairs, k_prime).sum(dim=1)
+    return _boundary_gaps(scores, features, k, pairs, k_prime).sum(dim=1)
 
 
 def log_exp_gap_sum(
-    scores: Tensor, reference: Tensor, k: int, pairs: Pairs = "all", k_prime: int | None = None
+    scores: Tensor,
+    reference: Tensor,
+    k: int,
+    pairs: Pairs = "all",
+    k_prime: int | None = None,
+    features: Tensor | None = None,
 ) -> Tensor:
     r"""Logarithm of :math:`\sum e^{-(I_i - I_j)}` over the pairs of :func:`gap_sum`; (N,).
 
@@ -229,27 +264,22 @@ def log_exp_gap_sum(
         tensor([0.5032])
     """
     scores = _wide(scores)
+    if features is None:
+        features = pair_features(reference, k, pairs, k_prime)
     if pairs == "all":
-        top = top_k_indices(reference, k)
-        rest = scores.scatter(1, top, float("-inf"))
-        return (-scores.gather(1, top)).logsumexp(dim=1) + rest.logsumexp(dim=1)
-    return (-_boundary_gaps(scores, reference, k, pairs, k_prime)).logsumexp(dim=1)
+        rest = scores.scatter(1, features, float("-inf"))
+        return (-scores.gather(1, features)).logsumexp(dim=1) + rest.logsumexp(dim=1)
+    return (-_boundary_gaps(scores, features, k, pairs, k_prime)).logsumexp(dim=1)
 
 
 def _boundary_gaps(
-    scores: Tensor, reference: Tensor, k: int, pairs: Pairs, k_prime: int | None
+    scores: Tensor, features: Tensor, k: int, pairs: Pairs, k_prime: int | None
 ) -> Tensor:
     """The gaps of the ``"anchor"`` or ``"mm"`` pairs, one column a pair."""
-    if pairs not in get_args(Pairs):
-        raise ValueError(f"pairs must be one of {get_args(Pairs)}, got {pairs!r}")
-    k_prime = k if k_prime is None else k_prime
-    if not 1 <= k_prime <= k:
-        raise ValueError(f"k_prime must lie in 1 … k = {k}, got {k_prime}")
-    n_below = min(k_prime, scores.shape[1] - k)
-    ranked = scores.gather(1, ranking(reference, k + n_below))
-    above, below = ranked[:, k - k_prime : k], ranked[:, k:]
+    ranked = scores.gather(1, features)
+    above, below = ranked[:, k - (k if k_prime is None else k_prime) : k], ranked[:, k:]
     if pairs == "mm":
-        return above.flip(1)[:, :n_below] - below
+        return above.flip(1)[:, : below.shape[1]] - below
     anchor = above[:, -1:]
     return torch.cat([above[:, :-1] - anchor, anchor - below], dim=1)
 

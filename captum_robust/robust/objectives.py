@@ -1,11 +1,12 @@
 """What an attack minimises: a number an example, from the scores of now and of the start."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
 from torch import Tensor
 
-from captum_robust.ranking import Gap, Pairs, check_k, gap_sum, log_exp_gap_sum
+from captum_robust.ranking import Gap, Pairs, check_k, gap_sum, log_exp_gap_sum, pair_features
 
 __all__ = ["MSEObjective", "Objective", "RankingObjective"]
 
@@ -14,7 +15,8 @@ class Objective(Protocol):
     """Any function of the scores (N, n) and of the unperturbed scores (N, n) that returns (N,).
 
     The attack minimises it. Scores are the attributions, flattened, joined and grouped. An
-    objective with an attribute ``k`` lets the attack report when a top-k feature is lost.
+    objective with an attribute ``k`` lets the attack report when a top-k feature is lost; one with
+    a method ``against(reference)`` that returns a function of the scores is prepared once.
     """
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor: ...  # noqa: D102
@@ -45,10 +47,16 @@ class RankingObjective:
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
         """The gaps of each row of scores, (N,)."""
-        check_k(self.k, scores.shape[1])
+        return self.against(reference)(scores)
+
+    def against(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
+        """The objective for one reference, whose ranking is found once."""
+        check_k(self.k, reference.shape[1])
+        features = pair_features(reference, self.k, self.pairs, self.k_prime)
+        chosen = (reference, self.k, self.pairs, self.k_prime, features)
         if self.gap == "linear":
-            return gap_sum(scores, reference, self.k, self.pairs, self.k_prime)
-        return -log_exp_gap_sum(scores, reference, self.k, self.pairs, self.k_prime)
+            return lambda scores: gap_sum(scores, *chosen)
+        return lambda scores: -log_exp_gap_sum(scores, *chosen)
 
 
 @dataclass(frozen=True)

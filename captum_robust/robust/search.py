@@ -55,6 +55,7 @@ class Search:
     traces: list[list[Tensor]] = field(init=False, default_factory=list)
     _looked_for_gradient: bool = field(init=False, default=False)
     _reference: Tensor | None = field(init=False, default=None)
+    _judge: Callable[[Tensor], Tensor] = field(init=False)
     _broken: Tensor = field(init=False)
     _labels: Tensor | None = field(init=False, default=None)
     _top: Tensor | None = field(init=False, default=None)
@@ -175,12 +176,19 @@ class Search:
 
     def _start(self, reference: Tensor) -> None:
         self._broken = invalid_rows(reference)
-        self._reference = reference.masked_fill(self._broken[:, None], 0)  # no NaN in a sort
+        reference = reference.masked_fill(self._broken[:, None], 0)  # no NaN in a sort
+        self._reference = reference
         self.gradient_found = torch.zeros_like(self._broken)
+        against = getattr(self.objective, "against", None)
+        self._judge = (
+            against(reference)
+            if against is not None
+            else lambda scores: self.objective(scores, reference)
+        )
         k = getattr(self.objective, "k", None)
         if k is not None:
             check_k(k, reference.shape[1])
-            self._top = top_k_indices(self._reference, k)
+            self._top = top_k_indices(reference, k)
             self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
 
     def _path(self, points: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
@@ -194,8 +202,7 @@ class Search:
 
     def _loss(self, scores: list[Tensor]) -> Tensor:
         """The objective, averaged over the path; NaN where the example has no ranking to lose."""
-        assert self._reference is not None
-        losses = [self.objective(s, self._reference) for s in scores]
+        losses = [self._judge(s) for s in scores]
         mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
         if mean.shape != self._broken.shape:
             raise ValueError(

@@ -124,12 +124,11 @@ def test_the_minimum_is_that_of_a_loop_over_the_perturbations(chunk, absolute):
 
 
 def test_perturbed_points_are_explained_exactly_as_returned():
-    inputs, perturb = normal(3, 6).float(), Recorder(radius=10.0)  # no sum x + (x' − x) is exact
-    watch = Watch(lambda x: x**2)
-    precision_at_k_min(watch, inputs, 2, perturb, n_perturb_samples=5, max_examples_per_batch=1)
-    seen = {tuple(row) for points in watch.points[3:] for row in points.tolist()}
-    returned = {tuple(row) for drawn in perturb.returned for row in drawn[0].tolist()}
-    assert seen == returned and len(seen) == 15
+    # x + (x' − x) would be off by the rounding of x, which is larger than x' here.
+    inputs, watch = 100 * normal(3, 6).float(), Watch(lambda x: x**2)
+    precision_at_k_min(watch, inputs, 2, lambda x: x / 1000, n_perturb_samples=1)
+    assert torch.equal(watch.points[-1], inputs / 1000)
+    assert not torch.equal(inputs + (inputs / 1000 - inputs), inputs / 1000)
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 4, 100])
