@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["example_generators", "resolve_seed", "seeded"]
+__all__ = ["cuda_devices", "example_generators", "resolve_seed", "seeded"]
 
 
 def resolve_seed(seed: int | None) -> int:
@@ -55,7 +55,7 @@ def seeded(seed: int) -> Iterator[None]:
     Captum draws from torch's and, in GradientShap, from NumPy's global generator.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=_cuda_devices()):
+    with torch.random.fork_rng(devices=cuda_devices()):
         try:
             reseed(seed)
             yield
@@ -70,11 +70,11 @@ def reseed(seed: int) -> None:
     np.random.seed(seed % 2**32)  # noqa: NPY002
     # torch.manual_seed would also leave a seed for a GPU that is not in use yet.
     torch.default_generator.manual_seed(seed)
-    if _cuda_devices():
+    if cuda_devices():
         torch.cuda.manual_seed_all(seed)
 
 
-def _cuda_devices() -> range:
+def cuda_devices() -> range:
     """The GPUs that hold a state."""
     initialised = torch.cuda.is_initialized()
     return range(torch.cuda.device_count() if initialised else 0)

@@ -1,7 +1,7 @@
 """The input Hessian of the explained score: norms of it, one value an example.
 
 Every function works on tuples of inputs, whose features are joined, and takes the gradient of the
-score with its graph.
+score with its graph. The norms have a graph of their own unless gradients are switched off.
 """
 
 import math
@@ -13,8 +13,12 @@ from torch import Tensor
 __all__ = [
     "exact_norm",
     "finite_difference_norm",
+    "hessian_operator",
     "hessian_vector_norm",
+    "joined",
+    "parted",
     "sign_direction",
+    "spectral_norm",
 ]
 
 Tensors = tuple[Tensor, ...]
@@ -34,13 +38,23 @@ def sign_direction(gradients: Tensors) -> Tensors:
     return tuple((s / length.view(-1, *(1,) * (s.dim() - 1))).to(s) for s in signs)
 
 
+def joined(tensors: Tensors) -> Tensor:
+    """All features of each example in one row; (N, n), float32 for half precision."""
+    flat = torch.cat([t.reshape(t.shape[0], math.prod(t.shape[1:])) for t in tensors], dim=1)
+    return flat.to(torch.promote_types(flat.dtype, torch.float32))
+
+
+def parted(rows: Tensor, like: Tensors) -> Tensors:
+    """The inverse of :func:`joined`: rows (N, n) in the shapes and types of ``like``."""
+    parts = rows.split([math.prod(t.shape[1:]) for t in like], dim=1)
+    return tuple(part.reshape(t.shape).to(t) for part, t in zip(parts, like, strict=True))
+
+
 def joint_norm(tensors: Tensors) -> Tensor:
     """Euclidean norm of each example over all tensors; (N,), float32 for half precision."""
-    flat = torch.cat([t.reshape(t.shape[0], math.prod(t.shape[1:])) for t in tensors], dim=1)
-    # The squares of small gradients vanish in float16.
-    squares = flat.to(torch.promote_types(flat.dtype, torch.float32)).square().sum(dim=1)
+    squares = joined(tensors).square().sum(dim=1)  # those of small gradients vanish in float16
     # norm() of a zero row has no derivative; its subgradient 0 is what a penalty wants.
-    positive = squares > 0
+    positive = squares != 0  # NaN stays NaN
     return torch.where(positive, squares.where(positive, 1).sqrt(), 0)
 
 
@@ -83,10 +97,81 @@ def exact_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
     return joint_norm(rows)
 
 
+def hessian_operator(inputs: Tensors, gradients: Tensors) -> Callable[[Tensor], Tensor]:
+    """The map from joined vectors (N, n) to the products H v of each example, (N, n)."""
+
+    def product(vectors: Tensor) -> Tensor:
+        return joined(_hessian_product(inputs, gradients, parted(vectors, gradients)))
+
+    return product
+
+
+def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    r"""Largest absolute eigenvalue of a symmetric operator, by Lanczos iteration; (N,).
+
+    An example has converged when the residual of its leading Ritz pair, relative to the Ritz value,
+    is at most the square root of the machine precision: an eigenvalue is as close, as a rule much
+    closer. After n steps it has in any case. NaN where a product is not finite. Source: Golub and
+    Van Loan, Matrix Computations, section 10.1.
+
+    Args:
+        product: maps vectors (N, n) to their products (N, n).
+        start: first vectors, shape (N, n); not orthogonal to the eigenvector that is sought.
+
+    Examples::
+
+        >>> eigenvalues = torch.tensor([[1.0, -3.0, 2.0]])
+        >>> spectral_norm(lambda v: eigenvalues * v, torch.ones(1, 3)).round()
+        tensor([3.])
+    """
+    precision = torch.finfo(start.dtype).eps
+    tolerance, noise = precision**0.5, 100 * precision
+    n_examples, n_features = start.shape
+    vectors = torch.nn.functional.normalize(start, dim=1)
+    basis = start.new_zeros(n_examples, 0, n_features)
+    diagonal, beside = start.new_zeros(n_examples, 0), start.new_zeros(n_examples, 0)
+    value = start.new_zeros(n_examples)
+    running = torch.ones(n_examples, dtype=torch.bool, device=start.device)
+    next_check = 8  # a start near to another eigenvector would seem to have converged before
+    for step in range(1, n_features + 1):
+        basis = torch.cat([basis, vectors[:, None]], dim=1)
+        image = product(vectors)
+        size = image.norm(dim=1)
+        broken = ~size.isfinite()
+        value, running = value.masked_fill(broken, math.nan), running & ~broken
+        image = image.where(running[:, None], 0)
+        diagonal = torch.cat([diagonal, (vectors * image).sum(dim=1, keepdim=True)], dim=1)
+        for _ in range(2):  # once leaves rounding errors that grow
+            image = image - (basis.mT @ (basis @ image[:, :, None])).squeeze(2)
+        length = image.norm(dim=1)
+        length = length.where(length > noise * size, 0)  # nothing new is left
+        if step in (next_check, n_features):
+            next_check += 1 + step // 4  # an eigendecomposition costs more than a small product
+            tridiagonal = diagonal.diag_embed() + beside.diag_embed(1) + beside.diag_embed(-1)
+            ritz, coordinates = torch.linalg.eigh(tridiagonal)
+            leading = ritz.abs().argmax(dim=1, keepdim=True)
+            found = ritz.gather(1, leading).squeeze(1).abs()
+            residual = length * coordinates[:, -1].gather(1, leading).squeeze(1).abs()
+            value = torch.where(running, found, value)
+            running = running & (residual > tolerance * found)
+            if not bool(running.any()):
+                break
+        beside = torch.cat([beside, length[:, None]], dim=1)
+        vectors = image / length.where(length > 0, math.inf)[:, None]
+    return value
+
+
 def _hessian_product(inputs: Tensors, gradients: Tensors, vectors: Tensors) -> Tensors:
     attached = [(g, v) for g, v in zip(gradients, vectors, strict=True) if g.requires_grad]
     if not attached:
         return tuple(torch.zeros_like(x) for x in inputs)
     outputs, directions = zip(*attached, strict=True)
-    rows = torch.autograd.grad(outputs, inputs, directions, create_graph=True, allow_unused=True)
+    rows = torch.autograd.grad(
+        outputs,
+        inputs,
+        directions,
+        retain_graph=True,
+        create_graph=torch.is_grad_enabled(),
+        allow_unused=True,
+    )
     return tuple(torch.zeros_like(x) if r is None else r for x, r in zip(inputs, rows, strict=True))

@@ -21,6 +21,7 @@ __all__ = [
     "check_k",
     "flatten_attributions",
     "gap_sum",
+    "group_indices",
     "invalid_rows",
     "log_exp_gap_sum",
     "min_gap",
@@ -74,7 +75,7 @@ def flatten_attributions(
         scores = scores.abs()
     if feature_mask is None:
         return scores
-    groups, n_groups = _group_indices(maps, feature_mask)
+    groups, n_groups = group_indices(maps, feature_mask)
     wide = _wide(scores)
     summed = wide.new_zeros(wide.shape[0], n_groups)
     return summed.scatter_add(1, groups.to(wide.device).expand_as(wide), wide)
@@ -89,7 +90,7 @@ def _wide(scores: Tensor) -> Tensor:
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
-def _group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tensor, int]:
+def group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tensor, int]:
     """Group of every flattened feature, 0 … n_groups − 1, one row or one an example; n_groups."""
     masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
     if len(masks) != len(maps):

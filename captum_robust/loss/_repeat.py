@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._random import _cuda_devices
+from captum_robust._random import cuda_devices
 from captum_robust._state import models_of
 
 __all__ = ["Repeat"]
@@ -30,7 +30,7 @@ class Repeat:
             for module in model.modules()
             for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
         ]
-        self.devices = _cuda_devices()
+        self.devices = cuda_devices()
         self.cpu = torch.get_rng_state()
         self.cuda = [torch.cuda.get_rng_state(device) for device in self.devices]
 

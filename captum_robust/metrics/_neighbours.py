@@ -22,11 +22,11 @@ from captum_robust.metrics._scores import as_scores
 from captum_robust.noise import Noise, check_radius
 from captum_robust.ranking import invalid_rows
 
-__all__ = ["Explainer", "neighbour_scores"]
+__all__ = ["BYTES_PER_CALL", "Explainer", "SavedBytes", "neighbour_scores"]
 
 # Live memory of one call that keeps a CPU's caches useful: within 10 % of the best on networks
 # from MLPs to ResNets (see the performance page).
-_BYTES_PER_CALL = 30_000_000
+BYTES_PER_CALL = 30_000_000
 _FIRST_CALL = 64
 _RADIUS_NAMES = ("perturb_radius", "radius", "epsilon", "eps")
 
@@ -129,7 +129,7 @@ class Explainer:
 
     def _measured(self, explain: Callable[[], Inputs], points: tuple[Tensor, ...]) -> Inputs:
         """Explain, and choose the rows of the further calls by the bytes that autograd saves."""
-        saved = _SavedBytes()
+        saved = SavedBytes()
         try:
             with saved:
                 maps = explain()
@@ -139,7 +139,7 @@ class Explainer:
             reseed(self.seed)
             maps = explain()  # torch.func lets nobody look: the inputs have to do
         size = max(saved.count, sum(p.numel() * p.element_size() for p in points), 1)
-        self.rows_per_call = max(1, _BYTES_PER_CALL * len(points[0]) // size)
+        self.rows_per_call = max(1, BYTES_PER_CALL * len(points[0]) // size)
         return maps
 
     def _masks(self, maps: tuple[Tensor, ...], rows: Tensor) -> Inputs | None:
@@ -162,7 +162,7 @@ def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-class _SavedBytes(saved_tensors_hooks):
+class SavedBytes(saved_tensors_hooks):
     """Counts the bytes that autograd saves, parameters aside."""
 
     def __init__(self) -> None:

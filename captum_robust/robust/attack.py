@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from captum_robust._batch import kwargs_of_examples
 from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._prediction import predicted_labels
 from captum_robust._random import resolve_seed, seeded
 from captum_robust._state import left_as_found
 from captum_robust.attr.check import require_differentiable
@@ -23,7 +24,7 @@ from captum_robust.robust.checks import (
     one_each,
     valid_bounds,
 )
-from captum_robust.robust.explain import Explanation, predicted_labels
+from captum_robust.robust.explain import Explanation
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.objectives import Objective
 from captum_robust.robust.projections import Region

@@ -15,17 +15,10 @@ from captum_robust.attr.differentiable import differentiable_attribution, summed
 from captum_robust.attr.smooth import smooth_relu
 from captum_robust.ranking import flatten_attributions
 
-__all__ = ["Explanation", "predicted_labels"]
+__all__ = ["Explanation"]
 
 # These call the model once, on the inputs themselves, so that its output is the prediction.
 _FORWARD_AT_INPUTS = (Saliency, InputXGradient)
-
-
-def predicted_labels(outputs: Tensor) -> Tensor:
-    """The predicted class: the largest of several outputs, or the sign of a single logit."""
-    if outputs.dim() == 1 or outputs.shape[1] == 1:
-        return outputs.reshape(len(outputs)) > 0
-    return outputs.argmax(dim=1)
 
 
 class Explanation:

@@ -1,0 +1,95 @@
+"""The gradient of the explained output, with its graph, a chunk of examples at a time."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_robust._batch import kwargs_of_examples
+from captum_robust._captum import Inputs, TargetType, as_tuple, run_forward, select_target
+from captum_robust._random import reseed
+from captum_robust.attr.differentiable import differentiable_attribution
+from captum_robust.curvature import joined
+from captum_robust.metrics._neighbours import BYTES_PER_CALL, SavedBytes
+
+__all__ = ["ScoreGradient", "check_chunk"]
+
+_FIRST_CALL = 8
+
+
+def check_chunk(max_examples_per_batch: int | None) -> None:
+    """Raise ValueError unless a chunk holds at least one example."""
+    if max_examples_per_batch is not None and max_examples_per_batch < 1:
+        raise ValueError(f"max_examples_per_batch must be at least 1, got {max_examples_per_batch}")
+
+
+class ScoreGradient:
+    """The gradient of the output that ``target`` selects, at points of the given examples.
+
+    To be used where the model and the global random state are left as found.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        inputs: Inputs,
+        target: TargetType,
+        additional_forward_args: Any,
+        max_examples_per_batch: int | None,
+        seed: int,
+    ) -> None:
+        check_chunk(max_examples_per_batch)
+        self.forward_func = forward_func
+        self.inputs = tuple(t.detach() for t in as_tuple(inputs))
+        self.n_examples = len(self.inputs[0])
+        if self.n_examples == 0:
+            raise ValueError("inputs must hold at least one example, got none")
+        if not all(t.is_floating_point() for t in self.inputs):
+            dtypes = [t.dtype for t in self.inputs]
+            raise ValueError(f"inputs must be floating point to be differentiated, got {dtypes}")
+        self.arguments = {
+            "target": target,
+            "additional_forward_args": additional_forward_args,
+        }
+        self.rows_per_call = max_examples_per_batch
+        self.seed = seed
+
+    def chunks(self) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Consecutive rows and their inputs, so many that their Hessians fit into little memory."""
+        start = 0
+        while start < self.n_examples:
+            stop = min(start + (self.rows_per_call or _FIRST_CALL), self.n_examples)
+            yield torch.arange(start, stop), tuple(t[start:stop] for t in self.inputs)
+            start = stop
+
+    def at(
+        self, points: tuple[Tensor, ...], rows: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Leaves with the values of ``points``, one for each of ``rows``; the gradient there."""
+        leaves = tuple(p.detach().requires_grad_() for p in points)
+        arguments = kwargs_of_examples(self.arguments, rows, self.n_examples)
+        reseed(self.seed)  # every call sees the same dropout masks
+        saved = SavedBytes()
+        with torch.enable_grad(), saved if self.rows_per_call is None else nullcontext():
+            with differentiable_attribution():  # fused attention has no second derivative
+                outputs = run_forward(
+                    self.forward_func, leaves, arguments["additional_forward_args"]
+                )
+            if outputs.dim() == 0 or len(outputs) != len(rows):
+                raise ValueError(
+                    f"forward_func must return one output an example ({len(rows)}), "
+                    f"got {tuple(outputs.shape)}"
+                )
+            score = select_target(outputs, arguments["target"]).sum()
+            found = torch.autograd.grad(score, leaves, create_graph=True, allow_unused=True)
+        gradients = tuple(
+            torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
+        )
+        if self.rows_per_call is None:
+            row = joined(leaves)[0]
+            hessian = row.numel() ** 2 * row.element_size()
+            size = max(saved.count // len(rows), hessian, 1)
+            self.rows_per_call = max(1, BYTES_PER_CALL // size)
+        return leaves, gradients
