@@ -82,7 +82,7 @@ def flatten_attributions(
 
 
 def _rows(maps: Tensor) -> Tensor:
-    return maps.reshape(maps.shape[0], math.prod(maps.shape[1:]))
+    return maps.reshape(maps.shape[0], math.prod(maps.shape[1:])).contiguous()
 
 
 def _wide(scores: Tensor) -> Tensor:
