@@ -69,10 +69,11 @@ def _slope_in_k(noise: float, effort: Effort) -> Spread:
 
 
 def _gap_gain(effort: Effort) -> Spread:
+    """Both sides are given the top features."""
     setting = _Setting(784, 50, 1000, 0.13)
     scores, reference, top = setting.maps()
     literal = partial(pair_gap_sum, scores, top)
-    closed = partial(gap_sum, scores, reference, setting.k)
+    closed = partial(gap_sum, scores, reference, setting.k, features=top)
     return ratio(literal, closed, effort, same=partial(assert_close, rtol=1e-4, atol=1e-2))
 
 
