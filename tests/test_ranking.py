@@ -43,7 +43,7 @@ def by_rank(row):
 
 
 def pairs_by_definition(reference_row, k, pairs, k_prime):
-    """The pairs (i, j) of paper.md, section 3.2: i above the boundary of the top-k, j below it."""
+    """The pairs (i, j) of arXiv 2212.14106: i above the boundary of the top-k, j below it."""
     order, n = by_rank(reference_row), len(reference_row)
     if pairs == "all":
         return [(i, j) for i in order[:k] for j in order[k:]]
@@ -180,7 +180,7 @@ def test_negative_zero_ties_with_zero():
 
 
 def test_the_worked_example_of_the_paper():
-    # paper.md, section 0: (savings, income, education, spouse, race, age) at x, x' and x''
+    # arXiv 2212.14106: (savings, income, education, spouse, race, age) at x, x' and x''
     at_x, near, far = top_k_indices(
         torch.tensor(
             [

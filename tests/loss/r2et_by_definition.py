@@ -66,7 +66,7 @@ def parameter_gradients(loss: Tensor, model: nn.Module) -> Tensor:
 
 
 def pairs_by_definition(reference: list[float], k: int, pairs: str, k_prime: int) -> list[Any]:
-    """paper.md, section 3.2: (i, j) with i above the boundary of the top-k or at it, j below."""
+    """arXiv 2212.14106: (i, j) with i above the boundary of the top-k or at it, j below."""
     n = len(reference)
     order = sorted(range(n), key=lambda i: (-reference[i], i))
     top, rest = order[:k], order[k:]
@@ -204,7 +204,7 @@ def r2et_by_definition(
     regulariser = -h if gap == "linear" else h
     weight1: Any = lambda1
     weight2: Any = lambda2
-    if adaptive:  # paper.md, section 3.7
+    if adaptive:  # as the authors' code weighs its terms
         weight1 = (lambda1 * (base.detach() + 1) / regulariser.detach()).abs()
         weight2 = (lambda2 * (base.detach() + 1) / curvature.detach()).abs()
     return base + weight1 * regulariser + weight2 * curvature

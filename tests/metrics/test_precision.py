@@ -34,7 +34,7 @@ def maps_and_k(draw):
 
 
 def test_the_worked_example_of_the_paper():
-    # Savings, income, education, spouse, race, age: paper.md, section 0; arXiv 2212.14106, Fig. 2.
+    # Savings, income, education, spouse, race, age: arXiv 2212.14106, Fig. 2.
     at_x = torch.tensor([[1.2, 0.8, 0.7, 0.4, 0.1, 0.2]])
     near_in_rank = torch.tensor([[2.5, 1.2, 1.0, 0.6, 0.2, 0.4]])
     near_in_distance = torch.tensor([[1.2, 0.1, 0.7, 1.2, 0.1, 0.2]])

@@ -182,7 +182,7 @@ def test_an_empty_batch_gives_an_empty_result():
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_memory_layout_does_not_matter(norm):
-    # Captum's PGD cannot take channels_last (captum.md, B3).
+    # Captum's PGD cannot take channels_last (captum 0.9.0).
     target = next(t for t in TARGETS if t.name == f"er-conv-{norm}")
     image = normal(5, 2, 4, 4)[:, :1]
     assert not image.is_contiguous()

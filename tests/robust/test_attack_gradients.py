@@ -62,7 +62,7 @@ def test_autograd_steps_along_steepest_descent(network, shape):
     assert torch.allclose(found.norm(dim=1), torch.full((5,), 0.5e-3).double(), rtol=1e-9)
 
 
-# Differentiated as Captum ships them, these give a wrong gradient without a word (captum.md, A8).
+# Differentiated as Captum ships them, these give a wrong gradient without a word (captum 0.9.0).
 @pytest.mark.parametrize(
     "make, arguments",
     [
@@ -80,7 +80,7 @@ def test_other_attributions_step_along_steepest_descent(make, arguments):
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_tiny_gradients_lead_as_far_as_large_ones(norm):
-    # Captum's FGSM leaves examples alone whose gradient is below an absolute 1e-6 (captum.md, A5).
+    # Captum's FGSM leaves examples alone whose gradient is below an absolute 1e-6 (captum 0.9.0).
     class Scaled(nn.Module):
         def __init__(self, scale):
             super().__init__()

@@ -216,7 +216,7 @@ def test_masks_of_a_tuple_hold_each_tensor(norm):
 
 
 def test_one_mask_for_a_tuple_of_two_is_refused():
-    # Captum's FGSM pairs them up, and returns one tensor for two (captum.md, A3).
+    # Captum's FGSM pairs them up, and returns one tensor for two (captum 0.9.0).
     target = next(t for t in TARGETS if t.name == "er-two-Linf")
     with pytest.raises(ValueError, match="mask must have shapes that broadcast"):
         target.perturb(mask=torch.ones(5, 3))
@@ -264,7 +264,7 @@ def test_a_projection_sees_what_was_given_and_must_keep_the_shapes():
 )
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_random_starts_are_right_for_every_batch_size_and_shape(norm, shape):
-    # Captum's PGD scales columns in place of examples, and takes few shapes (captum.md, A2).
+    # Captum's PGD scales columns in place of examples, and takes few shapes (captum 0.9.0).
     inputs, radius = normal(*shape), 0.5
     model = convnet() if len(shape) == 4 else mlp()
     starts = []
