@@ -7,7 +7,7 @@ import pytest
 import torch
 from captum.attr import GradientShap, NoiseTunnel, Saliency
 
-from captum_robust.robust import ERAttack, MSEAttack
+from captum_robust.robust import ERAttack, ExplanationAttack, MSEAttack
 from tests.robust.targets import TARGETS, as_tuple, mlp, normal
 
 every_target = pytest.mark.parametrize("target", TARGETS, ids=str)
@@ -131,7 +131,13 @@ def test_a_stochastic_attribution_is_one_function_at_a_fixed_seed(make, argument
     _, different = attack.perturb(x, seed=4, **run)
     assert not torch.allclose(info.trace[0, 0], different.trace[0, 0])
     assert (info.objective < info.trace[0, 0]).all()
-    # No steps: every evaluation of the example sees the same random numbers.
-    _, still = attack.perturb(x, seed=3, random_start=True, **{**run, "radius": 0.0})
-    assert torch.equal(still.trace, still.trace[:, :1].expand_as(still.trace))
-    assert torch.equal(still.trace[0, 0], info.trace[0, 0])
+    # A ball without room: every evaluation of the example sees the same random numbers.
+    seen = []
+
+    def watch(scores, reference):
+        seen.append(scores.detach().clone())
+        return scores[:, 0]
+
+    still = ExplanationAttack(make(mlp()), watch, preserve_prediction="none")
+    still.perturb(x, 0.0, step_num=3, target=1, seed=3, **arguments)
+    assert len(seen) == 4 and all(torch.equal(scores, seen[0]) for scores in seen)
