@@ -1,6 +1,8 @@
 """How stable is an explanation: one value per example, in Captum's call shapes."""
 
 from captum_robust.metrics.bounds import pairwise_thickness_bounds, thickness_bounds
+from captum_robust.metrics.certified_precision import certified_precision_at_k
+from captum_robust.metrics.certified_radius import certified_top_k_radius
 from captum_robust.metrics.curvature import hessian_norm
 from captum_robust.metrics.faithfulness import (
     comprehensiveness,
@@ -25,6 +27,8 @@ from captum_robust.metrics.thickness import (
 __all__ = [
     "attribution_mse",
     "center_of_mass_shift",
+    "certified_precision_at_k",
+    "certified_top_k_radius",
     "comprehensiveness",
     "decision_flip_fraction",
     "default_perturb_func",

@@ -1,0 +1,187 @@
+"""A radius within which the top-k set of a gradient saliency provably stays."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from captum_robust._captum import TargetType
+from captum_robust.certify.affine import Affine
+from captum_robust.certify.gradient import gradient_over_ball
+from captum_robust.certify.network import Network, read_network
+from captum_robust.metrics._scores import nan_where
+from captum_robust.noise import Norm, check_norm
+from captum_robust.ranking import check_k, invalid_rows, top_k_mask
+
+__all__ = ["certified_top_k_radius"]
+
+_HALVINGS = 30
+_BYTES_AT_ONCE = 30_000_000
+
+
+def certified_top_k_radius(
+    model: nn.Module,
+    inputs: Tensor,
+    k: int,
+    target: TargetType = None,
+    norm: Norm = "Linf",
+    max_radius: float = 1.0,
+    absolute: bool = True,
+) -> Tensor:
+    r"""Radius within which the top-k set of the saliency provably does not change.
+
+    .. math::
+        r(x) \le \sup \{\, r : top_k(|\nabla f(x + \delta)|) = top_k(|\nabla f(x)|)
+        \;\; \forall\, \|\delta\| \le r \,\}
+
+    A proof, not an estimate: no attack within the radius, however strong, changes the set. Nothing
+    is said beyond the radius, where a better method might still find a proof. Higher is more
+    stable; in units of the inputs.
+
+    Affine forms enclose the gradient over the ball (DeepZ, Singh et al. 2018, carried through the
+    chain rule), and the gap of every pair of a top feature i and another j is bounded jointly,
+
+    .. math::
+        \min_{\|\delta\| \le r} \; \mathrm{sign}(\partial_i f(x)) \, \partial_i f(x + \delta)
+        - |\partial_j f(x + \delta)| > 0,
+
+    which is lossless for one hidden layer up to the lines that enclose :math:`\sigma'`: the bound
+    is exact to first order in r. The largest r that passes is found by bisection, down to
+    :math:`2^{-30}` of ``max_radius``.
+
+    The statement is about the saliency as float64 evaluates it: all rounding, of the network and of
+    the proof, is accounted for (see :mod:`captum_robust.certify.affine`). It covers every point of
+    the ball, also those outside the valid inputs, and does not ask for an unchanged prediction.
+
+    Explained is the logit. A Sigmoid at the end of the network is left out: it multiplies the map
+    by a positive factor, which no ranking sees. The softmax of several logits is another map.
+
+    Args:
+        model (nn.Module): ``nn.Sequential``, nested or not, or
+            :class:`~captum_robust.models.TabularMLP`, made of Linear, Softplus, Sigmoid, Tanh,
+            ReLU, LeakyReLU, Flatten, Identity and Dropout in evaluation mode; Linear first and
+            last. A ReLU whose sign may change in the ball counts with every slope between its two.
+        inputs (Tensor): examples along dimension 0.
+        k (int): size of the top set, 1 <= k < n.
+        target (int, list of int, or Tensor, optional): output that is explained, one for all or one
+            an example. None: the only output.
+        norm (str, optional): of the ball, ``"Linf"`` or ``"L2"``. Default: ``"Linf"``.
+        max_radius (float, optional): where the search ends, positive. Default: 1.0.
+        absolute (bool, optional): rank :math:`|\partial_i f|`, as ``Saliency`` does by default, or
+            :math:`\partial_i f`, as it does with ``abs=False``. Default: True.
+
+    Returns:
+        - **radius** (*Tensor*): in [0, max_radius], float64, shape (N,). max_radius: the set stays
+          at least so far. 0: nothing is certified, as with a tie at the boundary of the top-k. NaN
+          where the map at the input is not finite or constant.
+
+    Raises:
+        ValueError: for a network that cannot be bounded, and for arguments outside their ranges.
+
+    Examples::
+
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(3, 6)
+        >>> certified_top_k_radius(nn.Linear(6, 2), x, k=2, target=1)      # its map is constant
+        tensor([1., 1., 1.], dtype=torch.float64)
+        >>> mlp = nn.Sequential(nn.Linear(6, 8), nn.Softplus(), nn.Linear(8, 1))
+        >>> radius = certified_top_k_radius(mlp, x, k=2)
+        >>> bool((radius > 0).all()), bool((radius < 1).any())
+        (True, True)
+    """
+    check_norm(norm)
+    if not 0 < max_radius < float("inf"):
+        raise ValueError(f"max_radius must be positive and finite, got {max_radius}")
+    network = read_network(model)
+    n_features, *_, n_outputs = network.widths
+    check_k(k, n_features)
+    rows = _rows(inputs, n_features)
+    outputs = _outputs(target, len(rows), n_outputs).to(rows.device)
+    size = _rows_at_once(network.widths)
+    parts = zip(rows.split(size), outputs.split(size), strict=True)
+    return torch.cat(
+        [_radius(network, x, k, output, norm, max_radius, absolute) for x, output in parts]
+    )
+
+
+def _radius(
+    network: Network,
+    inputs: Tensor,
+    k: int,
+    output: Tensor,
+    norm: Norm,
+    max_radius: float,
+    absolute: bool,
+) -> Tensor:
+    """The radius of a few examples; NaN where there is no ranking."""
+    certified = inputs.new_zeros(len(inputs))
+    refused = torch.full_like(certified, max_radius)
+    saliency = gradient_over_ball(network, inputs, output, certified, norm).centre
+    scores = saliency.abs() if absolute else saliency
+    broken = invalid_rows(scores) | ~inputs.isfinite().all(dim=1)
+    # A proof is valid whatever set it starts from: that of a kink's mean slope, for one.
+    top = top_k_mask(scores.masked_fill(broken[:, None], 0), k)
+    radius = refused
+    for _ in range(_HALVINGS + 1):
+        proven = _keeps(gradient_over_ball(network, inputs, output, radius, norm), top, k, absolute)
+        certified = torch.where(proven, radius, certified)
+        refused = torch.where(proven, refused, radius)
+        radius = (certified + refused) / 2
+    return nan_where(broken, certified)
+
+
+def _keeps(gradient: Affine, top: Tensor, k: int, absolute: bool) -> Tensor:
+    """Whether all k features of ``top`` (N, n) exceed the others, whatever the symbols; (N,)."""
+    if absolute:  # |I_i| > |I_j| everywhere if and only if I_i, of its sign here, exceeds ±I_j
+        gradient = gradient.negated_where(gradient.centre < 0)
+    below = gradient.take(_places(~top, top.shape[1] - k))
+    if absolute:
+        below = below.with_negatives()
+    kept = torch.ones_like(top[:, 0])
+    for i in _places(top, k).T:
+        gap = gradient.take(i[:, None]) - below
+        kept &= (gap.centre > gap.radius).all(dim=1)
+    return kept
+
+
+def _places(mask: Tensor, count: int) -> Tensor:
+    """Indices of the features of a mask with ``count`` of them in each row; (N, count)."""
+    return mask.nonzero()[:, 1].view(-1, count)
+
+
+def _rows(inputs: Tensor, n_features: int) -> Tensor:
+    """The inputs, one row an example, in float64."""
+    accepted = f"inputs must be a floating point Tensor of examples with {n_features} features"
+    if not isinstance(inputs, Tensor):
+        raise ValueError(f"{accepted}, got {type(inputs).__name__}")
+    if (
+        not inputs.is_floating_point()
+        or inputs.dim() < 2
+        or math.prod(inputs.shape[1:]) != n_features
+    ):
+        raise ValueError(f"{accepted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
+    return inputs.detach().double().flatten(1)
+
+
+def _outputs(target: TargetType, n_examples: int, n_outputs: int) -> Tensor:
+    """The index of the explained output of every example."""
+    if target is None and n_outputs == 1:
+        target = 0
+    try:
+        outputs = torch.as_tensor(target).flatten()
+        outputs = outputs.expand(n_examples) if len(outputs) == 1 else outputs
+        fits = len(outputs) == n_examples and not outputs.is_floating_point()
+    except (RuntimeError, TypeError, ValueError):
+        fits = False
+    if not fits or not bool(((outputs >= 0) & (outputs < n_outputs)).all()):
+        raise ValueError(
+            f"target must be an int in 0 … {n_outputs - 1}, the outputs of model, or one for each "
+            f"of {n_examples} examples; got {target}"
+        )
+    return outputs.long()
+
+
+def _rows_at_once(widths: list[int]) -> int:
+    """Examples whose forms and gaps take about 30 MB."""
+    n_symbols = widths[0] + 3 * sum(widths[1:])
+    return max(1, _BYTES_AT_ONCE // (8 * 8 * n_symbols * max(widths)))
