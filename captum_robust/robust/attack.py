@@ -24,11 +24,13 @@ from captum_robust.robust.checks import (
     one_each,
     valid_bounds,
 )
+from captum_robust.robust.descent import Descent, Gradient
 from captum_robust.robust.explain import Explanation
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.objectives import Objective
 from captum_robust.robust.projections import Region
-from captum_robust.robust.search import Gradient, Preserve, Search
+from captum_robust.robust.search import Keep, Preserve, Search
+from captum_robust.robust.steps import StepRule
 
 __all__ = ["ExplanationAttack"]
 
@@ -70,9 +72,10 @@ class ExplanationAttack(Perturbation):
             Saliency. ``"spsa"``: 2 × n_directions attributions a step, a radius away, and no
             derivative at all; for DeepLift, LRP, Lime and the like. The points that are probed may
             lie outside the ball and the bounds; those returned never do.
-        smooth_relu (float, optional): :math:`\beta` of the softplus that stands in for the ReLU
-            family while the gradient is taken (:class:`~captum_robust.attr.smooth_relu`); 5 to 10
-            is a good start.
+        smooth_relu (float or tuple[float, float], optional): :math:`\beta` of the softplus that
+            stands in for the ReLU family while the gradient is taken
+            (:class:`~captum_robust.attr.smooth_relu`); 5 to 10 is a good start. A pair grows
+            geometrically from the first step to the last.
         surrogate (Attribution, optional): attribution whose gradient is followed in place of that
             of ``attribution``; its maps must have the same shape.
         preserve_prediction (str, optional): ``"reject"``: iterates with another prediction are
@@ -87,6 +90,12 @@ class ExplanationAttack(Perturbation):
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
             Default: argmax over dimension 1, or output > 0 for a single logit: pass ``lambda p: p
             > 0.5`` for a model that ends in a sigmoid.
+        step_rule (str, optional): ``"constant"`` steps; or ``"halving"``: steps with momentum that
+            halve where progress ends (:class:`~captum_robust.robust.steps.HalvingSteps`).
+        keep (str, optional): which of the iterates is returned. ``"objective"``: the one with the
+            smallest objective. ``"precision"``: the one that keeps the fewest of the top k
+            features, the objective deciding among equals; examples that can lose no more, and
+            those that no longer move, cost no further queries. Needs an objective with a ``k``.
 
     Raises:
         NotDifferentiableError: for ``gradient="autograd"`` on an attribution that has none.
@@ -107,6 +116,8 @@ class ExplanationAttack(Perturbation):
 
     #: Whether the search starts from a random point of the ball unless told otherwise.
     random_start = False
+    #: How the ball is searched.
+    searcher: type[Search] = Descent
 
     def __init__(
         self,
@@ -115,7 +126,7 @@ class ExplanationAttack(Perturbation):
         lower_bound: float | Tensor = float("-inf"),
         upper_bound: float | Tensor = float("inf"),
         gradient: Gradient = "autograd",
-        smooth_relu: float | None = None,
+        smooth_relu: float | tuple[float, float] | None = None,
         surrogate: Attribution | None = None,
         preserve_prediction: Preserve = "reject",
         absolute: bool = False,
@@ -123,9 +134,15 @@ class ExplanationAttack(Perturbation):
         path_points: int = 1,
         n_directions: int = 16,
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
+        step_rule: StepRule = "constant",
+        keep: Keep = "objective",
     ) -> None:
         check_choice("gradient", gradient, get_args(Gradient))
         check_choice("preserve_prediction", preserve_prediction, get_args(Preserve))
+        check_choice("step_rule", step_rule, get_args(StepRule))
+        check_choice("keep", keep, get_args(Keep))
+        if keep == "precision" and getattr(objective, "k", None) is None:
+            raise ValueError("keep='precision' needs an objective with an attribute k")
         guide = attribution if surrogate is None else surrogate
         if gradient == "autograd":
             require_differentiable(guide)
@@ -152,6 +169,8 @@ class ExplanationAttack(Perturbation):
         self.path_points = path_points
         self.n_directions = n_directions
         self.decision_func = decision_func
+        self.step_rule = step_rule
+        self.keep = keep
 
     @overload
     def perturb(
@@ -194,7 +213,7 @@ class ExplanationAttack(Perturbation):
                 inputs; one for all or one an example, shape (N,).
             step_size (float or Tensor, optional): length of a step in the norm of the ball: every
                 feature moves by it (Linf), or the whole tensor does (L2). Default: 2.5 × radius /
-                step_num.
+                step_num, or 2 × radius to be halved.
             step_num (int, optional): number of steps. Default: 40.
             target: output that is explained, in any of Captum's forms.
             additional_forward_args: further arguments of the model, as in Captum.
@@ -235,7 +254,7 @@ class ExplanationAttack(Perturbation):
         centre = tuple(t.detach().clone() for t in as_tuple(inputs))
         n_examples = len(centre[0])
         radii = one_each("radius", radius, n_examples, centre[0])
-        sizes = 2.5 * radii / max(step_num, 1)
+        sizes = 2 * radii if self.step_rule == "halving" else 2.5 * radii / max(step_num, 1)
         if step_size is not None:
             sizes = one_each("step_size", step_size, n_examples, centre[0])
         masks = None if mask is None else matching("mask", mask, centre, broadcast=True)
@@ -259,9 +278,9 @@ class ExplanationAttack(Perturbation):
             torch.enable_grad(),  # Captum's metrics perturb under no_grad
         ):
             for rows in chunks:
-                search = self._search(
-                    region.of(rows), rows, n_examples, arguments, sizes[rows], step_num, seed,
-                    return_info,
+                search = self.searcher(
+                    self, region.of(rows), self._explaining(region, arguments, rows, seed),
+                    sizes[rows], step_num, seed, return_info,
                 )  # fmt: skip
                 first = None if begin is None else tuple(t[rows] for t in begin)
                 search.run(first, random_start, n_restarts, bar.update)
@@ -275,31 +294,25 @@ class ExplanationAttack(Perturbation):
             return perturbed
         return perturbed, AttackInfo.of(searches, n_restarts, step_num)
 
-    def _search(
-        self,
-        region: Region,
-        rows: Tensor,
-        n_examples: int,
-        arguments: dict[str, Any],
-        step_size: Tensor,
-        step_num: int,
-        seed: int,
-        with_info: bool,
-    ) -> Search:
-        part = rows if len(rows) < n_examples else None
+    def _explaining(
+        self, region: Region, arguments: dict[str, Any], chunk: Tensor, seed: int
+    ) -> Callable[[Tensor], tuple[Explanation, Explanation]]:
+        """Makes the explanations, that scored and the guide, of any rows of a chunk."""
+        n_examples = len(region.centre[0])
 
-        def explain(attribution: Attribution, beta: float | None) -> Explanation:
+        def explain(attribution: Attribution, beta: float | None, rows: Tensor) -> Explanation:
             own = kwargs_of_examples(arguments, rows, n_examples, attribution)
+            part = rows if len(rows) < n_examples else None
             return Explanation(
                 attribution, region.given, own, self.absolute, self.feature_mask, seed, beta, part
             )
 
-        scored = explain(self.attribution, None)
-        guide = scored
-        if self.smooth_relu is not None or self.surrogate is not None:
-            guide = explain(self.surrogate or self.attribution, self.smooth_relu)
-        return Search(
-            region, self.objective, scored, guide, self.gradient, self.preserve_prediction,
-            self.decision_func, self.path_points, self.n_directions, step_size, step_num, seed,
-            with_info,
-        )  # fmt: skip
+        def both(rows_of_chunk: Tensor) -> tuple[Explanation, Explanation]:
+            rows = chunk[rows_of_chunk]
+            scored = explain(self.attribution, None, rows)
+            if self.smooth_relu is None and self.surrogate is None:
+                return scored, scored
+            beta = self.smooth_relu[0] if isinstance(self.smooth_relu, tuple) else self.smooth_relu
+            return scored, explain(self.surrogate or self.attribution, beta, rows)
+
+        return both

@@ -32,10 +32,14 @@ def check_count(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
-def check_smoothness(beta: float | None) -> None:
-    """Raise ValueError unless beta is None, or positive and finite."""
-    if beta is not None and not 0 < beta < math.inf:
-        raise ValueError(f"smooth_relu must be a positive, finite beta or None, got {beta}")
+def check_smoothness(beta: float | tuple[float, float] | None) -> None:
+    """Raise ValueError unless beta is None, or positive and finite, or two of these."""
+    given = beta if isinstance(beta, tuple) else (beta, beta)
+    if beta is not None and not (len(given) == 2 and all(b and 0 < b < math.inf for b in given)):
+        raise ValueError(
+            "smooth_relu must be a positive, finite beta or None, or a pair of betas to grow "
+            f"through, got {beta}"
+        )
 
 
 def wide_dtype(tensor: Tensor) -> torch.dtype:

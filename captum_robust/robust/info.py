@@ -30,7 +30,7 @@ class AttackInfo:
         gradient_found (Tensor): whether any gradient was not zero; (N,) bool.
         trace (Tensor): objective of every iterate, shape (n_restarts, step_num + 1, N); NaN after
             all examples were stopped early.
-        n_queries (int): attributions computed for each example.
+        n_queries (Tensor): attributions computed for each example; (N,) int64.
     """
 
     objective: Tensor
@@ -38,7 +38,7 @@ class AttackInfo:
     first_change_step: Tensor | None
     gradient_found: Tensor
     trace: Tensor
-    n_queries: int
+    n_queries: Tensor
 
     @classmethod
     def of(cls, searches: Sequence[Search], n_restarts: int, step_num: int) -> "AttackInfo":
@@ -46,7 +46,7 @@ class AttackInfo:
         if not searches:
             none = torch.zeros(0)
             trace = torch.zeros(n_restarts, step_num + 1, 0)
-            return cls(none, none.bool(), none.long(), none.bool(), trace, 0)
+            return cls(none, none.bool(), none.long(), none.bool(), trace, none.long())
         changes = [s.first_change_step for s in searches if s.first_change_step is not None]
         return cls(
             objective=torch.cat([s.best_loss for s in searches]),
@@ -54,5 +54,5 @@ class AttackInfo:
             first_change_step=torch.cat(changes) if changes else None,
             gradient_found=torch.cat([s.gradient_found for s in searches]),
             trace=torch.cat([s.full_trace() for s in searches], dim=2),
-            n_queries=max(s.n_queries for s in searches),
+            n_queries=torch.cat([s.n_queries for s in searches]),
         )

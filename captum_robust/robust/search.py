@@ -1,8 +1,10 @@
-"""The projected loop: one batch of examples, from their starts to the best points found."""
+"""What every search of a ball shares: the real model scores the points, and the best is kept."""
 
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,60 +12,90 @@ from torch import Tensor
 from captum_robust._captum import as_tuple
 from captum_robust.ranking import check_k, invalid_rows, top_k_indices
 from captum_robust.robust.explain import Explanation
-from captum_robust.robust.gradients import (
-    autograd_gradient,
-    finite_difference_gradient,
-    spsa_gradient,
-)
-from captum_robust.robust.objectives import Objective
-from captum_robust.robust.projections import Region, per_example, steepest_step
+from captum_robust.robust.projections import Region
 
-__all__ = ["Gradient", "Preserve", "Search"]
+if TYPE_CHECKING:
+    from captum_robust.robust.attack import ExplanationAttack
 
-Gradient = Literal["autograd", "finite_difference", "spsa"]
+__all__ = ["Keep", "Look", "Preserve", "Search"]
+
 Preserve = Literal["reject", "early_stop", "none"]
+Keep = Literal["objective", "precision"]
+
+Points = tuple[Tensor, ...]
 
 
-@dataclass
-class Search:
-    """Descends the objective on one batch and keeps the best iterate of every example.
+class Look(NamedTuple):
+    """What one evaluation of the examples under search has shown.
 
-    ``scored`` is the explanation that counts, ``guide`` the one whose gradient leads: the same, or
-    a smoothed or differentiable stand-in.
+    Attributes:
+        alive: which examples are searched on; (m,) bool.
+        allowed: where the point may be returned; (m,) bool.
+        loss: the objective, with its graph if one was asked for; (m,).
+        scores: the scores (m, n) at the points of the path, the last of them at the point itself.
+        maps: the signed maps that finite differences go on with, else empty.
     """
 
-    region: Region
-    objective: Objective
-    scored: Explanation
-    guide: Explanation
-    gradient: Gradient
-    preserve: Preserve
-    decision_func: Callable[[Tensor], Tensor]
-    path_points: int
-    n_directions: int
-    step_size: Tensor
-    step_num: int
-    seed: int
-    with_info: bool
+    alive: Tensor
+    allowed: Tensor
+    loss: Tensor
+    scores: list[Tensor]
+    maps: tuple[Tensor, ...]
 
-    # Found at the first point, which is the example itself.
-    best: tuple[Tensor, ...] = field(init=False)
-    best_loss: Tensor = field(init=False)
-    best_kept: Tensor = field(init=False)
-    gradient_found: Tensor = field(init=False)
-    first_change_step: Tensor | None = field(init=False, default=None)
-    traces: list[list[Tensor]] = field(init=False, default_factory=list)
-    _looked_for_gradient: bool = field(init=False, default=False)
-    _reference: Tensor | None = field(init=False, default=None)
-    _judge: Callable[[Tensor], Tensor] = field(init=False)
-    _broken: Tensor = field(init=False)
-    _labels: Tensor | None = field(init=False, default=None)
-    _top: Tensor | None = field(init=False, default=None)
-    _generators: list[torch.Generator] = field(init=False)
+
+class Search(ABC):
+    """Searches one batch and keeps the best point of every example.
+
+    A subclass writes :meth:`_descend`, one search from given points. It calls :meth:`_consider` on
+    every point that may be returned, for the examples :attr:`rows`, and may leave examples out
+    with :meth:`_focus`; everything about an example that is kept has the size of the whole batch.
+    ``explain`` makes, for any rows of the batch, the explanation that counts and the one whose
+    gradient leads: the same, or a smoothed or differentiable stand-in.
+    """
+
+    def __init__(
+        self,
+        attack: ExplanationAttack,
+        region: Region,
+        explain: Callable[[Tensor], tuple[Explanation, Explanation]],
+        step_size: Tensor,
+        step_num: int,
+        seed: int,
+        with_info: bool,
+    ) -> None:
+        n_examples, device = len(region.centre[0]), region.centre[0].device
+        self.attack = attack
+        self.batch = region
+        self.step_size = step_size
+        self.step_num = step_num
+        self.seed = seed
+        self.with_info = with_info
+        self.traces: list[list[Tensor]] = []
+        self.queries = torch.zeros(n_examples, dtype=torch.long)
+        self.best: Points = ()
+        self.best_loss = self.best_kept = torch.empty(0)
+        self.best_step = torch.zeros(n_examples, dtype=torch.long, device=device)
+        self.best_overlap: Tensor | None = None
+        self.first_change_step: Tensor | None = None
+        self.gradient_found = torch.zeros(n_examples, dtype=torch.bool, device=device)
+        self.gradient_broken = torch.zeros_like(self.gradient_found)
+        self.flips_rejected = torch.zeros_like(self.gradient_found)
+        self.done = torch.zeros_like(self.gradient_found)
+        self._looked_for_gradient = False
+        self._reference: Tensor | None = None
+        self._labels: Tensor | None = None
+        self._top: Tensor | None = None
+        self._explain = explain
+        self._spent = self.queries
+        self._point_at(torch.arange(n_examples, device=device))
+
+    @abstractmethod
+    def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
+        """Search from ``points`` of the examples :attr:`rows`."""
 
     def run(
         self,
-        start: tuple[Tensor, ...] | None,
+        start: Points | None,
         random_start: bool,
         n_restarts: int,
         progress: Callable[[], Any],
@@ -72,31 +104,44 @@ class Search:
 
         The example itself is considered in any case.
         """
-        centre = self.region.centre
+        everything = self.rows
         if start is not None or random_start:
             self.traces.append([])
-            self._consider(0, self.region.as_inputs(centre), graph=False)
+            self._consider(0, self.region.as_inputs(self.region.centre), graph=False)
             self.traces.clear()
         for restart in range(n_restarts):
             self.traces.append([])
-            if self.gradient == "spsa":
-                self._generators = self.region.generators(self.seed, 1 + restart)
+            self._focus(everything[~self.done])
+            if len(self.rows) == 0:
+                continue
             if restart > 0 or (random_start and start is None):
-                self._descend(self.region.random_point(self.seed, restart), progress)
+                points = self.region.random_point(self.seed, restart)
+            elif start is None:
+                points = self.region.centre
             else:
-                self._descend(centre if start is None else self.region.nearest(start), progress)
+                points = self.region.nearest(tuple(s[self.rows] for s in start))
+            self._descend(points, restart, progress)
+        self._focus(everything)
 
     @property
-    def n_queries(self) -> int:
-        """Attributions computed so far for each example."""
+    def n_queries(self) -> Tensor:
+        """Attributions computed so far, for each example; (N,)."""
         own = 0 if self.guide is self.scored else self.guide.n_queries
-        return self.scored.n_queries + own
+        spent = self._spent.clone()
+        spent[self.rows.cpu()] += self.scored.n_queries + own
+        return spent
+
+    @property
+    def broken(self) -> Tensor:
+        """Examples without a ranking to lose; (N,) bool."""
+        assert self._reference is not None
+        return self._broken
 
     @property
     def blind(self) -> bool:
         """Whether a gradient was looked for in vain: zero for every example that has a ranking."""
         in_vain = self._looked_for_gradient and not bool(self.gradient_found.any())
-        return in_vain and not bool(self._broken.all())
+        return in_vain and not bool(self.broken.all())
 
     def full_trace(self) -> Tensor:
         """The objective of every iterate, (n_restarts, step_num + 1, N)."""
@@ -108,37 +153,27 @@ class Search:
             ]
         )
 
-    def _descend(self, points: tuple[Tensor, ...], progress: Callable[[], Any]) -> None:
-        alive = torch.ones(len(points[0]), dtype=torch.bool, device=points[0].device)
-        own = self.guide is self.scored and self.gradient == "autograd"
-        for step in range(self.step_num + 1):
-            leaves = self.region.as_inputs(points)
-            more = step < self.step_num
-            alive, loss, scores, maps = self._consider(step, leaves, own and more, alive)
-            if not more or not bool(alive.any()):
-                break
-            gradients = self._gradient(leaves, loss, scores, maps)
-            self._looked_for_gradient |= bool((self.region.radius > 0).any())
-            self.gradient_found |= _any_nonzero(gradients)
-            points = self.region.nearest(
-                tuple(
-                    p + steepest_step(g, per_example(self.step_size, p), self.region.norm)
-                    for p, g in zip(points, gradients, strict=True)
-                )
-            )
-            progress()
+    def _focus(self, rows: Tensor) -> None:
+        """Search only the examples ``rows`` from now on."""
+        if len(rows) != len(self.rows) or not torch.equal(rows, self.rows):
+            self._spent = self.n_queries
+            self._point_at(rows)
+
+    def _point_at(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.region = self.batch if len(rows) == len(self.done) else self.batch.of(rows)
+        self.scored, self.guide = self._explain(rows.cpu())
+        if self._reference is not None:
+            self._judge = self._judging(self._reference[rows])
 
     def _consider(
-        self, step: int, points: tuple[Tensor, ...], graph: bool, alive: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, list[Tensor], tuple[Tensor, ...]]:
-        """Evaluate an iterate and keep it where it is the best allowed one so far.
-
-        Returns which examples go on, and what serves the next step: loss, scores, signed maps.
-        """
-        signed: tuple[Tensor, ...] = ()
-        if self.gradient == "finite_difference" and self.guide is self.scored:
-            signed = as_tuple(self.scored.maps(points, graph=False, abs=False))
-            scores = [self.scored.scores_of_signed(signed)]
+        self, step: int, points: Points, graph: bool, alive: Tensor | None = None
+    ) -> Look:
+        """Evaluate points and keep them where they are the best allowed ones so far."""
+        maps: tuple[Tensor, ...] = ()
+        if self.attack.gradient == "finite_difference" and self.guide is self.scored:
+            maps = as_tuple(self.scored.maps(points, graph=False, abs=False))
+            scores = [self.scored.scores_of_signed(maps)]
         else:
             scores = [self.scored.scores(p, graph) for p in self._path(points)]
         here = scores[-1].detach()
@@ -146,57 +181,83 @@ class Search:
         if first:
             self._start(here)
         loss = self._loss(scores)
-        found = loss.detach()
-        kept = self._kept(points)
+        found, kept = loss.detach(), self._kept(points)
         alive = torch.ones_like(kept) if alive is None else alive
-        if self.preserve == "early_stop":
+        if self.attack.preserve_prediction == "early_stop":
             alive = alive & kept
-        allowed = alive if self.preserve == "none" else alive & kept
-        allowed = allowed & ~invalid_rows(here)
+        ranked = alive & ~invalid_rows(here)
+        allowed = ranked if self.attack.preserve_prediction == "none" else ranked & kept
+        overlap = self._overlap(here)
         if first:
-            self.best, self.best_loss, self.best_kept = _detached(points), found, kept
+            self.best = tuple(p.detach().clone() for p in points)
+            self.best_loss, self.best_kept, self.best_overlap = found, kept, overlap
         else:
-            self._improve(points, found, kept, allowed)
+            self._improve(step, points, found, overlap, kept, allowed, ranked)
         if self.with_info:
-            self.traces[-1].append(found)
-            self._note_change(step, here, allowed)
-        return alive, loss, scores, signed
+            whole = torch.full_like(self.best_loss, float("nan"))
+            whole[self.rows] = found.to(whole)
+            self.traces[-1].append(whole)
+        self._note_change(step, overlap, allowed)
+        return Look(alive, allowed, loss, scores, maps)
 
     def _improve(
-        self, points: tuple[Tensor, ...], found: Tensor, kept: Tensor, allowed: Tensor
+        self,
+        step: int,
+        points: Points,
+        found: Tensor,
+        overlap: Tensor | None,
+        kept: Tensor,
+        allowed: Tensor,
+        ranked: Tensor,
     ) -> None:
-        better = allowed & (found < self.best_loss)
-        if bool(better.any()):
-            self.best = tuple(
-                torch.where(per_example(better, b), p, b)
-                for p, b in zip(_detached(points), self.best, strict=True)
-            )
-            self.best_loss = torch.where(better, found, self.best_loss)
-            self.best_kept = torch.where(better, kept, self.best_kept)
+        lower = found < self.best_loss[self.rows]
+        if self.attack.keep == "precision" and overlap is not None:
+            assert self.best_overlap is not None
+            before = self.best_overlap[self.rows]
+            lower = (overlap < before) | ((overlap == before) & lower)
+        self.flips_rejected[self.rows] |= lower & ranked & ~allowed
+        better = lower & allowed
+        if not bool(better.any()):
+            return
+        rows = self.rows[better]
+        for best, p in zip(self.best, points, strict=True):
+            best[rows] = p.detach()[better]
+        self.best_loss[rows] = found[better].to(self.best_loss)  # some start in double precision
+        self.best_kept[rows] = kept[better]
+        self.best_step[rows] = step
+        if overlap is not None:
+            assert self.best_overlap is not None
+            self.best_overlap[rows] = overlap[better]
+            if self.attack.keep == "precision":
+                assert self._top is not None and self._reference is not None
+                lowest = max(0, 2 * self._top.shape[1] - self._reference.shape[1])
+                self.done[rows] = overlap[better] == lowest
 
     def _start(self, reference: Tensor) -> None:
         self._broken = invalid_rows(reference)
         reference = reference.masked_fill(self._broken[:, None], 0)  # no NaN in a sort
         self._reference = reference
-        self.gradient_found = torch.zeros_like(self._broken)
-        against = getattr(self.objective, "against", None)
-        self._judge = (
-            against(reference)
-            if against is not None
-            else lambda scores: self.objective(scores, reference)
-        )
-        k = getattr(self.objective, "k", None)
+        self._judge = self._judging(reference)
+        k = getattr(self.attack.objective, "k", None)
         if k is not None:
             check_k(k, reference.shape[1])
             self._top = top_k_indices(reference, k)
             self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
 
-    def _path(self, points: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    def _judging(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
+        """The objective for one reference."""
+        against = getattr(self.attack.objective, "against", None)
+        if against is not None:
+            judge: Callable[[Tensor], Tensor] = against(reference)
+            return judge
+        return lambda scores: self.attack.objective(scores, reference)
+
+    def _path(self, points: Points) -> list[Points]:
         """Points on the segment from the example to ``points``, which come last."""
-        centre = self.region.centre
+        centre, n_points = self.region.centre, self.attack.path_points
         between = [
-            tuple(c + m / self.path_points * (p - c) for p, c in zip(points, centre, strict=True))
-            for m in range(1, self.path_points)
+            tuple(c + m / n_points * (p - c) for p, c in zip(points, centre, strict=True))
+            for m in range(1, n_points)
         ]
         return [*between, points]
 
@@ -204,61 +265,34 @@ class Search:
         """The objective, averaged over the path; NaN where the example has no ranking to lose."""
         losses = [self._judge(s) for s in scores]
         mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
-        if mean.shape != self._broken.shape:
+        if mean.shape != self.rows.shape:
             raise ValueError(
-                f"objective must return one value an example, shape {tuple(self._broken.shape)}, "
+                f"objective must return one value an example, shape {tuple(self.rows.shape)}, "
                 f"got {tuple(mean.shape)}"
             )
-        return mean.masked_fill(self._broken, float("nan"))
+        return mean.masked_fill(self._broken[self.rows], float("nan"))
 
-    def _kept(self, points: tuple[Tensor, ...]) -> Tensor:
+    def _kept(self, points: Points) -> Tensor:
         """Whether the prediction is that of the example."""
-        if self.preserve == "none" and not self.with_info:
-            return torch.ones(len(points[0]), dtype=torch.bool, device=points[0].device)
-        labels = self.decision_func(self.scored.outputs(points))
+        if self.attack.preserve_prediction == "none" and not self.with_info:
+            return torch.ones_like(self.rows, dtype=torch.bool)
+        labels = self.attack.decision_func(self.scored.outputs(points))
         if self._labels is None:
             self._labels = labels
-        return (labels == self._labels).reshape(len(labels), -1).all(dim=1)
+        return (labels == self._labels[self.rows]).reshape(len(labels), -1).all(dim=1)
 
-    def _note_change(self, step: int, scores: Tensor, allowed: Tensor) -> None:
-        if self._top is None or self.first_change_step is None:
+    def _overlap(self, scores: Tensor) -> Tensor | None:
+        """How many features of the reference's top k are still among the top k; (m,)."""
+        if self._top is None or not (self.with_info or self.attack.keep == "precision"):
+            return None
+        top = self._top[self.rows]
+        is_top = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, top, True)
+        return is_top.gather(1, top_k_indices(scores.nan_to_num(), top.shape[1])).sum(dim=1)
+
+    def _note_change(self, step: int, overlap: Tensor | None, allowed: Tensor) -> None:
+        if overlap is None or self._top is None or self.first_change_step is None:
             return
-        changed = (top_k_indices(scores.nan_to_num(), self._top.shape[1]) != self._top).any(dim=1)
-        earlier = (self.first_change_step < 0) | (self.first_change_step > step)
-        self.first_change_step[changed & allowed & earlier & ~self._broken] = step
-
-    def _gradient(
-        self,
-        leaves: tuple[Tensor, ...],
-        loss: Tensor,
-        scores: list[Tensor],
-        maps: tuple[Tensor, ...],
-    ) -> tuple[Tensor, ...]:
-        radius, norm = self.region.radius, self.region.norm
-        if self.gradient == "finite_difference":
-            if not maps:
-                maps = as_tuple(self.guide.maps(leaves, graph=False, abs=False))
-            return finite_difference_gradient(
-                self.guide, maps, lambda scores: self._loss([scores]), leaves, radius, norm
-            )
-        if self.gradient == "spsa":
-            return spsa_gradient(
-                lambda points: self._loss(self._guide_scores(points, graph=False)),
-                leaves, radius, norm, self.n_directions, self._generators,
-            )  # fmt: skip
-        if self.guide is not self.scored:
-            scores = self._guide_scores(leaves, graph=True)
-            loss = self._loss(scores)
-        return autograd_gradient(loss, scores, leaves)
-
-    def _guide_scores(self, points: tuple[Tensor, ...], graph: bool) -> list[Tensor]:
-        return [self.guide.scores(p, graph) for p in self._path(points)]
-
-
-def _detached(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(p.detach() for p in points)
-
-
-def _any_nonzero(gradients: tuple[Tensor, ...]) -> Tensor:
-    flat = torch.cat([g.flatten(1) for g in gradients], dim=1)
-    return (torch.nan_to_num(flat) != 0).any(dim=1)
+        before = self.first_change_step[self.rows]
+        changed = allowed & (overlap < self._top.shape[1]) & ~self._broken[self.rows]
+        earlier = changed & ((before < 0) | (before > step))
+        self.first_change_step[self.rows] = torch.where(earlier, step, before)

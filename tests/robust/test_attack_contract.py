@@ -177,7 +177,7 @@ def test_an_empty_batch_gives_an_empty_result():
     assert (
         info.objective.shape == info.prediction_kept.shape == info.first_change_step.shape == (0,)
     )
-    assert info.trace.shape == (2, 41, 0) and info.n_queries == 0
+    assert info.trace.shape == (2, 41, 0) and info.n_queries.shape == (0,)
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])

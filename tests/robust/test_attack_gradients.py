@@ -170,7 +170,7 @@ def test_random_probes_attack_what_cannot_be_differentiated(make, arguments):
         x, 0.5, 0.15, step_num=4, target=1, seed=0, return_info=True, **arguments
     )
     assert (info.objective < info.trace[0, 0] - 1e-3).all()
-    assert info.n_queries == 5 + 4 * 3 * 2
+    assert (info.n_queries == 5 + 4 * 3 * 2).all()
 
 
 @pytest.mark.filterwarnings(DEEPLIFT_HOOKS)
