@@ -1,37 +1,24 @@
-"""The original UCI files, read row by row; anything unexpected is refused with its place."""
+"""The original files, read row by row; anything unexpected is refused with its place."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import os
+import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TextIO
+from collections.abc import Collection, Iterator, Sequence
+from typing import TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captum_robust.datasets._columns import Column
+from captum_robust.datasets._originals import File
 
 Row = tuple[int, list[str]]
 
 
-def find(root: str | os.PathLike[str], folder: str, name: str) -> Path:
-    """The file ``name`` or ``name.gz``, in ``root`` or in its subfolder ``folder``."""
-    places = [base / f for base in (Path(root), Path(root) / folder) for f in (name, f"{name}.gz")]
-    for place in places:
-        if place.is_file():
-            return place
-    raise FileNotFoundError(
-        f"root: got {os.fspath(root)!r}, accepted: a folder that holds "
-        + ", ".join(place.relative_to(root).as_posix() for place in places[:-1])
-        + f" or {places[-1].relative_to(root).as_posix()}"
-    )
-
-
-def read_rows(path: Path, delimiter: str) -> Iterator[Row]:
+def read_rows(path: File, delimiter: str) -> Iterator[Row]:
     """The fields of each row with its line number, counted from 1; blank lines are passed over."""
     with _open(path) as file:
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -46,8 +33,23 @@ def read_rows(path: Path, delimiter: str) -> Iterator[Row]:
             ) from error
 
 
+def read_header(
+    path: File, rows: Iterator[Row], columns: Sequence[Column], repeated: Collection[str] = ()
+) -> list[str]:
+    """The first row, which names each of ``columns`` once; those ``repeated`` once or more."""
+    number, header = next(rows, (1, []))
+    for column in columns:
+        times = header.count(column.name)
+        if times == 0 or (times > 1 and column.name not in repeated):
+            raise ValueError(
+                f"{path}, row {number}, column {column.name}: got a header that names it "
+                f"{times} times, accepted: once"
+            )
+    return header
+
+
 def encode(
-    path: Path, header: Sequence[str], rows: Iterator[Row], columns: Sequence[Column]
+    path: File, header: Sequence[str], rows: Iterator[Row], columns: Sequence[Column]
 ) -> NDArray[np.uint8]:
     """The bits of ``columns``, side by side, for every row: shape (N, number of features)."""
     places = [(header.index(column.name), column) for column in columns]
@@ -73,7 +75,9 @@ def encode(
     return np.array(table, dtype=np.uint8)
 
 
-def _open(path: Path) -> TextIO:
+def _open(path: File) -> TextIO:
+    if isinstance(path, zipfile.Path):
+        return cast(TextIO, path.open("r", encoding="utf-8", newline=""))
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8", newline="")
     return path.open(encoding="utf-8", newline="")

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captum_robust.datasets import _bundle
 from captum_robust.datasets._columns import levels, thresholds
-from captum_robust.datasets._files import encode, find, read_rows
+from captum_robust.datasets._files import encode, read_rows
+from captum_robust.datasets._originals import File, Original, locate, named_folder
 from captum_robust.datasets.tabular import TabularDataset
+
+ORIGINALS = tuple(
+    Original(
+        names=(name,),
+        folder="adult",
+        url=f"https://archive.ics.uci.edu/ml/machine-learning-databases/adult/{name}",
+        sha256=sha256,
+    )
+    for name, sha256 in (
+        ("adult.data", "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d"),
+        ("adult.test", "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05"),
+    )
+)
 
 # The files have no header; these are the columns of UCI's adult.names.
 HEADER = (
@@ -123,7 +136,9 @@ TABLE = _bundle.Table(
 )
 
 
-def load_adult(root: str | os.PathLike[str] | None = None) -> TabularDataset:
+def load_adult(
+    root: str | os.PathLike[str] | None = None, original: bool = False
+) -> TabularDataset:
     """Adult (census income) with 28 binary features; the target is an income above 50,000 dollars.
 
     Rows are those of ``adult.data``, then those of ``adult.test``: 48,842, none dropped, an unknown
@@ -131,15 +146,22 @@ def load_adult(root: str | os.PathLike[str] | None = None) -> TabularDataset:
     is fitted. Only 4,879 rows are distinct (see :func:`~captum_robust.datasets.distinct`).
 
     Args:
-        root: None for the table that ships in the package, or a folder with the original files
-            ``adult.data`` and ``adult.test`` (or ``.gz``), directly or in its subfolder ``adult``.
-            A folder's files are taken as they are: their number of rows is not checked.
+        root: Folder with the original files ``adult.data`` and ``adult.test`` (or ``.gz``),
+            directly or in its subfolder ``adult``. None for the folder that the environment
+            variable ``CAPTUM_ROBUST_DATA`` names; where that is unset or lacks both files, the
+            table that ships in the package. A folder's files are taken as they are: their number
+            of rows is not checked.
+        original: Read the original files in any case: in place of the table that ships, those in
+            the user's cache, into which they are downloaded if they are not there.
 
     Returns:
         The table: ``inputs`` (48842, 28) of 0 and 1, ``targets`` (48842,), 1 for above 50,000.
 
     Raises:
-        FileNotFoundError: If ``root`` does not hold the files.
+        FileNotFoundError: If ``root`` does not hold the files, or if they cannot be downloaded; the
+            message says what to put where.
+        ImportError: If the files must be downloaded and pooch, of the extra
+            ``captum-robust[benchmark]``, is not installed.
         ValueError: If a file is malformed; the message names the file, the row and the column.
 
     Source:
@@ -154,16 +176,17 @@ def load_adult(root: str | os.PathLike[str] | None = None) -> TabularDataset:
         >>> adult.feature_names[:3]
         ('age>=30', 'age>=45', 'hours-per-week>40')
     """
-    return _bundle.load(TABLE) if root is None else TABLE.dataset(read(root))
+    if root is None and not original and named_folder(ORIGINALS) is None:
+        return _bundle.load(TABLE)
+    return TABLE.dataset(read(root))
 
 
-def read(root: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The bits of the original files in ``root``, inputs and target side by side, (N, 29)."""
-    parts = [_read_file(find(root, "adult", name)) for name in ("adult.data", "adult.test")]
-    return np.concatenate(parts)
+def read(root: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
+    """The bits of the original files, inputs and target side by side, (N, 29)."""
+    return np.concatenate([_read_file(path) for path in locate(ORIGINALS, root)])
 
 
-def _read_file(path: Path) -> NDArray[np.uint8]:
+def _read_file(path: File) -> NDArray[np.uint8]:
     # adult.test opens with a comment, "|1x3 Cross validator".
     rows = (row for row in read_rows(path, delimiter=",") if not row[1][0].startswith("|"))
     return encode(path, HEADER, rows, TABLE.columns)

@@ -9,8 +9,18 @@ from numpy.typing import NDArray
 
 from captum_robust.datasets import _bundle
 from captum_robust.datasets._columns import levels, thresholds
-from captum_robust.datasets._files import encode, find, read_rows
+from captum_robust.datasets._files import encode, read_header, read_rows
+from captum_robust.datasets._originals import Original, locate, named_folder
 from captum_robust.datasets.tabular import TabularDataset
+
+ORIGINALS = (
+    Original(
+        names=("bank-full.csv",),
+        folder="bank",
+        url="https://archive.ics.uci.edu/ml/machine-learning-databases/00222/bank.zip",
+        sha256="99d7e8eb12401ed278b793984423915411ea8df099e1795f9fefe254f513fe5e",
+    ),
+)
 
 TABLE = _bundle.Table(
     name="bank",
@@ -65,7 +75,7 @@ TABLE = _bundle.Table(
 )
 
 
-def load_bank(root: str | os.PathLike[str] | None = None) -> TabularDataset:
+def load_bank(root: str | os.PathLike[str] | None = None, original: bool = False) -> TabularDataset:
     """Bank Marketing with 18 binary features; the target is a subscription to a term deposit.
 
     Rows are those of ``bank-full.csv``, 45,211. The last feature is a call longer than 180 seconds,
@@ -73,15 +83,22 @@ def load_bank(root: str | os.PathLike[str] | None = None) -> TabularDataset:
     than predicts one. Only 887 rows are distinct (see :func:`~captum_robust.datasets.distinct`).
 
     Args:
-        root: None for the table that ships in the package, or a folder with the original file
-            ``bank-full.csv`` (or ``.gz``), directly or in its subfolder ``bank``. A folder's file
-            is taken as it is: its number of rows is not checked.
+        root: Folder with the original file ``bank-full.csv`` (or ``.gz``), directly or in its
+            subfolder ``bank``. None for the folder that the environment variable
+            ``CAPTUM_ROBUST_DATA`` names; where that is unset or lacks the file, the table that
+            ships in the package. A folder's file is taken as it is: its number of rows is not
+            checked.
+        original: Read the original file in any case: in place of the table that ships, the one in
+            the user's cache, into which it is downloaded if it is not there.
 
     Returns:
         The table: ``inputs`` (45211, 18) of 0 and 1, ``targets`` (45211,), 1 for a subscription.
 
     Raises:
-        FileNotFoundError: If ``root`` does not hold the file.
+        FileNotFoundError: If ``root`` does not hold the file, or if it cannot be downloaded; the
+            message says what to put where.
+        ImportError: If the file must be downloaded and pooch, of the extra
+            ``captum-robust[benchmark]``, is not installed.
         ValueError: If the file is malformed; the message names the file, the row and the column.
 
     Source:
@@ -96,18 +113,14 @@ def load_bank(root: str | os.PathLike[str] | None = None) -> TabularDataset:
         >>> bank.feature_names[-1]
         'duration>180'
     """
-    return _bundle.load(TABLE) if root is None else TABLE.dataset(read(root))
+    if root is None and not original and named_folder(ORIGINALS) is None:
+        return _bundle.load(TABLE)
+    return TABLE.dataset(read(root))
 
 
-def read(root: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The bits of the original file in ``root``, inputs and target side by side, (N, 19)."""
-    path = find(root, "bank", "bank-full.csv")
+def read(root: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
+    """The bits of the original file, inputs and target side by side, (N, 19)."""
+    (path,) = locate(ORIGINALS, root)
     rows = read_rows(path, delimiter=";")
-    number, header = next(rows, (1, []))
-    for column in TABLE.columns:
-        if header.count(column.name) != 1:
-            raise ValueError(
-                f"{path}, row {number}, column {column.name}: got a header that names it "
-                f"{header.count(column.name)} times, accepted: once"
-            )
+    header = read_header(path, rows, TABLE.columns)
     return encode(path, header, rows, TABLE.columns)

@@ -1,0 +1,104 @@
+"""Where original files come from: a folder, else the cache, else their public source."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "CAPTUM_ROBUST_DATA"
+
+File = Path | zipfile.Path
+
+
+@dataclass(frozen=True)
+class Original:
+    """An original file and its public source.
+
+    Attributes:
+        names: What a folder may call it; the first is its name at the source.
+        folder: The subfolder of a data folder in which it may lie.
+        url: The https address of the file, or of a zip archive with the file in it.
+        sha256: Digest of what the address gives.
+    """
+
+    names: tuple[str, ...]
+    folder: str
+    url: str
+    sha256: str
+
+    @property
+    def accepted(self) -> str:
+        """What a data folder must hold, in words."""
+        return f"{' or '.join(self.names)} (or .gz), itself or in its subfolder {self.folder}"
+
+    def within(self, root: str | os.PathLike[str]) -> Path | None:
+        """The file in a data folder, or None."""
+        for folder in (Path(root), Path(root) / self.folder):
+            for name in self.names:
+                for place in (folder / name, folder / f"{name}.gz"):
+                    if place.is_file():
+                        return place
+        return None
+
+
+def named_folder(originals: Sequence[Original]) -> str | None:
+    """The folder that the environment names, if any of the files lies there."""
+    root = os.environ.get(VARIABLE)
+    if not root:
+        return None
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"{VARIABLE}: got {root!r}, accepted: a folder")
+    return root if any(original.within(root) for original in originals) else None
+
+
+def locate(originals: Sequence[Original], root: str | os.PathLike[str] | None) -> list[File]:
+    """The files, from ``root``, else the folder of the environment, else the cache or the source.
+
+    A folder with some of the files must hold all of them.
+    """
+    argument = "root"
+    if root is None:
+        argument, root = VARIABLE, named_folder(originals)
+    if root is None:
+        return [_download(original) for original in originals]
+    files: list[File] = []
+    for original in originals:
+        place = original.within(root)
+        if place is None:
+            raise FileNotFoundError(
+                f"{argument}: got {os.fspath(root)!r}, accepted: a folder that holds "
+                f"{original.accepted}"
+            )
+        files.append(place)
+    return files
+
+
+def _download(original: Original) -> File:
+    name, advice = original.names[0], f"or name in {VARIABLE} a folder that holds "
+    advice += original.accepted
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError(
+            f"{name}: downloading needs pooch: pip install 'captum-robust[benchmark]', {advice}"
+        ) from error
+    cache = pooch.os_cache("captum-robust")
+    try:
+        # Looks into the cache first. A download gets its name only once its digest is right.
+        path = pooch.retrieve(
+            original.url, f"sha256:{original.sha256}", original.url.rpartition("/")[2], cache
+        )
+    except OSError as error:  # those of requests are OSErrors too
+        raise FileNotFoundError(
+            f"{name}: cannot download {original.url} to {cache} ({type(error).__name__}); "
+            f"go online, {advice}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: got a download of another SHA-256 from {original.url}, "
+            f"accepted: {original.sha256}; try again, {advice}"
+        ) from error
+    return zipfile.Path(path, name) if path.endswith(".zip") else Path(path)
