@@ -18,7 +18,8 @@ CONSTRUCTION = {
     ),
     "smooth 0": (
         {"smooth_relu": 0.0},
-        "smooth_relu must be a positive, finite beta or None, .* got 0",
+        "smooth_relu must be a positive, finite beta or None, or a pair of betas to grow through, "
+        "got 0",
     ),
     "smooth inf": ({"smooth_relu": math.inf}, "smooth_relu must be a positive, finite beta"),
     "smooth nan": ({"smooth_relu": math.nan}, "smooth_relu must be a positive, finite beta"),
