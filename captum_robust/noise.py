@@ -54,13 +54,17 @@ class Noise(Perturbation):
 
     @log_usage(part_of_slo=False)  # type: ignore[untyped-decorator]
     def perturb(
-        self, inputs: TensorOrTupleOfTensorsGeneric, radius: float, seed: int | None = None
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        radius: float | Tensor,
+        seed: int | None = None,
     ) -> TensorOrTupleOfTensorsGeneric:
         r"""Draw one random neighbour of every example.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0.
-            radius (float): scale of the noise in units of the inputs, not negative.
+            radius (float or Tensor): scale of the noise in units of the inputs, not negative; one
+                for all or one an example, shape (N,).
             seed (int, optional): None draws fresh entropy. The global generators are not used.
                 Do not give one where the batch repeats an example to sample its neighbourhood, as
                 ``captum.metrics.sensitivity_max`` does.
@@ -69,16 +73,22 @@ class Noise(Perturbation):
             - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): as ``inputs``.
 
         Raises:
-            ValueError: for a negative radius, and for inputs that are not floating point.
+            ValueError: for a negative radius, one of another shape, and for inputs that are not
+                floating point.
         """
         check_radius(radius)
         tensors = as_tuple(inputs)
+        shape = tuple(radius.shape) if isinstance(radius, Tensor) else ()
+        if shape not in ((), (1,), (len(tensors[0]),)):
+            raise ValueError(
+                f"radius must be a number or of shape ({len(tensors[0])},), got shape {shape}"
+            )
         if not all(tensor.is_floating_point() for tensor in tensors):
             dtypes = [tensor.dtype for tensor in tensors]
             raise ValueError(f"inputs must be floating point to be perturbed, got {dtypes}")
         generators = example_generators(tensors, seed)
         moved = tuple(
-            self.move(tensor, _one_each(self, tensor, generators), radius)
+            self.move(tensor, _one_each(self, tensor, generators), _spread(radius, tensor))
             for tensor in (t.detach() for t in tensors)
         )
         perturbed: TensorOrTupleOfTensorsGeneric = like(inputs, moved)
@@ -88,6 +98,13 @@ class Noise(Perturbation):
 def _one_each(noise: Noise, tensor: Tensor, generators: list[torch.Generator]) -> Tensor:
     drawn = [noise.directions(1, e, g) for e, g in zip(tensor, generators, strict=True)]
     return torch.cat(drawn).to(tensor) if drawn else torch.zeros_like(tensor)
+
+
+def _spread(radius: float | Tensor, tensor: Tensor) -> float | Tensor:
+    """One radius an example, shaped to broadcast over its features."""
+    if not isinstance(radius, Tensor):
+        return radius
+    return radius.to(tensor).reshape(-1, *(1,) * (tensor.dim() - 1))
 
 
 def check_radius(radius: float | Tensor, name: str = "radius") -> None:

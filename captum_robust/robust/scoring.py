@@ -1,0 +1,64 @@
+"""Explain what an attack returned: the maps and the outputs of a batch, in chunks."""
+
+from typing import Any
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_robust._batch import kwargs_of_examples
+from captum_robust._captum import Inputs, as_tuple
+from captum_robust._random import seeded
+from captum_robust._state import left_as_found
+from captum_robust.robust.explain import Explanation
+
+__all__ = ["Scorer"]
+
+
+class Scorer:
+    """Explains a batch with one attribution and its arguments, wherever the examples have moved.
+
+    Every call sees the same random numbers, so that a stochastic attribution is one function of
+    the inputs; model and random state are left as found.
+    """
+
+    def __init__(
+        self,
+        attribution: Attribution,
+        arguments: dict[str, Any],
+        seed: int,
+        max_examples_per_batch: int | None = None,
+    ) -> None:
+        self.attribution = attribution
+        self.arguments = arguments
+        self.seed = seed
+        self.max_examples_per_batch = max_examples_per_batch
+
+    def maps(self, points: Inputs) -> Inputs:
+        """The attributions at ``points``, detached."""
+        return self._explain(points, with_outputs=False)[0]
+
+    def maps_and_outputs(self, points: Inputs) -> tuple[Inputs, Tensor]:
+        """The attributions at ``points`` and the outputs of the model there, detached."""
+        maps, outputs = self._explain(points, with_outputs=True)
+        return maps, torch.cat(outputs)
+
+    def _explain(self, points: Inputs, with_outputs: bool) -> tuple[Inputs, list[Tensor]]:
+        tensors = as_tuple(points)
+        n_examples = len(tensors[0])
+        maps, outputs = [], []
+        with left_as_found(self.attribution), seeded(self.seed), torch.enable_grad():
+            for rows in torch.arange(n_examples).split(self.max_examples_per_batch or n_examples):
+                own = kwargs_of_examples(self.arguments, rows, n_examples, self.attribution)
+                part = Explanation(self.attribution, points, own, False, None, self.seed)
+                leaves = tuple(t.detach()[rows].requires_grad_() for t in tensors)
+                maps.append(part.maps(leaves, graph=False))
+                if with_outputs:
+                    outputs.append(part.outputs(leaves))
+        return _joined(maps), outputs
+
+
+def _joined(parts: list[Inputs]) -> Inputs:
+    if isinstance(parts[0], Tensor):
+        return torch.cat([part.detach() for part in parts if isinstance(part, Tensor)])
+    return tuple(torch.cat([t.detach() for t in tensors]) for tensors in zip(*parts, strict=True))
