@@ -187,6 +187,10 @@ def read(root: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
 
 
 def _read_file(path: File) -> NDArray[np.uint8]:
-    # adult.test opens with a comment, "|1x3 Cross validator".
-    rows = (row for row in read_rows(path, delimiter=",") if not row[1][0].startswith("|"))
+    rows = (row for row in read_rows(path, delimiter=",") if not _is_comment(*row))
     return encode(path, HEADER, rows, TABLE.columns)
+
+
+def _is_comment(number: int, fields: list[str]) -> bool:
+    # adult.test opens with "|1x3 Cross validator".
+    return number == 1 and len(fields) == 1 and fields[0].startswith("|")

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 class TabularMLP(nn.Module):
     """A two-layer perceptron, n_features -> hidden -> 1 logit, as the R2ET paper uses on tables.
 
+    The paper's sigmoid belongs to the loss (``binary_cross_entropy_with_logits``), which is exact
+    for large logits.
+
     Args:
         n_features: Number of input features, 1 or more.
         hidden: Number of hidden units, 1 or more.
