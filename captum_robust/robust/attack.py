@@ -9,26 +9,23 @@ from captum.attr import Attribution, Saliency
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._batch import kwargs_of_examples
-from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._captum import Inputs, Perturbation, TargetType, like, log_usage
 from captum_robust._prediction import predicted_labels
-from captum_robust._random import resolve_seed, seeded
+from captum_robust._random import seeded
 from captum_robust._state import left_as_found
 from captum_robust.attr.check import require_differentiable
-from captum_robust.noise import Norm, check_norm
+from captum_robust.noise import Norm
 from captum_robust.robust.checks import (
     check_choice,
     check_count,
     check_smoothness,
-    matching,
     one_each,
-    valid_bounds,
 )
 from captum_robust.robust.descent import Descent, Gradient
 from captum_robust.robust.explain import Explanation
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.objectives import Objective
-from captum_robust.robust.projections import Region
+from captum_robust.robust.problem import Problem
 from captum_robust.robust.search import Keep, Preserve, Search
 from captum_robust.robust.steps import StepRule
 
@@ -68,7 +65,7 @@ class ExplanationAttack(Perturbation):
         lower_bound (float or Tensor, optional): smallest value of a perturbed input.
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
         gradient (str, optional): ``"autograd"``, exact. ``"finite_difference"``: two saliencies a
-            step, the second twice the radius away; sees the kinks of ReLU and max-pooling, needs
+            step, the second ``probe`` radii away; sees the kinks of ReLU and max-pooling, needs
             Saliency. ``"spsa"``: 2 × n_directions attributions a step, a radius away, and no
             derivative at all; for DeepLift, LRP, Lime and the like. The points that are probed may
             lie outside the ball and the bounds; those returned never do.
@@ -90,6 +87,8 @@ class ExplanationAttack(Perturbation):
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
             Default: argmax over dimension 1, or output > 0 for a single logit: pass ``lambda p: p
             > 0.5`` for a model that ends in a sigmoid.
+        probe (float, optional): length of a finite difference in radii of the ball, positive.
+            Default: 2.0.
         step_rule (str, optional): ``"constant"`` steps; or ``"halving"``: steps with momentum that
             halve where progress ends (:class:`~captum_robust.robust.steps.HalvingSteps`).
         keep (str, optional): which of the iterates is returned. ``"objective"``: the one with the
@@ -134,6 +133,7 @@ class ExplanationAttack(Perturbation):
         path_points: int = 1,
         n_directions: int = 16,
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
+        probe: float = 2.0,
         step_rule: StepRule = "constant",
         keep: Keep = "objective",
     ) -> None:
@@ -154,6 +154,8 @@ class ExplanationAttack(Perturbation):
         if gradient == "finite_difference" and path_points > 1:
             raise ValueError("path_points > 1 needs gradient='autograd' or 'spsa'")
         check_smoothness(smooth_relu)
+        if not 0 < probe < float("inf"):
+            raise ValueError(f"probe must be positive and finite, got {probe}")
         check_count("path_points", path_points, 1)
         check_count("n_directions", n_directions, 1)
         self.attribution = attribution
@@ -169,6 +171,7 @@ class ExplanationAttack(Perturbation):
         self.path_points = path_points
         self.n_directions = n_directions
         self.decision_func = decision_func
+        self.probe = probe
         self.step_rule = step_rule
         self.keep = keep
 
@@ -246,73 +249,79 @@ class ExplanationAttack(Perturbation):
         Warns:
             ZeroGradientWarning: if the gradient is exactly zero for every example at every step.
         """
-        check_norm(norm)
         check_count("step_num", step_num, 0)
         check_count("n_restarts", n_restarts, 1)
-        if max_examples_per_batch is not None:
-            check_count("max_examples_per_batch", max_examples_per_batch, 1)
-        centre = tuple(t.detach().clone() for t in as_tuple(inputs))
-        n_examples = len(centre[0])
-        radii = one_each("radius", radius, n_examples, centre[0])
-        sizes = 2 * radii if self.step_rule == "halving" else 2.5 * radii / max(step_num, 1)
+        problem = Problem.of(
+            inputs, radius, (self.lower_bound, self.upper_bound), norm, mask, project, start, seed,
+            target, additional_forward_args, kwargs,
+        )  # fmt: skip
+        sizes = None
         if step_size is not None:
-            sizes = one_each("step_size", step_size, n_examples, centre[0])
-        masks = None if mask is None else matching("mask", mask, centre, broadcast=True)
-        begin = None if start is None else matching("start", start, centre)
-        bounds = valid_bounds(self.lower_bound, self.upper_bound, centre)
-        region = Region(inputs, centre, radii, norm, *bounds, masks, project)
-        if random_start is None:
-            random_start = self.random_start
-        seed = resolve_seed(seed)
-        given = {"target": target, "additional_forward_args": additional_forward_args}
-        arguments = {**kwargs, **{n: value for n, value in given.items() if value is not None}}
-
-        searches: list[Search] = []
-        chunks = torch.arange(n_examples).split(max_examples_per_batch or max(n_examples, 1))
-        chunks = chunks if n_examples else ()  # torch splits nothing into one empty chunk
+            centre = problem.region.centre[0]
+            sizes = one_each("step_size", step_size, problem.n_examples, centre)
+        chunks = problem.chunks(torch.arange(problem.n_examples), max_examples_per_batch)
         n_steps = len(chunks) * n_restarts * step_num
         with (
             tqdm(total=n_steps, disable=not show_progress, unit="step") as bar,
             left_as_found(self.attribution, self.surrogate),
-            seeded(seed),
+            seeded(problem.seed),
             torch.enable_grad(),  # Captum's metrics perturb under no_grad
         ):
-            for rows in chunks:
-                search = self.searcher(
-                    self, region.of(rows), self._explaining(region, arguments, rows, seed),
-                    sizes[rows], step_num, seed, return_info,
-                )  # fmt: skip
-                first = None if begin is None else tuple(t[rows] for t in begin)
-                search.run(first, random_start, n_restarts, bar.update)
-                searches.append(search)
+            searches = [
+                self._search(
+                    problem, rows, step_num, n_restarts, return_info, sizes, random_start,
+                    bar.update,
+                )
+                for rows in chunks
+            ]  # fmt: skip
         blind = any(s.blind for s in searches)
         if blind and not any(bool(s.gradient_found.any()) for s in searches):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
-        best = zip(*(s.best for s in searches), strict=True) if searches else zip(centre)
-        perturbed = like(inputs, tuple(torch.cat(parts) for parts in best))
+        best = zip(*(s.best for s in searches), strict=True) if searches else None
+        found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)
+        perturbed = like(inputs, found)
         if not return_info:
             return perturbed
         return perturbed, AttackInfo.of(searches, n_restarts, step_num)
 
+    def _search(
+        self,
+        problem: Problem,
+        rows: Tensor,
+        step_num: int,
+        n_restarts: int = 1,
+        with_info: bool = False,
+        step_size: Tensor | None = None,
+        random_start: bool | None = None,
+        progress: Callable[[], Any] = lambda: None,
+    ) -> Search:
+        """Search for the examples ``rows`` of a problem, all at once."""
+        region = problem.region.of(rows)
+        sizes = None if step_size is None else step_size[rows]
+        if sizes is None:
+            halving = self.step_rule == "halving"
+            sizes = 2 * region.radius if halving else 2.5 * region.radius / max(step_num, 1)
+        search = self.searcher(
+            self, region, self._explaining(problem, rows), sizes, step_num, problem.seed, with_info
+        )
+        start = None if problem.start is None else tuple(t[rows] for t in problem.start)
+        at_random = self.random_start if random_start is None else random_start
+        search.run(start, at_random, n_restarts, progress)
+        return search
+
     def _explaining(
-        self, region: Region, arguments: dict[str, Any], chunk: Tensor, seed: int
+        self, problem: Problem, chunk: Tensor
     ) -> Callable[[Tensor], tuple[Explanation, Explanation]]:
         """Makes the explanations, that scored and the guide, of any rows of a chunk."""
-        n_examples = len(region.centre[0])
 
-        def explain(attribution: Attribution, beta: float | None, rows: Tensor) -> Explanation:
-            own = kwargs_of_examples(arguments, rows, n_examples, attribution)
-            part = rows if len(rows) < n_examples else None
-            return Explanation(
-                attribution, region.given, own, self.absolute, self.feature_mask, seed, beta, part
-            )
+        def explain(attribution: Attribution, rows: Tensor, beta: float | None) -> Explanation:
+            return problem.explain(attribution, chunk[rows], self.absolute, self.feature_mask, beta)
 
-        def both(rows_of_chunk: Tensor) -> tuple[Explanation, Explanation]:
-            rows = chunk[rows_of_chunk]
-            scored = explain(self.attribution, None, rows)
+        def both(rows: Tensor) -> tuple[Explanation, Explanation]:
+            scored = explain(self.attribution, rows, None)
             if self.smooth_relu is None and self.surrogate is None:
                 return scored, scored
             beta = self.smooth_relu[0] if isinstance(self.smooth_relu, tuple) else self.smooth_relu
-            return scored, explain(self.surrogate or self.attribution, beta, rows)
+            return scored, explain(self.surrogate or self.attribution, rows, beta)
 
         return both

@@ -83,8 +83,9 @@ class Descent(Search):
         if attack.gradient == "finite_difference":
             maps = look.maps or as_tuple(self.guide.maps(leaves, graph=False, abs=False))
             return finite_difference_gradient(
-                self.guide, maps, lambda scores: self._loss([scores]), leaves, radius, norm
-            )
+                self.guide, maps, lambda scores: self._loss([scores]), leaves, radius, norm,
+                attack.probe,
+            )  # fmt: skip
         if attack.gradient == "spsa":
             return spsa_gradient(
                 lambda points: self._loss(self._guide_scores(points, graph=False)),

@@ -45,23 +45,24 @@ def finite_difference_gradient(
     points: tuple[Tensor, ...],
     radius: Tensor,
     norm: Norm,
+    probe: float,
 ) -> tuple[Tensor, ...]:
     r"""Gradient by the difference of two saliencies, of which ``maps``, signed, is the first.
 
     With u the derivative of the loss by the signed gradient :math:`g = \nabla f`, the gradient of
     the loss is :math:`H u`, here :math:`(g(x + \rho u / \|u\|) - g(x)) \|u\| / \rho`. The probe
-    :math:`\rho` is twice the radius (times :math:`\sqrt{n}` for the :math:`L_\infty` ball): not a
-    small step that estimates H, but one that sees the kinks of ReLU and max-pooling on the way. On
-    trained perceptrons and convolutions it closes up to three times as much of the gap as half the
-    radius, and about as much on their softplus versions.
+    :math:`\rho` is ``probe`` times the radius (times :math:`\sqrt{n}` for the :math:`L_\infty`
+    ball): not a small step that estimates H, but one that sees the kinks of ReLU and max-pooling on
+    the way. On trained perceptrons and convolutions twice the radius closes up to three times as
+    much of the gap as half the radius, and about as much on their softplus versions.
     """
     signed = tuple(m.detach().to(wide_dtype(m)).requires_grad_() for m in maps)
     scores = explanation.scores_of_signed(signed)
     directions = autograd_gradient(loss(scores), [scores], signed)
     n_features = sum(p[0].numel() for p in points)
-    probe = 2 * radius * (n_features**0.5 if norm == "Linf" else 1.0)
+    distance = probe * radius * (n_features**0.5 if norm == "Linf" else 1.0)
     length = torch.cat([d.flatten(1) for d in directions], dim=1).norm(dim=1)
-    scale = probe / length.clamp_min(1e-30)
+    scale = distance / length.clamp_min(1e-30)
     moved = tuple(
         (p.detach() + (d * per_example(scale, d)).to(p)).requires_grad_()
         for p, d in zip(points, directions, strict=True)

@@ -1,0 +1,83 @@
+"""What is attacked: examples, where they may go, and how they are explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_robust._batch import kwargs_of_examples
+from captum_robust._captum import Inputs, TargetType, as_tuple
+from captum_robust._random import resolve_seed
+from captum_robust.noise import Norm, check_norm
+from captum_robust.robust.checks import check_count, matching, one_each, valid_bounds
+from captum_robust.robust.explain import Explanation
+from captum_robust.robust.projections import Region
+
+__all__ = ["Problem"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Examples in their region, the arguments of their explanation, and the seed of it all."""
+
+    region: Region
+    arguments: dict[str, Any]
+    seed: int
+    start: tuple[Tensor, ...] | None
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Inputs,
+        radius: float | Tensor,
+        bounds: tuple[float | Tensor, float | Tensor],
+        norm: Norm,
+        mask: Inputs | None,
+        project: Callable[[Any], Any] | None,
+        start: Inputs | None,
+        seed: int | None,
+        target: TargetType,
+        additional_forward_args: Any,
+        kwargs: dict[str, Any],
+    ) -> Problem:
+        """Check what a caller gave; None of target and arguments stands for not given."""
+        check_norm(norm)
+        centre = tuple(t.detach().clone() for t in as_tuple(inputs))
+        radii = one_each("radius", radius, len(centre[0]), centre[0])
+        masks = None if mask is None else matching("mask", mask, centre, broadcast=True)
+        begin = None if start is None else matching("start", start, centre)
+        region = Region(inputs, centre, radii, norm, *valid_bounds(*bounds, centre), masks, project)
+        given = {"target": target, "additional_forward_args": additional_forward_args}
+        arguments = {**kwargs, **{n: value for n, value in given.items() if value is not None}}
+        return cls(region, arguments, resolve_seed(seed), begin)
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples."""
+        return len(self.region.centre[0])
+
+    def chunks(self, rows: Tensor, max_examples_per_batch: int | None) -> tuple[Tensor, ...]:
+        """The examples ``rows``, as many at a time as the caller allows; none of nothing."""
+        if max_examples_per_batch is not None:
+            check_count("max_examples_per_batch", max_examples_per_batch, 1)
+        return rows.split(max_examples_per_batch or len(rows)) if len(rows) else ()
+
+    def explain(
+        self,
+        attribution: Attribution,
+        rows: Tensor,
+        absolute: bool,
+        feature_mask: Inputs | None,
+        smooth_beta: float | None = None,
+    ) -> Explanation:
+        """The explanation of the examples ``rows``, on the CPU, by ``attribution``."""
+        own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
+        part = rows if len(rows) < self.n_examples else None
+        return Explanation(
+            attribution, self.region.given, own, absolute, feature_mask, self.seed, smooth_beta,
+            part,
+        )  # fmt: skip
