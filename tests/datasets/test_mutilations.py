@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from captum_robust.datasets import TabularDataset, adult, bank, compas, load_adult, load_bank
@@ -103,6 +103,7 @@ FORMATS = {
     ),
 }
 formats = pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+many = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def near(value: str) -> st.SearchStrategy[str]:
@@ -127,6 +128,7 @@ def near(value: str) -> st.SearchStrategy[str]:
 
 
 @formats
+@many
 @given(data=st.data())
 def test_a_value_that_is_not_accepted_has_its_place(form: Format, data: st.DataObject) -> None:
     row = data.draw(st.integers(form.headers, len(form.lines) - 1))
@@ -142,6 +144,7 @@ def test_a_value_that_is_not_accepted_has_its_place(form: Format, data: st.DataO
 
 
 @formats
+@many
 @given(data=st.data())
 def test_a_row_of_another_length_has_its_place(form: Format, data: st.DataObject) -> None:
     row = data.draw(st.integers(form.headers, len(form.lines) - 1))
@@ -153,6 +156,7 @@ def test_a_row_of_another_length_has_its_place(form: Format, data: st.DataObject
 
 
 @formats
+@many
 @given(data=st.data())
 def test_a_missing_column_is_named(form: Format, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(form.columns)).name
@@ -166,6 +170,7 @@ def test_a_missing_column_is_named(form: Format, data: st.DataObject) -> None:
 
 
 @formats
+@many
 @given(data=st.data())
 def test_a_header_in_a_wrong_place_is_refused(form: Format, data: st.DataObject) -> None:
     row = data.draw(st.integers(form.headers, len(form.lines)))
@@ -184,6 +189,7 @@ def test_a_header_that_is_missing_is_refused(name: str) -> None:
 
 
 @formats
+@many
 @given(data=st.data())
 def test_a_text_that_breaks_off_is_refused_or_ends_early(form: Format, data: st.DataObject) -> None:
     text = form.text(form.lines)
@@ -203,6 +209,7 @@ def test_a_text_that_breaks_off_is_refused_or_ends_early(form: Format, data: st.
 
 
 @formats
+@many
 @given(data=st.data())
 def test_a_gzip_that_breaks_off_is_refused(form: Format, data: st.DataObject) -> None:
     content = gzip.compress(form.text(form.lines).encode())
@@ -212,6 +219,7 @@ def test_a_gzip_that_breaks_off_is_refused(form: Format, data: st.DataObject) ->
 
 
 @formats
+@many
 @given(data=st.data())
 def test_a_gzip_with_a_damaged_byte_is_never_misread(form: Format, data: st.DataObject) -> None:
     text = form.text(form.lines)
@@ -228,6 +236,7 @@ def test_a_gzip_with_a_damaged_byte_is_never_misread(form: Format, data: st.Data
 
 
 @formats
+@many
 @given(content=st.binary(max_size=200), compressed=st.booleans())
 def test_any_bytes_are_refused(form: Format, content: bytes, compressed: bool) -> None:
     with pytest.raises(ValueError, match=re.escape(form.file)):

@@ -9,11 +9,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from captum_robust.datasets import TabularDataset, distinct, load_bank, load_breast_cancer, split
+
+many = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def toy(rows: int) -> TabularDataset:
@@ -21,6 +23,7 @@ def toy(rows: int) -> TabularDataset:
     return TabularDataset("toy", inputs, torch.arange(rows), ("row",), "by hand")
 
 
+@many
 @given(
     rows=st.integers(100, 300),
     seed=st.integers(0, 2**32),
@@ -73,6 +76,7 @@ def test_split_refuses_fractions() -> None:
         split(toy(50), 0, (0.7, 0.15, 0.15))
 
 
+@many
 @given(
     rows=st.lists(st.lists(st.integers(-1, 1), min_size=3, max_size=3), max_size=30),
     dtype=st.sampled_from([torch.uint8, torch.int64, torch.float32, torch.float64]),
@@ -88,6 +92,7 @@ def test_distinct_keeps_the_first_of_each(rows: list[list[int]], dtype: torch.dt
     assert result.tolist() == seen
 
 
+@many
 @given(
     rows=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=20),
     others=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=6),
