@@ -273,3 +273,17 @@ def test_captums_sensitivity_max_takes_them_and_sees_as_many_neighbours_as_it_as
     expected = (maps - own[:, None]).norm(dim=2).amax(dim=1) / own.norm(dim=1)
     torch.testing.assert_close(found, expected)
     assert (found > 0).all()
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_every_example_may_have_its_own_radius(noise):
+    inputs, radii = batch(4), torch.tensor([0.0, 0.5, 1.0, 2.0])
+    moved = noise.perturb((inputs, inputs[:, :1]), radii, seed=3)
+    for i, radius in enumerate(radii.tolist()):
+        rows = slice(i, i + 1)
+        alone = noise.perturb((inputs[rows], inputs[rows, :1]), radius, seed=3)
+        assert all(torch.equal(m[rows], a) for m, a in zip(moved, alone, strict=True))
+    same = noise.perturb(inputs, torch.tensor(0.5), seed=3)
+    assert torch.equal(same, noise.perturb(inputs, 0.5, seed=3))
+    with pytest.raises(ValueError, match=r"radius must be .* \(4,\), got shape \(3,\)"):
+        noise.perturb(inputs, radii[:3])

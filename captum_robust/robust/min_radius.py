@@ -145,7 +145,7 @@ class MinRadius:
         Returns:
             - **radius** (*Tensor*): in (lower, upper], shape (N,). inf where no radius breaks the
               explanation; NaN where the map of the example itself is not finite or constant, or
-              where nothing was found but such maps.
+              where one at a perturbed input is and no radius breaks the explanation.
             - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): if ``return_perturbed``: inputs
               within the radius whose explanation is broken; the example itself where the radius is
               inf or NaN.
