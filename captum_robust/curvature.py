@@ -12,6 +12,7 @@ from torch import Tensor
 
 __all__ = [
     "exact_norm",
+    "exact_spectral_norm",
     "finite_difference_norm",
     "hessian_operator",
     "hessian_vector_norm",
@@ -95,6 +96,25 @@ def exact_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
         )
         rows += _hessian_product(inputs, gradients, unit)
     return joint_norm(rows)
+
+
+def exact_spectral_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
+    r"""Exact :math:`\|H\|_2 = \max |\lambda(H)|`; (N,). One backward for each of the n features.
+
+    From the eigenvector v of the Hessian, which is held whole, as :math:`|v^T H v|`: that has the
+    derivative of a simple eigenvalue, for one product with a graph.
+    """
+    product = hessian_operator(inputs, gradients)
+    shape = joined(gradients).shape
+    with torch.no_grad():
+        unit = torch.eye(shape[1]).to(joined(gradients))
+        hessian = torch.stack([product(row.expand(shape)) for row in unit], dim=1)
+        broken = ~hessian.isfinite().flatten(1).all(dim=1)
+        values, vectors = torch.linalg.eigh(hessian.masked_fill(broken[:, None, None], 0))
+        leading = values.abs().argmax(dim=1).view(-1, 1, 1).expand(-1, shape[1], 1)
+        vector = vectors.gather(2, leading).squeeze(2)
+    quotient: Tensor = (vector * product(vector)).sum(dim=1)
+    return quotient.abs().masked_fill(broken, math.nan)
 
 
 def hessian_operator(inputs: Tensors, gradients: Tensors) -> Callable[[Tensor], Tensor]:

@@ -49,9 +49,15 @@ def default_loss(outputs: Tensor, target: Tensor, reduction: str) -> Tensor:
     return F.cross_entropy(outputs, target, reduction=reduction)
 
 
-def input_gradient(score: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def input_gradient(
+    score: Tensor, inputs: tuple[Tensor, ...], create_graph: bool = True
+) -> tuple[Tensor, ...]:
     """Gradient of each example's score, with its graph; zero for inputs that are not used."""
-    gradients = torch.autograd.grad(score.sum(), inputs, create_graph=True, allow_unused=True)
+    if not score.requires_grad:
+        return tuple(torch.zeros_like(x) for x in inputs)
+    gradients = torch.autograd.grad(
+        score.sum(), inputs, retain_graph=True, create_graph=create_graph, allow_unused=True
+    )
     return tuple(
         torch.zeros_like(x) if g is None else g for x, g in zip(inputs, gradients, strict=True)
     )

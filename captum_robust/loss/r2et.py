@@ -1,25 +1,28 @@
 """R2ET: robust ranking explanations by thickness, without an inner attack."""
 
-import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from captum.attr import Attribution
-from torch import Tensor, nn
+from torch import Tensor
 
+from captum_robust._batch import of_examples
 from captum_robust._captum import Inputs, as_tuple, like, run_forward
 from captum_robust.attr.check import require_differentiable
-from captum_robust.attr.differentiable import differentiable_attribution
-from captum_robust.curvature import exact_norm, finite_difference_norm, hessian_vector_norm
-from captum_robust.loss._repeat import Repeat
-from captum_robust.loss._score import (
-    Explain,
-    attribute_label,
-    default_loss,
-    explained_score,
-    input_gradient,
+from captum_robust.loss._checks import (
+    check_choices,
+    check_positive,
+    check_ranking,
+    check_weights,
+    is_count,
 )
+from captum_robust.loss._distributed import inside_forward
+from captum_robust.loss._fused import FusedForward, Hessian
+from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
+from captum_robust.loss._repeat import Repeat
+from captum_robust.loss._schedule import Schedule
+from captum_robust.loss._score import Explain
 from captum_robust.ranking import (
     Gap,
     Pairs,
@@ -31,19 +34,8 @@ from captum_robust.ranking import (
 
 __all__ = ["R2ETLoss"]
 
-Hessian = Literal["finite_difference", "hvp", "exact"]
-Reduction = Literal["mean", "sum", "none"]
 
-_CHOICES = {
-    "pairs": get_args(Pairs),
-    "gap": get_args(Gap),
-    "hessian": get_args(Hessian),
-    "explain": get_args(Explain),
-    "reduction": get_args(Reduction),
-}
-
-
-class R2ETLoss(nn.Module):
+class R2ETLoss(RegularisedLoss):
     r"""Classification loss with wide gaps around the top-k and little curvature (R2ET).
 
     .. math::
@@ -66,8 +58,10 @@ class R2ETLoss(nn.Module):
     logit is zero: use ``hessian="finite_difference"``, or smooth activations.
 
     The loss has no parameters and does not register the model: ``criterion(x, y).backward()`` is
-    the whole integration, and any optimiser over ``model.parameters()`` will do. It may be called
-    under ``torch.no_grad()``, but not under ``torch.inference_mode()``, which has no gradients.
+    the whole integration, and any optimiser over ``model.parameters()`` will do. A model wrapped
+    in ``DistributedDataParallel`` may be given as it is: the whole loss is then its one forward.
+    The loss may be called under ``torch.no_grad()``, but not under ``torch.inference_mode()``,
+    which has no gradients.
 
     Args:
         forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) for a binary
@@ -85,7 +79,8 @@ class R2ETLoss(nn.Module):
             e^{-(I_i - I_j)}`, which never turns negative. Default: ``"linear"``.
         hessian (str, optional): ``"finite_difference"`` of two gradients along the sign of the
             gradient, ``kappa`` apart; ``"hvp"``, the exact product with the same direction;
-            ``"exact"``, the Frobenius norm by n products. Always of the explained score.
+            ``"exact"``, the Frobenius norm by n products; ``"spectral"``, the largest absolute
+            eigenvalue, by as many. Always of the explained score.
         kappa (float, optional): length of the finite step in units of the inputs. Rounding drowns
             it in half precision: use ``"hvp"`` there. Default: 1e-2.
         attribution (Attribution, optional): Captum attribution, of the same model, whose maps are
@@ -99,11 +94,19 @@ class R2ETLoss(nn.Module):
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose saliencies
             are summed, as in Captum.
         reduction (str, optional): ``"mean"``, ``"sum"`` or ``"none"`` over the examples.
+        every (int, optional): regularise every m-th step only, with m-fold weights, the first one
+            included. A step is a call in training mode of the loss with gradients enabled; others
+            compute the whole loss and are not counted. Default: 1.
+        fraction (float, optional): regularise a random part of each batch, rounded up, whose mean
+            stands for that of the batch; by a forward of its own. Default: 1.
+        seed (int, optional): seed of ``fraction``. None: fresh entropy. The choice depends on the
+            seed and the number of the step; both are in ``state_dict``.
 
     Attributes:
         last_terms (dict[str, Tensor]): detached batch means of the last call, for logging:
             ``"base"``, ``"gap"`` (the mean sum of gaps, higher is wider; for ``gap="exp"`` the
-            exponential sum, lower is wider) and ``"hessian"``; those that were computed.
+            exponential sum, lower is wider) and ``"hessian"``; those that were computed. With
+            ``fraction``, an estimate of the batch mean.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -111,6 +114,7 @@ class R2ETLoss(nn.Module):
 
     Examples::
 
+        >>> from torch import nn
         >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(6, 16), nn.Softplus(), nn.Linear(16, 2))
         >>> criterion = R2ETLoss(model, k=2)
@@ -137,29 +141,29 @@ class R2ETLoss(nn.Module):
         adaptive: bool = False,
         feature_mask: Inputs | None = None,
         reduction: Reduction = "mean",
+        every: int = 1,
+        fraction: float = 1.0,
+        seed: int | None = None,
     ) -> None:
-        super().__init__()
-        given = {
-            "pairs": pairs, "gap": gap, "hessian": hessian, "explain": explain,
-            "reduction": reduction,
-        }  # fmt: skip
-        for name, value in given.items():
-            if value not in _CHOICES[name]:
-                raise ValueError(f"{name} must be one of {_CHOICES[name]}, got {value!r}")
-        if not _is_count(k):
-            raise ValueError(f"k must be an int of at least 1, got {k!r}")
-        if k_prime is not None and not (_is_count(k_prime) and k_prime <= k):
-            raise ValueError(f"k_prime must be an int in 1 … k = {k}, got {k_prime!r}")
-        for name, weight in (("lambda1", lambda1), ("lambda2", lambda2)):
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"{name} must be finite and not negative, got {weight}")
-        if not (math.isfinite(kappa) and kappa > 0):
-            raise ValueError(f"kappa must be positive and finite, got {kappa}")
+        super().__init__(forward_func, base_loss, explain, adaptive, reduction)
+        check_choices(Pairs, pairs=pairs)
+        check_choices(Gap, gap=gap)
+        check_choices(Hessian, hessian=hessian)
+        check_ranking(k, k_prime)
+        check_weights(lambda1=lambda1, lambda2=lambda2)
+        check_positive(kappa=kappa)
+        if not is_count(every):
+            raise ValueError(f"every must be an int of at least 1, got {every!r}")
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
+        if fraction < 1 and adaptive and reduction == "none":
+            raise ValueError(
+                "adaptive weights of a fraction of the batch need reduction='mean' or 'sum', "
+                "got 'none'"
+            )
         if attribution is not None:
             require_differentiable(attribution)
-        self.forward_func = forward_func
         self.k = k
-        self.base_loss = base_loss
         self.lambda1 = lambda1
         self.lambda2 = lambda2
         self.pairs = pairs
@@ -168,19 +172,10 @@ class R2ETLoss(nn.Module):
         self.hessian = hessian
         self.kappa = kappa
         self.attribution = attribution
-        self.explain = explain
         self.normalize = normalize
-        self.adaptive = adaptive
         self.feature_mask = feature_mask
-        self.reduction = reduction
-        self.last_terms: dict[str, Tensor] = {}
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Keep the model out of the registered modules: its parameters are not this one's."""
-        if name == "forward_func":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
+        lazy = every > 1 or fraction < 1
+        self.schedule = Schedule(every, fraction, seed) if lazy else None
 
     def forward(
         self,
@@ -207,75 +202,40 @@ class R2ETLoss(nn.Module):
             ValueError: if k is not below the number of features; for outputs, labels and
                 reference maps whose shapes do not fit.
         """
-        points = as_tuple(inputs)
-        if self.lambda1 == 0 and self.lambda2 == 0:
-            outputs = run_forward(self.forward_func, points, additional_forward_args)
-            return self._total(self._base(outputs, target), {}, len(points[0]))
+        return inside_forward(
+            self.forward_func, self._of_batch,
+            inputs, target, additional_forward_args, reference_attributions,
+        )  # fmt: skip
 
-        repeat = Repeat(self.forward_func)
+    def _is_plain(self) -> bool:
+        return self.lambda1 == 0 and self.lambda2 == 0
 
-        def outputs_at(leaves: tuple[Tensor, ...]) -> Tensor:
-            with differentiable_attribution():  # fused attention has no second derivative
-                return run_forward(self.forward_func, leaves, additional_forward_args)
+    def _terms(
+        self,
+        batch: FusedForward,
+        reference_attributions: Inputs | None = None,
+        rows: Tensor | None = None,
+    ) -> Terms:
+        terms: dict[str, tuple[float, Tensor]] = {}
+        if self.lambda1 > 0:
+            weight = -self.lambda1 if self.gap == "linear" else self.lambda1
+            feature_mask = self.feature_mask
+            if rows is not None:
+                feature_mask = _masks_of_rows(feature_mask, rows, batch.points)
+            scores = batch.scores(self.attribution, feature_mask, self.normalize)
+            terms["gap"] = weight, self._gaps(scores, feature_mask, reference_attributions)
+        if self.lambda2 > 0:
+            terms["hessian"] = self.lambda2, batch.hessian_norm(self.hessian, self.kappa)
+        return terms
 
-        def gradient_at(moved: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            leaves = _differentiable(moved)
-            with repeat.again():
-                outputs = outputs_at(leaves)
-            return input_gradient(explained_score(outputs, target, self.explain), leaves)
-
-        with torch.enable_grad():
-            leaves = _differentiable(points)
-            outputs = outputs_at(leaves)
-            base = self._base(outputs, target)
-            gradients: tuple[Tensor, ...] = ()
-            if self.attribution is None or self.lambda2 > 0:
-                gradients = input_gradient(explained_score(outputs, target, self.explain), leaves)
-            terms: dict[str, Tensor] = {}
-            if self.lambda1 > 0:
-                maps: Inputs = tuple(g.abs() for g in gradients)
-                if self.attribution is not None:
-                    maps = attribute_label(
-                        self.attribution,
-                        like(inputs, leaves),
-                        outputs,
-                        target,
-                        additional_forward_args,
-                    )
-                terms["gap"] = self._gaps(maps, reference_attributions)
-            if self.lambda2 > 0:
-                if self.hessian == "finite_difference":
-                    # From the points, whose graph there may be, not from leaves that cut it off.
-                    norm = finite_difference_norm(gradient_at, points, gradients, self.kappa)
-                elif self.hessian == "hvp":
-                    norm = hessian_vector_norm(leaves, gradients)
-                else:
-                    norm = exact_norm(leaves, gradients)
-                terms["hessian"] = norm
-        return self._total(base, terms, len(points[0]))
-
-    def _base(self, outputs: Tensor, target: Tensor) -> Tensor:
-        if self.base_loss is None:
-            return default_loss(outputs, target, self.reduction)
-        loss = self.base_loss(outputs, target)
-        if loss.dim() > 0:
-            return self._reduced(loss.reshape(-1))
-        if self.reduction == "none":
-            raise ValueError(
-                "base_loss must return one value an example for reduction='none', got a scalar"
-            )
-        return loss
-
-    def _gaps(self, maps: Inputs, reference_attributions: Inputs | None) -> Tensor:
+    def _gaps(
+        self, scores: Tensor, feature_mask: Inputs | None, reference_attributions: Inputs | None
+    ) -> Tensor:
         """Sum of the gaps (linear) or of their negative exponentials (exp); (N,)."""
-        scores = flatten_attributions(maps, self.feature_mask)
         check_k(self.k, scores.shape[1])
-        if self.normalize:
-            total = scores.abs().sum(dim=1, keepdim=True)
-            scores = scores / total.where(total > 0, 1)
         reference = scores.detach()
         if reference_attributions is not None:
-            reference = flatten_attributions(reference_attributions, self.feature_mask).detach()
+            reference = flatten_attributions(reference_attributions, feature_mask).detach()
             if reference.shape != scores.shape:
                 raise ValueError(
                     f"reference_attributions must have the shape of the maps {tuple(scores.shape)} "
@@ -285,33 +245,75 @@ class R2ETLoss(nn.Module):
             return gap_sum(scores, reference, self.k, self.pairs, self.k_prime)
         return log_exp_gap_sum(scores, reference, self.k, self.pairs, self.k_prime).exp()
 
-    def _total(self, base: Tensor, terms: dict[str, Tensor], n_examples: int) -> Tensor:
-        mean = base.detach() / n_examples if self.reduction == "sum" else base.detach().mean()
-        self.last_terms = {"base": mean, **{name: t.detach().mean() for name, t in terms.items()}}
-        weights = {
-            "gap": -self.lambda1 if self.gap == "linear" else self.lambda1,
-            "hessian": self.lambda2,
+    def _of_batch(
+        self,
+        model: Callable[..., Tensor],
+        inputs: Inputs,
+        target: Tensor,
+        additional_forward_args: Any,
+        *context: Any,
+    ) -> Tensor:
+        steps = self.training and torch.is_grad_enabled() and not self._is_plain()
+        call = (model, inputs, target, additional_forward_args)
+        if self.schedule is None or not steps:
+            return super()._of_batch(*call, *context)
+        n_examples = len(as_tuple(inputs)[0])
+        rows = self.schedule.rows(n_examples)
+        if len(rows) == 0:
+            return self._plain(*call)
+        if len(rows) == n_examples:
+            batch = FusedForward(*call, self.explain)
+            base = self._base(batch.outputs, target)
+            terms = self._terms(batch, *context)
+        else:
+            base, terms = self._of_part(rows, n_examples, *call, *context)
+        times = self.schedule.every
+        weighted = {name: (times * weight, values) for name, (weight, values) in terms.items()}
+        return self._total(base, weighted, n_examples)
+
+    def _of_part(
+        self,
+        rows: Tensor,
+        n_examples: int,
+        model: Callable[..., Tensor],
+        inputs: Inputs,
+        target: Tensor,
+        *further: Any,
+    ) -> tuple[Tensor, Terms]:
+        """The loss of all examples and the terms of some, as those of all in expectation.
+
+        By a forward each: what batch normalisation does to the loss is not to change.
+        """
+        repeat = Repeat(model)
+        points = as_tuple(inputs)
+        base = self._base(run_forward(model, points, further[0]), target)
+        of_rows = of_examples((points, target, *further), rows, n_examples)
+        points, target, additional_forward_args, reference_attributions = of_rows
+        with repeat.again():
+            batch = FusedForward(
+                model, like(inputs, points), target, additional_forward_args, self.explain
+            )
+            terms = self._terms(batch, reference_attributions, rows)
+        return base, {
+            name: (weight, _spread(values, rows, n_examples))
+            for name, (weight, values) in terms.items()
         }
-        total = base
-        for name, term in terms.items():
-            reduced = self._reduced(term)
-            weight: float | Tensor = weights[name]
-            if self.adaptive:
-                size = reduced.detach().abs()
-                weight = weight * (base.detach() + 1).abs() / size.where(size > 0, 1)
-            total = total + weight * reduced
-        return total
-
-    def _reduced(self, values: Tensor) -> Tensor:
-        if self.reduction == "none":
-            return values
-        return values.mean() if self.reduction == "mean" else values.sum()
 
 
-def _is_count(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+def _spread(values: Tensor, rows: Tensor, n_examples: int) -> Tensor:
+    """The values of some rows as values of all: the others zero, the mean that of the rows."""
+    scale = n_examples / len(rows)
+    return values.new_zeros(n_examples).index_put((rows.to(values.device),), scale * values)
 
 
-def _differentiable(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The points themselves where they carry a graph, else leaves that share their values."""
-    return tuple(p if p.requires_grad else p.detach().requires_grad_() for p in points)
+def _masks_of_rows(
+    feature_mask: Inputs | None, rows: Tensor, points: tuple[Tensor, ...]
+) -> Inputs | None:
+    """The masks of these examples: a mask for all has one row, or fewer dimensions."""
+    masks = as_tuple(feature_mask) if isinstance(feature_mask, Tensor) else feature_mask
+    if masks is None or len(masks) != len(points):
+        return feature_mask
+    return tuple(
+        mask[rows] if mask.dim() == point.dim() and len(mask) > 1 else mask
+        for mask, point in zip(masks, points, strict=True)
+    )

@@ -6,36 +6,13 @@ from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Salien
 from torch import nn
 
 from captum_robust.loss import R2ETLoss
+from tests.loss.central_differences import gradient_error
 from tests.loss.r2et_by_definition import CLASSES, COLUMN, FORMS, TwoInputs, labels, mlp, normal
 
 PAIRS = ["anchor", "mm", "all"]
 GAPS = ["linear", "exp"]
 HESSIANS = ["finite_difference", "hvp", "exact"]
 EXPLAINS = ["probability", "logit"]
-
-
-def gradient_error(loss, parameters, step=1e-5):
-    """Largest error of an entry of the gradient, relative to the largest entry of each tensor."""
-    parameters = list(parameters)
-    torch.manual_seed(0)
-    gradients = torch.autograd.grad(loss(), parameters)
-    worst = 0.0
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        entries, expected = parameter.data.view(-1), []
-        for i in range(len(entries)):
-            middle = entries[i].item()
-            ends = []
-            for moved in (middle + step, middle - step):
-                entries[i] = moved
-                torch.manual_seed(0)
-                ends.append(loss().item())
-            entries[i] = middle
-            expected.append((ends[0] - ends[1]) / (2 * step))
-        expected = torch.tensor(expected, dtype=torch.float64)
-        size = expected.abs().max()
-        assert size > 1e-6, "the loss does not depend on a parameter: nothing was checked"
-        worst = max(worst, ((gradient.flatten() - expected).abs().max() / size).item())
-    return worst
 
 
 def small(form=CLASSES):

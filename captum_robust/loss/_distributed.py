@@ -1,0 +1,46 @@
+"""Take every gradient inside the forward of DistributedDataParallel."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["inside_forward"]
+
+
+def inside_forward(
+    forward_func: Callable[..., Tensor], loss: Callable[..., Tensor], *args: Any
+) -> Tensor:
+    """``loss(model, *args)`` of the model itself, as the one forward of what wraps it, if anything.
+
+    DistributedDataParallel looks at what its forward returns to know which gradients to await. With
+    a static graph it silently skips the averaging where input gradients are taken from the outputs
+    afterwards.
+    """
+    if not isinstance(forward_func, DistributedDataParallel):
+        return loss(forward_func, *args)
+    model = forward_func.module
+    try:
+        forward_func.module = _Whole(forward_func, model, loss)
+        return forward_func(*args)  # type: ignore[no-any-return]
+    finally:
+        forward_func.module = model
+
+
+class _Whole(nn.Module):
+    """A module whose forward is the loss of the model."""
+
+    wrapper: DistributedDataParallel
+    model: nn.Module
+    loss: Callable[..., Tensor]
+
+    def __init__(
+        self, wrapper: DistributedDataParallel, model: nn.Module, loss: Callable[..., Tensor]
+    ) -> None:
+        super().__init__()
+        self.__dict__.update(wrapper=wrapper, model=model, loss=loss)  # not as submodules
+
+    def forward(self, *args: Any) -> Tensor:
+        self.wrapper.module = self.model  # an attribution may call the wrapper
+        return self.loss(self.model, *args)

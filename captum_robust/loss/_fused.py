@@ -1,0 +1,105 @@
+"""One forward of a batch, from which the loss of its labels and all derivatives are taken."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
+
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_robust._captum import Inputs, as_tuple, like, run_forward
+from captum_robust.attr.differentiable import differentiable_attribution
+from captum_robust.curvature import (
+    exact_norm,
+    exact_spectral_norm,
+    finite_difference_norm,
+    hessian_vector_norm,
+)
+from captum_robust.loss._repeat import Repeat
+from captum_robust.loss._score import Explain, attribute_label, explained_score, input_gradient
+from captum_robust.ranking import flatten_attributions
+
+__all__ = ["FusedForward", "Hessian"]
+
+Hessian = Literal["finite_difference", "hvp", "exact", "spectral"]
+
+
+class FusedForward:
+    """The outputs of a batch and, on demand, the saliency of its labels and its Hessian's norm.
+
+    Made and used where gradients are enabled. Only the finite difference calls the model again,
+    and an attribution does.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        inputs: Inputs,
+        target: Tensor,
+        additional_forward_args: Any,
+        explain: Explain,
+    ) -> None:
+        self.forward_func = forward_func
+        self.inputs = inputs
+        self.target = target
+        self.additional_forward_args = additional_forward_args
+        self.explain = explain
+        self.points = as_tuple(inputs)
+        self.leaves = _differentiable(self.points)
+        self._repeat = Repeat(forward_func)
+        self.outputs = self._outputs_at(self.leaves)
+
+    @cached_property
+    def gradients(self) -> tuple[Tensor, ...]:
+        """The gradient of each example's score, with its graph."""
+        return self._gradient_of(self.outputs, self.leaves)
+
+    def gradient_at(self, moved: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The gradient at other points, by a forward that differs in its inputs only."""
+        leaves = _differentiable(moved)
+        with self._repeat.again():
+            outputs = self._outputs_at(leaves)
+        return self._gradient_of(outputs, leaves)
+
+    def scores(
+        self, attribution: Attribution | None, feature_mask: Inputs | None, normalize: bool
+    ) -> Tensor:
+        """Magnitudes of the gradient, or the maps of an attribution, as rows (N, n) to rank."""
+        if attribution is None:
+            maps: Inputs = tuple(g.abs() for g in self.gradients)
+        else:
+            maps = attribute_label(
+                attribution,
+                like(self.inputs, self.leaves),
+                self.outputs,
+                self.target,
+                self.additional_forward_args,
+            )
+        scores = flatten_attributions(maps, feature_mask)
+        if normalize:
+            total = scores.abs().sum(dim=1, keepdim=True)
+            scores = scores / total.where(total > 0, 1)
+        return scores
+
+    def hessian_norm(self, hessian: Hessian, kappa: float) -> Tensor:
+        """Norm of the input Hessian of each example's score, with its graph; (N,)."""
+        if hessian == "finite_difference":
+            # From the points, whose graph there may be, not from leaves that cut it off.
+            return finite_difference_norm(self.gradient_at, self.points, self.gradients, kappa)
+        if hessian == "hvp":
+            return hessian_vector_norm(self.leaves, self.gradients)
+        if hessian == "exact":
+            return exact_norm(self.leaves, self.gradients)
+        return exact_spectral_norm(self.leaves, self.gradients)
+
+    def _outputs_at(self, leaves: tuple[Tensor, ...]) -> Tensor:
+        with differentiable_attribution():  # fused attention has no second derivative
+            return run_forward(self.forward_func, leaves, self.additional_forward_args)
+
+    def _gradient_of(self, outputs: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return input_gradient(explained_score(outputs, self.target, self.explain), leaves)
+
+
+def _differentiable(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The points themselves where they carry a graph, else leaves that share their values."""
+    return tuple(p if p.requires_grad else p.detach().requires_grad_() for p in points)

@@ -1,0 +1,147 @@
+"""SP: softplus in the place of the ReLUs of a model."""
+
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captum_robust.loss._checks import check_positive
+
+__all__ = ["replace_relu"]
+
+_REPLACED = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU)
+# Piecewise linear or quadratic as well, but with a second kink that no softplus has.
+_REFUSED = (nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Hardshrink, nn.Threshold)
+_FUNCTIONS = ("relu", "relu_", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "rrelu_", "relu6")
+
+
+class replace_relu:
+    r"""Put :math:`\frac{1}{\beta} \log(1 + e^{\beta x})` in the place of every ReLU of a model.
+
+    The baseline SP of arXiv 2212.14106, section 5, after Dombrowski et al. 2019 (arXiv 1906.07983):
+    a network with a second derivative, to be trained with any loss. The smaller :math:`\beta`, the
+    smaller its curvature.
+
+    The modules ``nn.ReLU``, ``nn.LeakyReLU``, ``nn.PReLU`` and ``nn.RReLU`` are replaced, in the
+    model itself; their slopes below zero are gone, as in the paper. A module that is used in
+    several places is replaced by one, and one that works in place by one that does. Parameters,
+    buffers and modes are untouched but for those of the PReLUs. Models with what cannot be replaced
+    are refused and left as they are: ``nn.ReLU6``, ``nn.Hardtanh`` and their like, which have a
+    second kink; ``nn.RNN(nonlinearity="relu")``; and calls of functions (``F.relu``,
+    ``torch.relu``, ``x.relu()``), as far as they stand in the forward of a module or are an
+    attribute of it. Functions that a forward calls by another name, TorchScript and compiled
+    modules are not seen: use modules there. For a gradient only, without changing the model, there
+    is :class:`~captum_robust.attr.smooth_relu`.
+
+    The result undoes the replacement: by its method ``restore()``, or at the end of a ``with``
+    block.
+
+    Args:
+        model (nn.Module): the model, which is changed.
+        beta (float): sharpness :math:`\beta > 0`.
+
+    Attributes:
+        names (tuple[str, ...]): names of the modules that were replaced, in the order of
+            ``model.named_modules(remove_duplicate=False)``.
+
+    Raises:
+        ValueError: for a beta that is not positive and finite, and for a model that holds nothing
+            to be replaced or something that cannot be.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
+        >>> replaced = replace_relu(model, beta=5.0)
+        >>> replaced.names, model[1]
+        (('1',), _Softplus(beta=5.0, threshold=40))
+        >>> replaced.restore()
+        >>> model[1]
+        ReLU()
+    """
+
+    def __init__(self, model: nn.Module, beta: float) -> None:
+        check_positive(beta=beta)
+        refused = [
+            f"{name or 'the model itself'} ({reason})"
+            for name, module in model.named_modules()
+            if (reason := _cannot_replace(module))
+        ]
+        if isinstance(model, _REPLACED):
+            refused.append("the model itself (it is a ReLU)")
+        if refused:
+            raise ValueError(f"model holds what replace_relu cannot replace: {', '.join(refused)}")
+        # The parents first: a walk over a model that changes would see what it has put there.
+        places = [
+            (parent, attribute, child)
+            for parent in model.modules()
+            for attribute, child in parent._modules.items()
+            if isinstance(child, _REPLACED)
+        ]
+        if not places:
+            kinds = ", ".join(f"nn.{kind.__name__}" for kind in _REPLACED)
+            raise ValueError(f"model must hold one of {kinds} to be replaced, got none")
+        self.names = tuple(
+            name
+            for name, module in model.named_modules(remove_duplicate=False)
+            if isinstance(module, _REPLACED)
+        )
+        self._places = places
+        twins: dict[nn.Module, nn.Module] = {}
+        for parent, attribute, child in places:
+            if child not in twins:
+                twins[child] = _Softplus(beta, getattr(child, "inplace", False))
+                twins[child].train(child.training)
+            parent._modules[attribute] = twins[child]
+
+    def restore(self) -> None:
+        """Put the modules back that were replaced."""
+        for parent, attribute, child in self._places:
+            parent._modules[attribute] = child
+
+    def __enter__(self) -> "replace_relu":
+        """The replacement itself, which is made already."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Undo the replacement, also after an exception."""
+        self.restore()
+
+
+class _Softplus(nn.Softplus):
+    """A softplus that can work in place."""
+
+    def __init__(self, beta: float, inplace: bool) -> None:
+        # Linear only where float64 cannot tell the difference; torch's own 20 leaves a step.
+        super().__init__(beta, threshold=40)
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.inplace:
+            return super().forward(input)
+        return input.copy_(super().forward(input.clone()))
+
+
+def _cannot_replace(module: nn.Module) -> str:
+    """Why a module, its submodules aside, hides a kink that no other module can smooth; or ''."""
+    if isinstance(module, _REFUSED):
+        return f"nn.{type(module).__name__}"
+    if isinstance(module, nn.RNNBase):
+        return "nonlinearity='relu'" if module.mode == "RNN_RELU" else ""
+    if type(module).__module__.startswith("torch.nn.modules."):
+        called = set()
+    else:
+        # A name in the code is a function's unless it is one of the module's own.
+        code = getattr(type(module).forward, "__code__", None)
+        called = set(code.co_names if code else ()) - set(dir(module))
+    kept = [value for value in vars(module).values() if callable(value)]
+    for name in _FUNCTIONS:
+        functions = (getattr(F, name), getattr(torch, name, None))
+        if name in called or any(value in functions for value in kept):
+            return f"the function {name}"
+    return ""
