@@ -6,7 +6,7 @@ from torch import Tensor
 from captum_robust._captum import Inputs, as_tuple
 from captum_robust.metrics._scores import nan_where, paired_scores
 
-__all__ = ["center_of_mass_shift"]
+__all__ = ["center_of_mass", "center_of_mass_shift"]
 
 
 def center_of_mass_shift(attributions: Inputs, reference_attributions: Inputs) -> Tensor:
@@ -36,22 +36,29 @@ def center_of_mass_shift(attributions: Inputs, reference_attributions: Inputs) -
     """
     *_, broken = paired_scores(attributions, reference_attributions)
     centres, references = (
-        torch.cat([_centre(m) for m in as_tuple(maps, "attributions")], dim=1)
+        torch.cat([center_of_mass(m.detach()) for m in as_tuple(maps, "attributions")], dim=1)
         for maps in (attributions, reference_attributions)
     )
     return nan_where(broken, (centres - references).norm(dim=1))
 
 
-def _centre(attributions: Tensor) -> Tensor:
-    """Centre of mass of each map: (N, number of axes)."""
+def center_of_mass(attributions: Tensor) -> Tensor:
+    """Centre of mass of each map, in positions along its axes, differentiable; (N, n_axes).
+
+    Maps as in :func:`center_of_mass_shift`. NaN for a map of zeros.
+
+        >>> center_of_mass(torch.tensor([[0., -1., 3.]]))
+        tensor([[1.7500]])
+    """
     if not 2 <= attributions.dim() <= 4:
         raise ValueError(
             "attributions must have shape (N, F), (N, H, W) or (N, C, H, W), "
             f"got {tuple(attributions.shape)}"
         )
-    mass = attributions.detach().abs()
+    mass = attributions.abs()
     mass = mass if mass.dtype in (torch.float32, torch.float64) else mass.float()
-    largest = mass.flatten(1).amax(dim=1)  # scaled first: the sum of huge gradients would overflow
+    # Scaled first: the sum of huge gradients would overflow.
+    largest = mass.detach().flatten(1).amax(dim=1)
     mass = mass / largest.view(-1, *(1,) * (mass.dim() - 1))
     if mass.dim() == 4:
         mass = mass.sum(dim=1)

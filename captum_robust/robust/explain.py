@@ -48,6 +48,7 @@ class Explanation:
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_queries = 0
+        self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example, once one was explained
         self.forward_func = getattr(attribution, "attribution_method", attribution).forward_func
         self._recorder = _Recorder(self.forward_func)
         self.attribution = _own(attribution)
@@ -74,6 +75,7 @@ class Explanation:
 
     def as_scores(self, maps: Inputs) -> Tensor:
         """Flattened, joined and grouped maps."""
+        self.map_shapes = tuple(tuple(m.shape[1:]) for m in as_tuple(maps, "attributions"))
         scores = flatten_attributions(maps, self._groups(maps), self.absolute)
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 

@@ -1,14 +1,33 @@
 """What an attack minimises: a number an example, from the scores of now and of the start."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
+import torch
 from torch import Tensor
 
-from captum_robust.ranking import Gap, Pairs, check_k, gap_sum, log_exp_gap_sum, pair_features
+from captum_robust.metrics.location import center_of_mass
+from captum_robust.ranking import (
+    Gap,
+    Pairs,
+    check_k,
+    gap_sum,
+    log_exp_gap_sum,
+    pair_features,
+    top_k_indices,
+)
+from captum_robust.robust.explain import Explanation
 
-__all__ = ["MSEObjective", "Objective", "RankingObjective"]
+__all__ = [
+    "CenterOfMassObjective",
+    "MSEObjective",
+    "Objective",
+    "RankingObjective",
+    "TopKObjective",
+    "shares",
+]
 
 
 class Objective(Protocol):
@@ -16,7 +35,9 @@ class Objective(Protocol):
 
     The attack minimises it. Scores are the attributions, flattened, joined and grouped. An
     objective with an attribute ``k`` lets the attack report when a top-k feature is lost; one with
-    a method ``against(reference)`` that returns a function of the scores is prepared once.
+    a method ``against(reference)`` that returns a function of the scores is prepared once; and one
+    that needs to know whose maps the scores are has a method ``of(explanation)`` that returns the
+    objective for these examples and the shapes of their maps.
     """
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor: ...  # noqa: D102
@@ -40,8 +61,7 @@ class RankingObjective:
             raise ValueError(f"pairs must be one of {get_args(Pairs)}, got {self.pairs!r}")
         if self.gap not in get_args(Gap):
             raise ValueError(f"gap must be one of {get_args(Gap)}, got {self.gap!r}")
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"k must be an integer of at least 1, got {self.k}")
+        _check_positive(self.k)
         if self.k_prime is not None and not 1 <= self.k_prime <= self.k:
             raise ValueError(f"k_prime must lie in 1 … k = {self.k}, got {self.k_prime}")
 
@@ -68,3 +88,77 @@ class MSEObjective:
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
         """Minus the mean squared change of each row of scores, (N,)."""
         return -(scores - reference).square().mean(dim=1)
+
+
+@dataclass(frozen=True)
+class TopKObjective:
+    r"""The share :math:`\sum_{i \in top_k} I_i / \sum_j |I_j|` of the start's top k features.
+
+    Source: Ghorbani, Abid, Zou 2019 (arXiv 1710.10547), Algorithm 1, on maps normalised as there.
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        _check_positive(self.k)
+
+    def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
+        """The share of each row of scores, (N,), between -1 and 1."""
+        return self.against(reference)(scores)
+
+    def against(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
+        """The objective for one reference, whose top k are found once."""
+        check_k(self.k, reference.shape[1])
+        top = top_k_indices(reference, self.k)
+        return lambda scores: shares(scores).gather(1, top).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class CenterOfMassObjective:
+    """Minus the distance in positions between the centres of mass of the map of now and the start.
+
+    That of :func:`captum_robust.metrics.center_of_mass_shift`. ``shapes``, without the dimension
+    of the examples, is how the scores lie on the maps; an attack finds it out. Source: Ghorbani,
+    Abid, Zou 2019 (arXiv 1710.10547), Algorithm 1.
+    """
+
+    shapes: tuple[tuple[int, ...], ...] | None = None
+    k: int | None = None
+
+    def of(self, explanation: Explanation) -> "CenterOfMassObjective":
+        """The objective for maps of these shapes, unless others were given."""
+        if self.shapes is not None:
+            return self
+        return CenterOfMassObjective(explanation.map_shapes, self.k)
+
+    def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
+        """Minus the distance for each row of scores, (N,)."""
+        return self.against(reference)(scores)
+
+    def against(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
+        """The objective for one reference, whose centre is found once."""
+        shapes = self.shapes or ((reference.shape[1],),)
+        start = _centres(reference, shapes)
+        return lambda scores: -(_centres(scores, shapes) - start).norm(dim=1)
+
+
+def _centres(scores: Tensor, shapes: tuple[tuple[int, ...], ...]) -> Tensor:
+    """The centres of mass of the maps that the scores are, side by side."""
+    parts = scores.split([math.prod(shape) for shape in shapes], dim=1)
+    maps = (p.view(-1, *shape) for p, shape in zip(parts, shapes, strict=True))
+    return torch.cat([center_of_mass(m) for m in maps], dim=1)
+
+
+def shares(scores: Tensor) -> Tensor:
+    """Every row divided by the sum of its magnitudes; rows of zeros stay zero.
+
+    Scaled first by the largest, which neither overflows nor changes the derivative.
+    """
+    magnitudes = scores.detach().abs().amax(dim=1, keepdim=True)
+    scaled = scores / magnitudes.clamp_min(torch.finfo(scores.dtype).tiny)
+    return scaled / scaled.abs().sum(dim=1, keepdim=True).clamp_min(0.5)
+
+
+def _check_positive(k: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f"k must be an integer of at least 1, got {k}")

@@ -164,6 +164,7 @@ class Search(ABC):
         self.region = self.batch if len(rows) == len(self.done) else self.batch.of(rows)
         self.scored, self.guide = self._explain(rows.cpu())
         if self._reference is not None:
+            self.scored.map_shapes = self._map_shapes
             self._judge = self._judging(self._reference[rows])
 
     def _consider(
@@ -237,6 +238,7 @@ class Search(ABC):
         self._broken = invalid_rows(reference)
         reference = reference.masked_fill(self._broken[:, None], 0)  # no NaN in a sort
         self._reference = reference
+        self._map_shapes = self.scored.map_shapes
         self._judge = self._judging(reference)
         k = getattr(self.attack.objective, "k", None)
         if k is not None:
@@ -245,12 +247,14 @@ class Search(ABC):
             self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
 
     def _judging(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
-        """The objective for one reference."""
-        against = getattr(self.attack.objective, "against", None)
-        if against is not None:
-            judge: Callable[[Tensor], Tensor] = against(reference)
+        """The objective for the examples and their reference."""
+        objective: Any = self.attack.objective
+        if hasattr(objective, "of"):
+            objective = objective.of(self.scored)
+        if hasattr(objective, "against"):
+            judge: Callable[[Tensor], Tensor] = objective.against(reference)
             return judge
-        return lambda scores: self.attack.objective(scores, reference)
+        return lambda scores: objective(scores, reference)
 
     def _path(self, points: Points) -> list[Points]:
         """Points on the segment from the example to ``points``, which come last."""

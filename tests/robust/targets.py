@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,13 @@ from captum.attr import InputXGradient, Saliency
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captum_robust.robust import ERAttack, ExplanationAttack, MSEAttack
+from captum_robust.robust import (
+    CenterOfMassAttack,
+    ERAttack,
+    ExplanationAttack,
+    MSEAttack,
+    TopKAttack,
+)
 
 Inputs = Tensor | tuple[Tensor, ...]
 
@@ -128,6 +135,43 @@ def squares(scores: Tensor, reference: Tensor) -> Tensor:
             for row, start in zip(scores, reference, strict=True)
         ]
     )
+
+
+def share(k: int) -> Callable[[Tensor, Tensor], Tensor]:
+    def objective(scores: Tensor, reference: Tensor) -> Tensor:
+        tops = [ranked(row)[:k] for row in reference]
+        return torch.stack(
+            [
+                sum(row[i] for i in top) / row.abs().sum()
+                for row, top in zip(scores, tops, strict=True)
+            ]
+        )
+
+    return objective
+
+
+def centre(row: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Centre of mass of a flattened map, as a mean of positions on its last two axes or its one."""
+    weights, mean = row.abs() / row.abs().sum(), torch.zeros(min(len(shape), 2)).double()
+    for number, weight in enumerate(weights):
+        place = torch.unravel_index(torch.tensor(number), shape)
+        mean += weight * torch.stack(place[-2:])
+    return mean
+
+
+def shift(*shapes: tuple[int, ...]) -> Callable[[Tensor, Tensor], Tensor]:
+    def objective(scores: Tensor, reference: Tensor) -> Tensor:
+        sizes = [torch.Size(shape).numel() for shape in shapes]
+        distances = []
+        for pair in zip(scores, reference, strict=True):
+            now, start = (
+                torch.cat([centre(p, s) for p, s in zip(row.split(sizes), shapes, strict=True)])
+                for row in pair
+            )
+            distances.append(-(now - start).norm())
+        return torch.stack(distances)
+
+    return objective
 
 
 def first_score(scores: Tensor, reference: Tensor) -> Tensor:
@@ -243,6 +287,9 @@ ATTACKS = {
     "er-difference": Line(er(gradient="finite_difference"), linear(2), ("mlp", "two")),
     "er-spsa": Line(er(gradient="spsa", n_directions=2), linear(2), ("mlp", "two")),
     "mse": Line(MSEAttack, squares, ("mlp", "two")),
+    "top-k": Line(partial(TopKAttack, k=2), share(2), ("mlp", "two")),
+    "centre": Line(CenterOfMassAttack, shift((1, 4, 4)), ("conv",)),
+    "centre-of-two": Line(CenterOfMassAttack, shift((3,), (1, 2)), ("two",)),
     "custom": Line(
         lambda a, **options: ExplanationAttack(a, first_score, **options), first_score, ("mlp",)
     ),

@@ -1,0 +1,45 @@
+"""The top-k attack of Ghorbani, Abid and Zou."""
+
+from typing import Any
+
+from captum.attr import Attribution
+
+from captum_robust.robust.attack import ExplanationAttack
+from captum_robust.robust.objectives import TopKObjective
+
+__all__ = ["TopKAttack"]
+
+
+class TopKAttack(ExplanationAttack):
+    r"""Take the attribution away from the top-k features.
+
+    .. math::
+        \min_\delta \sum_{i \in top_k(x)} \bar I_i(x + \delta), \qquad
+        \bar I = I / \sum_j |I_j|
+
+    The share of the features that lead at the unperturbed input falls, whoever gains. Where it
+    comes from features far down, the ranking may hold: :class:`ERAttack` looks at the gaps
+    instead. Source: Ghorbani, Abid, Zou 2019, "Interpretation of neural networks is fragile"
+    (arXiv 1710.10547), Algorithm 1; its maps are magnitudes (``absolute=True`` for attributions
+    with a sign) that sum to one.
+
+    Args:
+        attribution (Attribution): any Captum attribution.
+        k (int): size of the top set, 1 <= k < n.
+        **options: as in :class:`ExplanationAttack`.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum.attr import Saliency
+        >>> from torch import nn
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(9, 16), nn.Softplus(), nn.Linear(16, 2))
+        >>> x, attack = torch.randn(4, 9), TopKAttack(Saliency(model), k=3)
+        >>> _, info = attack.perturb(x, radius=0.5, target=1, return_info=True)
+        >>> bool((info.objective < info.trace[0, 0]).all())    # of a share between 0 and 1
+        True
+    """
+
+    def __init__(self, attribution: Attribution, k: int, **options: Any) -> None:
+        super().__init__(attribution, TopKObjective(k), **options)
