@@ -173,12 +173,14 @@ class TestFolders:
 
 
 @pytest.mark.parametrize("name", ["adult", "bank"])
-@pytest.mark.parametrize("value", [None, "", "."])
-def test_the_bundled_table_serves_where_the_named_folder_lacks_the_files(
+@pytest.mark.parametrize("value", [None, "", "other"])
+def test_the_bundled_table_serves_where_no_folder_with_the_files_is_named(
     name: str, value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(folder_of(name, tmp_path))  # the empty name is not that of this folder
+    folder_of("compas", tmp_path / "other")
     if value is not None:
-        monkeypatch.setenv(VARIABLE, value and str(folder_of("compas", tmp_path)))
+        monkeypatch.setenv(VARIABLE, value)
     assert len(load(name)) > 40_000
 
 
