@@ -11,13 +11,19 @@ from torch import Tensor
 from captum_robust._captum import Inputs, Perturbation, as_tuple
 from captum_robust.robust.info import ZeroGradientWarning
 
-__all__ = ["call_attack", "noted_zero_gradient", "options_of"]
+__all__ = ["call_attack", "forwards", "noted_zero_gradient", "options_of"]
 
 
 def options_of(attack: Perturbation) -> set[str]:
     """The arguments that ``attack.perturb`` names; those of ``**kwargs`` are the attribution's."""
     parameters = inspect.signature(attack.perturb).parameters.values()
     return {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+
+
+def forwards(attack: Perturbation) -> bool:
+    """Whether ``attack.perturb`` takes any keyword, and hands it to an attribution."""
+    parameters = inspect.signature(attack.perturb).parameters.values()
+    return any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def call_attack(
@@ -33,9 +39,8 @@ def call_attack(
     Of what is ``offered``, an attack gets what it names, and targets and additional arguments also
     if it takes any keyword.
     """
-    parameters = inspect.signature(attack.perturb).parameters
     accepted = options_of(attack)
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if forwards(attack):
         accepted |= {"target", "additional_forward_args"}
     own = {n: v for n, v in offered.items() if n in accepted and v is not None}
     result = attack.perturb(inputs, radius=radius, **{**own, **given})

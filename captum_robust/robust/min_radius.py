@@ -144,8 +144,8 @@ class MinRadius:
 
         Returns:
             - **radius** (*Tensor*): in (lower, upper], shape (N,). inf where no radius breaks the
-              explanation; NaN where the map of the example itself is not finite or constant, or
-              where one at a perturbed input is and no radius breaks the explanation.
+              explanation; NaN where the example is not finite, its map is not finite or constant, or
+              one at a perturbed input is and no radius breaks the explanation.
             - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): if ``return_perturbed``: inputs
               within the radius whose explanation is broken; the example itself where the radius is
               inf or NaN.
@@ -173,7 +173,7 @@ class MinRadius:
         start = {"start"} & named
 
         reference = scorer.maps(like(inputs, centre))
-        unranked = self._unranked(reference)
+        unranked = self._unranked(reference) | ~_finite(centre)
         search = Bisection(
             centre, unranked, self.lower, self.upper, self.n_radii, self.n_bisections
         )
@@ -226,3 +226,8 @@ def _top_changed(attack: Perturbation) -> Success:
 def _ranking_of(attack: Perturbation) -> tuple[Inputs | None, bool]:
     """The feature mask of an attack, and whether it ranks magnitudes."""
     return getattr(attack, "feature_mask", None), getattr(attack, "absolute", False)
+
+
+def _finite(points: tuple[Tensor, ...]) -> Tensor:
+    """Whether all features are; (N,) bool. The map of a ReLU network is, even of a NaN."""
+    return torch.stack([p.flatten(1).isfinite().all(dim=1) for p in points]).all(dim=0)

@@ -1,0 +1,268 @@
+"""Attributions × attacks × metrics, in one table."""
+
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import Any, cast
+
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_robust._captum import Inputs, Perturbation, TargetType, log_usage
+from captum_robust._prediction import predicted_labels
+from captum_robust._random import resolve_seed
+from captum_robust.noise import Norm, UniformNoise, check_norm, check_radius
+from captum_robust.robust.calls import forwards
+from captum_robust.robust.checks import check_count
+from captum_robust.robust.comparison import Batch, Comparison, Metric
+from captum_robust.robust.robustness_table import PREDICTION_CHANGED, RobustnessTable
+
+__all__ = ["ExplanationComparator"]
+
+#: Name of the baseline that every table holds.
+NOISE = "noise"
+
+Attack = Perturbation | Callable[[Attribution], Perturbation]
+
+
+class ExplanationComparator:
+    r"""Measure what every attack does to every explanation.
+
+    Each attack perturbs the examples within one ball; each attribution explains them before and
+    after; each metric compares the two maps. Every table also holds what a reader needs to believe
+    it: uniform noise in the same ball as a baseline, how often the prediction changed, how many
+    examples have no value (NaN), and the flags of the attacks: a zero gradient, examples that did
+    not move at all. Values are kept for each example.
+
+    Args:
+        attributions (dict[str, Attribution]): attributions by name; ``(attribution, arguments)``
+            for one whose ``attribute`` takes further arguments, the same for all examples.
+        attacks (dict[str, Perturbation or Callable]): attacks by name. A class, or any function
+            that makes an attack of an attribution, such as ``functools.partial(ERAttack, k=8)``,
+            attacks each attribution by itself, with the arguments of that attribution. An attack
+            that is made already, such as ``ERAttack(Saliency(model), k=8)``, is a transfer attack:
+            it perturbs once, for all attributions, also those without derivatives. ``(attack,
+            arguments)`` for further arguments of ``perturb``.
+        metrics (dict[str, Callable]): metrics by name: ``metric(attributions,
+            reference_attributions)`` of shape (N,), such as ``functools.partial(precision_at_k,
+            k=8)``.
+        lower_bound (float or Tensor, optional): smallest value of an input with noise; give those
+            of the attacks.
+        upper_bound (float or Tensor, optional): largest value.
+        decision_func (Callable, optional): predicted labels (N,) from the output of the model, as
+            in :class:`ExplanationAttack`.
+        confidence (float, optional): coverage of the confidence intervals
+            (:func:`~captum_robust.robust.estimate.estimate`). Default: 0.95.
+
+    Raises:
+        ValueError: for arguments outside their ranges.
+
+    Examples::
+
+        >>> import torch
+        >>> from functools import partial
+        >>> from captum.attr import IntegratedGradients, Saliency
+        >>> from captum_robust.metrics import precision_at_k
+        >>> from captum_robust.robust import ERAttack
+        >>> from torch import nn
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(6, 8), nn.Softplus(), nn.Linear(8, 2))
+        >>> saliency, ig = Saliency(model), IntegratedGradients(model)
+        >>> comparator = ExplanationComparator(
+        ...     {"Saliency": saliency, "IG": (ig, {"n_steps": 20})},
+        ...     {"own": partial(ERAttack, k=2), "of Saliency": ERAttack(saliency, k=2)},
+        ...     {"P@2": partial(precision_at_k, k=2)},
+        ... )
+        >>> x, y = torch.randn(8, 6), torch.arange(8) % 2
+        >>> table = comparator.evaluate(x, radius=0.5, target=y, seed=0)
+        >>> [(m.attribution, m.attack) for m in table.measurements][:4]
+        [('Saliency', 'noise'), ('Saliency', 'own'), ('Saliency', 'of Saliency'), ('IG', 'noise')]
+        >>> table.estimate("IG", "own", "P@2").mean < table.estimate("IG", "noise", "P@2").mean
+        True
+        >>> table["IG", "own"].values["P@2"].shape
+        torch.Size([8])
+    """
+
+    def __init__(
+        self,
+        attributions: Mapping[str, Attribution | tuple[Attribution, dict[str, Any]]],
+        attacks: Mapping[str, Attack | tuple[Attack, dict[str, Any]]],
+        metrics: Mapping[str, Metric],
+        lower_bound: float | Tensor = float("-inf"),
+        upper_bound: float | Tensor = float("inf"),
+        decision_func: Callable[[Tensor], Tensor] = predicted_labels,
+        confidence: float = 0.95,
+    ) -> None:
+        if not attributions:
+            raise ValueError("attributions must hold at least one attribution, got none")
+        if NOISE in attacks:
+            raise ValueError(f"attacks must not be named {NOISE!r}, which is the baseline's name")
+        if PREDICTION_CHANGED in metrics:
+            raise ValueError(
+                f"metrics must not be named {PREDICTION_CHANGED!r}, which is always there"
+            )
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+        self.attributions = {name: _with_arguments(a) for name, a in attributions.items()}
+        self.attacks = {name: _with_arguments(a) for name, a in attacks.items()}
+        for name, (_, arguments) in self.attacks.items():
+            common = {"radius", "norm", "seed", "return_info"} & set(arguments)
+            if common:
+                raise ValueError(
+                    f"attacks[{name!r}] must leave {sorted(common)} to evaluate: all attacks of a "
+                    "table share them"
+                )
+        self.metrics = dict(metrics)
+        self.lower_bound = lower_bound
+        self.upper_bound = upper_bound
+        self.decision_func = decision_func
+        self.confidence = confidence
+
+    @log_usage(part_of_slo=False)  # type: ignore[untyped-decorator]
+    def evaluate(
+        self,
+        inputs: Inputs,
+        radius: float,
+        target: TargetType = None,
+        additional_forward_args: Any = None,
+        weights: Tensor | None = None,
+        norm: Norm = "Linf",
+        seed: int | None = None,
+        max_examples_per_batch: int | None = None,
+        return_perturbed: bool = False,
+        show_progress: bool = False,
+    ) -> RobustnessTable:
+        """Compare on one batch of examples.
+
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
+            radius (float): radius of the ball, in units of the inputs.
+            target: output that is explained, in any of Captum's forms.
+            additional_forward_args: further arguments of the model, as in Captum.
+            weights (Tensor, optional): weights of the examples in the means, not negative, shape
+                (N,). Default: all equal.
+            norm (str, optional): ``"Linf"`` or ``"L2"``, of the ball. Default: ``"Linf"``.
+            seed (int, optional): seed of noise, attacks and the attributions' own randomness. None:
+                fresh entropy.
+            max_examples_per_batch (int, optional): examples attacked and explained at once. Never
+                changes the result of deterministic attributions. Default: all.
+            return_perturbed (bool, optional): keep the perturbed inputs. Default: False.
+            show_progress (bool, optional): show a progress bar over attributions and attacks.
+                Default: False.
+
+        Returns:
+            - **table** (*RobustnessTable*): all values, and the tables made of them.
+
+        Raises:
+            ValueError: for arguments outside their ranges, and metrics of another shape.
+        """
+        comparison = self._comparison(radius, norm, seed, max_examples_per_batch, return_perturbed)
+        batch = Batch(inputs, target, additional_forward_args, weights)
+        with comparison.progress_bar(1, show_progress) as bar:
+            comparison.add(batch, bar.update)
+        return comparison.table()
+
+    @log_usage(part_of_slo=False)  # type: ignore[untyped-decorator]
+    def evaluate_loader(
+        self,
+        loader: Iterable[Any],
+        radius: float,
+        batch_func: Callable[[Any], Mapping[str, Any]] | None = None,
+        norm: Norm = "Linf",
+        seed: int | None = None,
+        max_examples_per_batch: int | None = None,
+        return_perturbed: bool = False,
+        show_progress: bool = False,
+    ) -> RobustnessTable:
+        """Compare on the batches of a DataLoader: the same table as for all of them at once.
+
+        Args:
+            loader (Iterable): batches, read once.
+            radius (float): radius of the ball, in units of the inputs.
+            batch_func (Callable, optional): from a batch to a dict with ``"inputs"`` and any of
+                ``"target"``, ``"additional_forward_args"`` and ``"weights"``, as in
+                :meth:`evaluate`. Default: batches are inputs, or inputs and targets.
+            norm (str, optional): as in :meth:`evaluate`.
+            seed (int, optional): as in :meth:`evaluate`.
+            max_examples_per_batch (int, optional): as in :meth:`evaluate`.
+            return_perturbed (bool, optional): as in :meth:`evaluate`.
+            show_progress (bool, optional): as in :meth:`evaluate`.
+
+        Returns:
+            - **table** (*RobustnessTable*): examples in the order of the loader.
+
+        Raises:
+            ValueError: as :meth:`evaluate`, and for batches of another form.
+        """
+        comparison = self._comparison(radius, norm, seed, max_examples_per_batch, return_perturbed)
+        n_batches = len(loader) if isinstance(loader, Sized) else None
+        with comparison.progress_bar(n_batches, show_progress) as bar:
+            for item in loader:
+                given = _inputs_and_target(item) if batch_func is None else batch_func(item)
+                comparison.add(Batch.of(given), bar.update)
+        return comparison.table()
+
+    def _comparison(
+        self,
+        radius: float,
+        norm: Norm,
+        seed: int | None,
+        max_examples_per_batch: int | None,
+        return_perturbed: bool,
+    ) -> Comparison:
+        """An empty comparison, with the attacks bound to the attributions."""
+        check_radius(radius)
+        check_norm(norm)
+        if max_examples_per_batch is not None:
+            check_count("max_examples_per_batch", max_examples_per_batch, 1)
+        baseline: tuple[Attack, dict[str, Any]] = (
+            UniformNoise(norm, self.lower_bound, self.upper_bound),
+            {},
+        )
+        attacks = {NOISE: baseline, **self.attacks}
+        return Comparison(
+            attributions=self.attributions,
+            attacks={
+                name: {
+                    attack_name: _bound(attack, options, *attribution)
+                    for attack_name, (attack, options) in attacks.items()
+                }
+                for name, attribution in self.attributions.items()
+            },
+            metrics=self.metrics,
+            decision_func=self.decision_func,
+            confidence=self.confidence,
+            radius=float(radius),
+            norm=norm,
+            seed=resolve_seed(seed),
+            max_examples_per_batch=max_examples_per_batch,
+            keep_perturbed=return_perturbed,
+        )
+
+
+def _with_arguments(given: Any) -> tuple[Any, dict[str, Any]]:
+    return given if isinstance(given, tuple) else (given, {})
+
+
+def _bound(
+    attack: Attack,
+    options: dict[str, Any],
+    attribution: Attribution,
+    arguments: dict[str, Any],
+) -> tuple[Perturbation, dict[str, Any]]:
+    """The attack and its arguments; one that is yet to be made is made of the attribution."""
+    if hasattr(attack, "perturb") and not isinstance(attack, type):
+        return cast(Perturbation, attack), options
+    made = attack(attribution)
+    return made, {**(arguments if forwards(made) else {}), **options}
+
+
+def _inputs_and_target(item: Any) -> dict[str, Any]:
+    """What a loader yields as a rule: inputs, or inputs and targets."""
+    if isinstance(item, Tensor):
+        return {"inputs": item}
+    if not isinstance(item, tuple | list) or len(item) not in (1, 2):
+        got = f"{len(item)} items" if isinstance(item, tuple | list) else type(item).__name__
+        raise ValueError(
+            f"batch_func must be given for batches that are not inputs, or inputs and targets; got "
+            f"{got}"
+        )
+    return dict(zip(("inputs", "target"), item, strict=False))

@@ -1,0 +1,211 @@
+"""One comparison in the making: batches go in, a table comes out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like
+from captum_robust.noise import Norm
+from captum_robust.robust.calls import call_attack, noted_zero_gradient
+from captum_robust.robust.displacement import displacement_flags
+from captum_robust.robust.robustness_table import (
+    PREDICTION_CHANGED,
+    Measurement,
+    RobustnessTable,
+)
+from captum_robust.robust.scoring import Scorer
+
+__all__ = ["Batch", "Comparison", "Metric"]
+
+#: From attributions and reference attributions to one value an example, (N,).
+Metric = Callable[[Inputs, Inputs], Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples with what belongs to them."""
+
+    inputs: Inputs
+    target: TargetType = None
+    additional_forward_args: Any = None
+    weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_examples == 0:
+            raise ValueError("inputs must hold at least one example, got none")
+        w = self.weights
+        if w is not None and (
+            tuple(w.shape) != (self.n_examples,) or not bool((w.isfinite() & (w >= 0)).all())
+        ):
+            raise ValueError(
+                f"weights must be finite, not negative and of shape ({self.n_examples},), got {w}"
+            )
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Batch:
+        """The batch that a ``batch_func`` has described."""
+        unknown = set(given) - set(cls.__dataclass_fields__)
+        if unknown or "inputs" not in given:
+            raise ValueError(
+                f"batch_func must return a dict with 'inputs' and any of "
+                f"{list(cls.__dataclass_fields__)[1:]}, got {list(given)}"
+            )
+        inputs = given["inputs"]  # collate functions make lists of tuples
+        return cls(**{**given, "inputs": tuple(inputs) if isinstance(inputs, list) else inputs})
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples."""
+        return len(as_tuple(self.inputs)[0])
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Target and additional arguments, where there are any."""
+        given = {
+            "target": self.target, "additional_forward_args": self.additional_forward_args,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass
+class _Tally:
+    """What one attack did to one attribution in the batches so far."""
+
+    values: list[dict[str, Tensor]] = field(default_factory=list)
+    flags: Counter[str] = field(default_factory=Counter)
+    perturbed: list[tuple[Tensor, ...]] = field(default_factory=list)
+
+
+@dataclass
+class Comparison:
+    """Attacks bound to attributions, and what they did so far."""
+
+    attributions: dict[str, tuple[Attribution, dict[str, Any]]]
+    attacks: dict[str, dict[str, tuple[Perturbation, dict[str, Any]]]]  # for each attribution
+    metrics: dict[str, Metric]
+    decision_func: Callable[[Tensor], Tensor]
+    confidence: float
+    radius: float
+    norm: Norm
+    seed: int
+    max_examples_per_batch: int | None
+    keep_perturbed: bool
+
+    def __post_init__(self) -> None:
+        self._tallies = {(name, a): _Tally() for name, own in self.attacks.items() for a in own}
+        self._weights: list[Tensor | None] = []
+        self._n_examples: list[int] = []
+        self._given: Inputs = ()
+
+    def progress_bar(self, n_batches: int | None, show: bool) -> tqdm[Any]:
+        """A bar over the attacks on all attributions in all batches."""
+        total = None if n_batches is None else n_batches * len(self._tallies)
+        return tqdm(total=total, disable=not show, unit="attack")
+
+    def add(self, batch: Batch, progress: Callable[[], Any]) -> None:
+        """Attack a batch, explain it and compare."""
+        self._given = batch.inputs
+        self._weights.append(batch.weights)
+        self._n_examples.append(batch.n_examples)
+        attacked: dict[tuple[str, int], tuple[Inputs, dict[str, int]]] = {}
+        for name, (attribution, arguments) in self.attributions.items():
+            scorer = Scorer(
+                attribution, {**arguments, **batch.arguments}, self.seed,
+                self.max_examples_per_batch,
+            )  # fmt: skip
+            reference, before = scorer.maps_and_outputs(batch.inputs)
+            sound = _finite(batch.inputs, before)
+            for attack_name, (attack, options) in self.attacks[name].items():
+                key = (attack_name, id(attack))  # one attack for several attributions perturbs once
+                if key not in attacked:
+                    attacked[key] = self._attack(attack, options, batch)
+                points, flags = attacked[key]
+                maps, after = scorer.maps_and_outputs(points)
+                values = {
+                    metric_name: _values(metric_name, metric(maps, reference), batch.n_examples)
+                    for metric_name, metric in self.metrics.items()
+                }
+                values[PREDICTION_CHANGED] = self._changed(after, before)
+                # The map of a ReLU network is finite even where its input is not.
+                broken = ~(sound & _finite(points, after))
+                values = {n: v.masked_fill(broken, float("nan")) for n, v in values.items()}
+                tally = self._tallies[name, attack_name]
+                tally.values.append(values)
+                tally.flags.update(flags)
+                if self.keep_perturbed:
+                    tally.perturbed.append(tuple(t.cpu() for t in as_tuple(points)))
+                progress()
+
+    def table(self) -> RobustnessTable:
+        """The table of all batches."""
+        if not self._n_examples:
+            raise ValueError("loader must yield at least one batch, got none")
+        weights = None
+        if any(w is not None for w in self._weights):
+            weights = torch.cat(
+                [
+                    torch.ones(n, dtype=torch.float64) if w is None else w.detach().cpu().double()
+                    for w, n in zip(self._weights, self._n_examples, strict=True)
+                ]
+            )
+        measurements = tuple(
+            Measurement(
+                attribution=name,
+                attack=attack_name,
+                values={m: torch.cat([v[m] for v in t.values]) for m in t.values[0]},
+                flags=dict(t.flags),
+                perturbed=(
+                    like(self._given, tuple(map(torch.cat, zip(*t.perturbed, strict=True))))
+                    if self.keep_perturbed
+                    else None
+                ),
+            )
+            for (name, attack_name), t in self._tallies.items()
+        )
+        return RobustnessTable(measurements, self.radius, self.norm, weights, self.confidence)
+
+    def _attack(
+        self, attack: Perturbation, options: dict[str, Any], batch: Batch
+    ) -> tuple[Inputs, dict[str, int]]:
+        """The perturbed inputs, and the reasons to doubt them."""
+        offered = {
+            **batch.arguments, "norm": self.norm, "seed": self.seed, "return_info": True,
+            "max_examples_per_batch": self.max_examples_per_batch,
+        }  # fmt: skip
+        with noted_zero_gradient() as warned:
+            points, info = call_attack(attack, batch.inputs, self.radius, options, offered)
+        flags = dict(getattr(info, "flags", {}))
+        if warned and "zero_gradient" not in flags:
+            flags["zero_gradient"] = batch.n_examples
+        flags |= displacement_flags(points, batch.inputs, self.radius, self.norm)
+        return points, flags
+
+    def _changed(self, outputs: Tensor, before: Tensor) -> Tensor:
+        """1 where the prediction changed, else 0; (N,)."""
+        after, earlier = (self.decision_func(o).reshape(len(o), -1) for o in (outputs, before))
+        return (after != earlier).any(dim=1).double().cpu()
+
+
+def _finite(inputs: Inputs, outputs: Tensor) -> Tensor:
+    """Whether inputs and outputs are; (N,) bool, on the CPU."""
+    rows = [t.reshape(len(t), -1).isfinite().all(dim=1) for t in (*as_tuple(inputs), outputs)]
+    return torch.stack(rows).all(dim=0).cpu()
+
+
+def _values(name: str, values: Any, n_examples: int) -> Tensor:
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if shape != (n_examples,):
+        raise ValueError(
+            f"metrics[{name!r}] must return one value an example, shape ({n_examples},), "
+            f"got {shape}"
+        )
+    found: Tensor = values.detach().double().cpu()
+    return found

@@ -1,0 +1,176 @@
+"""What attacks did to explanations: per-example values, and the tables made of them."""
+
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from captum_robust._captum import Inputs
+from captum_robust.robust.estimate import Estimate, estimate
+from captum_robust.robust.text_tables import latex_table, markdown_table, write_csv
+
+__all__ = ["PREDICTION_CHANGED", "Measurement", "RobustnessTable"]
+
+#: The metric that every table holds: 1 where the predicted class changed, else 0.
+PREDICTION_CHANGED = "prediction changed"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one attack did to one attribution.
+
+    Attributes:
+        attribution (str): name of the attribution that was scored.
+        attack (str): name of the attack.
+        values (dict[str, Tensor]): for each metric one value an example, shape (N,), float64, on
+            the CPU. Among them "prediction changed", 0 or 1. All are NaN where an input or an
+            output of the model, perturbed or not, is not finite, whatever its map looks like.
+        flags (dict[str, int]): reasons to doubt the numbers, with the number of examples that each
+            concerns: those of the attack, and "unmoved": the attack returned the example itself;
+            "outside_ball": it moved further than the radius.
+        perturbed (Tensor or tuple[Tensor, ...], optional): the perturbed inputs, on the CPU, if
+            they were asked for.
+    """
+
+    attribution: str
+    attack: str
+    values: dict[str, Tensor]
+    flags: dict[str, int]
+    perturbed: Inputs | None = None
+
+
+@dataclass(frozen=True)
+class RobustnessTable:
+    """Attributions × attacks × metrics, example by example.
+
+    ``table["Saliency", "noise"]`` is a :class:`Measurement`. Means are weighted over the examples
+    that have a value; those that have none are counted beside them.
+
+    Attributes:
+        measurements (tuple[Measurement, ...]): attribution by attribution, the noise first.
+        radius (float): radius of the ball, in units of the inputs.
+        norm (str): norm of the ball.
+        weights (Tensor, optional): weights of the examples, shape (N,).
+        confidence (float): coverage of the confidence intervals.
+    """
+
+    measurements: tuple[Measurement, ...]
+    radius: float
+    norm: str
+    weights: Tensor | None
+    confidence: float
+
+    def __getitem__(self, names: tuple[str, str]) -> Measurement:
+        for measurement in self.measurements:
+            if (measurement.attribution, measurement.attack) == names:
+                return measurement
+        accepted = [(m.attribution, m.attack) for m in self.measurements]
+        raise KeyError(f"no attribution and attack {names!r} in the table, which has {accepted}")
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, that of the prediction last."""
+        return list(self.measurements[0].values)
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples."""
+        return len(self.measurements[0].values[PREDICTION_CHANGED])
+
+    def estimate(self, attribution: str, attack: str, metric: str) -> Estimate:
+        """Weighted mean of a metric over the examples, with its confidence interval."""
+        return self._estimate(self[attribution, attack], metric)
+
+    def worst(
+        self, attribution: str, attack: str, metric: str, n: int = 5, largest: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The n examples with the smallest values of a metric, worst first.
+
+        Args:
+            attribution (str): name of the attribution.
+            attack (str): name of the attack.
+            metric (str): name of the metric.
+            n (int, optional): number of examples, at most those that have a value. Default: 5.
+            largest (bool, optional): the largest values instead, for a metric of which lower is
+                more stable. Default: False.
+
+        Returns:
+            - **indices** (*Tensor*): places of the examples in the order of evaluation, (n,) int64;
+              the lowest first among equal values.
+            - **values** (*Tensor*): their values, (n,).
+        """
+        values = self[attribution, attack].values[metric]
+        known = (~values.isnan()).nonzero()[:, 0]
+        order = values[known].argsort(descending=largest, stable=True)[: max(n, 0)]
+        return known[order], values[known[order]]
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each attribution, attack and metric: names, numbers and flags."""
+        return [
+            {
+                "attribution": m.attribution, "attack": m.attack, "metric": metric,
+                **asdict(self._estimate(m, metric)),
+                "confidence": self.confidence, "radius": self.radius, "norm": self.norm,
+                "flags": self._flags(m),
+            }
+            for m in self.measurements
+            for metric in self.metrics
+        ]  # fmt: skip
+
+    def to_markdown(self) -> str:
+        """A Markdown table of means and intervals, with a line that says what they are."""
+        return f"{markdown_table(self._header(), self._cells())}\n\n{self._caption()}"
+
+    def to_latex(self) -> str:
+        """The table as a LaTeX ``tabular``, after a comment that says what it holds."""
+        return f"% {self._caption()}\n{latex_table(self._header(), self._cells())}"
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the :meth:`records` into a CSV file, whole or not at all."""
+        records = self.records()
+        write_csv(path, list(records[0]), [list(record.values()) for record in records])
+
+    def to_pandas(self) -> Any:
+        """The :meth:`records` as a ``pandas.DataFrame``; needs pandas."""
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self.records())
+
+    def _estimate(self, measurement: Measurement, metric: str) -> Estimate:
+        return estimate(measurement.values[metric], self.weights, self.confidence)
+
+    def _header(self) -> list[str]:
+        return ["attribution", "attack", *self.metrics, "flags"]
+
+    def _cells(self) -> list[list[str]]:
+        return [
+            [
+                m.attribution,
+                m.attack,
+                *(_cell(self._estimate(m, metric)) for metric in self.metrics),
+                self._flags(m),
+            ]
+            for m in self.measurements
+        ]
+
+    def _flags(self, measurement: Measurement) -> str:
+        return ", ".join(
+            f"{name.replace('_', ' ')} {count}/{self.n_examples}"
+            for name, count in measurement.flags.items()
+        )
+
+    def _caption(self) -> str:
+        mean = "Mean" if self.weights is None else "Weighted mean"
+        return (
+            f"{mean} [{100 * self.confidence:g} % confidence interval] over {self.n_examples} "
+            f"examples; {self.norm} ball of radius {self.radius:g}."
+        )
+
+
+def _cell(found: Estimate) -> str:
+    text = f"{found.mean:#.3g} [{found.low:#.3g}, {found.high:#.3g}]"
+    return text if found.n_nan == 0 else f"{text} ({found.n_nan} NaN)"
