@@ -1,0 +1,175 @@
+"""How strong an attack is, by its own objective on the real model, recomputed with Captum."""
+
+import warnings
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from captum_robust._captum import as_tuple
+from captum_robust.metrics import precision_at_k
+from captum_robust.testing.attack_case import AttackCase, require_close
+from captum_robust.testing.report import require
+
+__all__ = [
+    "check_at_least_as_strong_as_random_draws",
+    "check_info_tells_the_objective",
+    "check_large_radius_breaks_the_ranking",
+    "check_larger_radius_is_never_weaker",
+    "check_linear_model_is_perfectly_robust",
+    "check_more_restarts_are_never_weaker",
+    "check_more_steps_are_never_weaker",
+    "check_never_worse_than_no_attack",
+    "check_quadratic_model_reaches_the_optimum",
+    "check_relu_model_is_not_called_robust",
+]
+
+_ROUNDING = 1e-9
+
+
+def check_never_worse_than_no_attack(case: AttackCase) -> None:
+    """No example comes back with a larger objective than it went in with."""
+    _require_no_weaker(case.objective(case.perturb()), _unattacked(case), "no attack at all")
+
+
+def check_more_steps_are_never_weaker(case: AttackCase) -> None:
+    """The best point so far is kept: more steps never find less, example by example."""
+    few, more, many = (
+        case.objective(case.perturb(**case.effort(n_steps))) for n_steps in (1, 3, 8)
+    )
+    if not case.traits.keeps_best:
+        few, more, many = few.mean(), more.mean(), many.mean()
+    _require_no_weaker(more, few, "with 1 step, than with 3")
+    _require_no_weaker(many, more, "with 3 steps, than with 8")
+
+
+def check_more_restarts_are_never_weaker(case: AttackCase) -> None:
+    """``n_restarts`` keeps the best restart of each example, not of the batch, nor the last."""
+    one, two, four = (case.objective(case.perturb(n_restarts=n)) for n in (1, 2, 4))
+    _require_no_weaker(two, one, "with 1 restart, than with 2")
+    _require_no_weaker(four, two, "with 2 restarts, than with 4")
+
+
+def check_larger_radius_is_never_weaker(case: AttackCase) -> None:
+    """A larger ball holds the smaller: from the result of the smaller, never a weaker one.
+
+    Without a warm start, what holds is that the mean over the examples is no weaker.
+    """
+    small, larger = case.perturb(), 1.5 * case.model.radius
+    found = case.objective(small)
+    if case.traits.warm_start:
+        large = case.objective(case.perturb(radius=larger, start=small))
+        _require_no_weaker(large, found, "in a ball, than from its result in a larger one")
+    else:
+        large = case.objective(case.perturb(radius=larger))
+        _require_no_weaker(large.mean(), found.mean(), "on the mean, in a smaller ball")
+
+
+def check_at_least_as_strong_as_random_draws(case: AttackCase) -> None:
+    """10 steps find more, on the mean over the examples, than the best of 10 random draws each.
+
+    An attack that noise beats is one whose gradient is masked.
+    """
+    _require_no_weaker(
+        case.objective(case.perturb(**case.effort(10))).mean(),
+        _best_of_noise(case, 10).mean(),
+        "by random draws",
+    )
+
+
+def check_relu_model_is_not_called_robust(case: AttackCase) -> None:
+    """On a ReLU network, where the gradient of a saliency is zero, find what noise finds or warn.
+
+    The central trap of the field: such an attack cannot move, and reports robustness. (One that
+    does not claim to beat noise must find anything at all, or warn.)
+    """
+    attack = case.attack()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        given = {
+            "radius": case.model.radius, "norm": case.norm, "seed": 0,
+            **case.effort(10), **case.model.arguments,
+        }  # fmt: skip
+        found = case.objective(attack.perturb(case.model.inputs, **given)).mean()
+    if any(issubclass(w.category, UserWarning) for w in caught):
+        return
+    if case.traits.beats_noise:
+        _require_no_weaker(found, _best_of_noise(case, 10).mean(), "by random draws, no warning")
+    else:
+        require(found < _unattacked(case).mean() - _ROUNDING, "found nothing, and did not warn")
+
+
+def check_linear_model_is_perfectly_robust(case: AttackCase) -> None:
+    """The saliency of a linear model is constant: inputs stay finite, the objective what it was.
+
+    A gradient of exactly zero is where normalised steps divide by zero.
+    """
+    moved = case.perturb()
+    require(
+        all(bool(t.isfinite().all()) for t in as_tuple(moved)),
+        "a gradient of zero made the inputs infinite or NaN",
+    )
+    unattacked = _unattacked(case)
+    require_close(case.objective(moved), unattacked, "changed what cannot change")
+
+
+def check_quadratic_model_reaches_the_optimum(case: AttackCase) -> None:
+    """Where saliencies are affine in the input, find 95 % of the best of 500 boundary points.
+
+    The objective of a linear gap, a concave one too, has its optimum on the boundary of the ball.
+    """
+    start = _unattacked(case)
+    found = case.objective(case.perturb(**case.effort(30)))
+    points = case.random_points(500, on_boundary=True)
+    best = torch.stack([case.objective(p) for p in points]).amin(dim=0)
+    gained, possible = (start - found).mean(), (start - best).mean()
+    require(
+        gained >= 0.95 * possible,
+        f"lowered the objective by {float(gained):.6g} on the mean, {float(possible):.6g} is "
+        "possible",
+    )
+
+
+def check_large_radius_breaks_the_ranking(case: AttackCase) -> None:
+    """Unbounded, an attack on a curved model makes the top k another one; else it is broken."""
+    far = replace(case, model=replace(case.model, radius=100.0))
+    moved = far.perturb(**far.effort(10))
+    kept = precision_at_k(case.maps(moved), case.maps(case.model.inputs), case.model.k)
+    require(
+        float(kept.mean()) <= 0.5,
+        f"{float(kept.mean()):.0%} of the top k are left within a radius of 100",
+    )
+
+
+def check_info_tells_the_objective(case: AttackCase) -> None:
+    """The reported objective is that of the returned inputs on the real model."""
+    moved, info = case.perturb(return_info=True)
+    value, reported = case.objective(moved), getattr(info, case.traits.info or "")
+    require(
+        reported.shape == value.shape
+        and torch.allclose(reported.to(value), value, rtol=1e-6, atol=_ROUNDING),
+        f"reports {reported.tolist()}, the returned inputs have {value.tolist()}",
+    )
+
+
+def _unattacked(case: AttackCase) -> Tensor:
+    return case.objective(case.model.inputs)
+
+
+def _best_of_noise(case: AttackCase, n_draws: int) -> Tensor:
+    """The best objective of each example over random draws that the attack may return; (N,)."""
+    best, expected = _unattacked(case), case.labels(case.model.inputs)
+    for point in case.random_points(n_draws):
+        found = case.objective(point)
+        if case.traits.keeps_prediction:
+            found = found.where(case.labels(point) == expected, float("inf"))
+        best = torch.minimum(best, found)
+    return best
+
+
+def _require_no_weaker(found: Tensor, than: Tensor, how: str) -> None:
+    worse = found > than + _ROUNDING
+    require(
+        not bool(worse.any()),
+        f"less was found than {how}: {found.tolist()} > {than.tolist()}",
+    )

@@ -1,0 +1,144 @@
+"""The conformance suite of attacks on explanations."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from captum_robust.testing import attack_behaviour as behaviour
+from captum_robust.testing import attack_region as region
+from captum_robust.testing import attack_strength as strength
+from captum_robust.testing.attack_case import AttackCase, AttackTraits
+from captum_robust.testing.models import SmallModel, small_models
+from captum_robust.testing.report import Rule, run_all
+
+__all__ = ["ATTACK_RULES", "attack_checks", "check_attack"]
+
+
+#: Every rule of an attack, and which cases it is a rule of.
+ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
+    Rule(region.check_stays_in_ball),
+    Rule(region.check_zero_radius_returns_the_input),
+    Rule(region.check_radius_of_every_example, lambda c: c.traits.radius_per_example),
+    Rule(region.check_bounds, lambda c: c.traits.bounds),
+    Rule(region.check_mask, lambda c: c.traits.mask),
+    Rule(region.check_prediction_is_kept, lambda c: c.traits.keeps_prediction),
+    Rule(strength.check_never_worse_than_no_attack),
+    Rule(strength.check_more_steps_are_never_weaker),
+    Rule(strength.check_more_restarts_are_never_weaker, lambda c: c.traits.restarts),
+    Rule(strength.check_larger_radius_is_never_weaker),
+    Rule(
+        strength.check_at_least_as_strong_as_random_draws,
+        lambda c: c.traits.beats_noise and not (c.model.hides_gradients or c.model.constant_map),
+    ),
+    Rule(strength.check_relu_model_is_not_called_robust, lambda c: c.model.hides_gradients),
+    Rule(strength.check_linear_model_is_perfectly_robust, lambda c: c.model.constant_map),
+    Rule(strength.check_quadratic_model_reaches_the_optimum, lambda c: c.model.quadratic),
+    Rule(
+        strength.check_large_radius_breaks_the_ranking,
+        lambda c: c.model.quadratic and c.traits.aims_at_top_k,
+    ),
+    Rule(strength.check_info_tells_the_objective, lambda c: c.traits.info is not None),
+    Rule(behaviour.check_model_is_left_as_found),
+    Rule(behaviour.check_model_is_left_as_found_after_an_exception),
+    Rule(behaviour.check_random_state_is_left_as_found),
+    Rule(behaviour.check_inputs_are_not_modified),
+    Rule(behaviour.check_broken_rows_stay_broken),
+    Rule(behaviour.check_same_seed_same_result),
+    Rule(behaviour.check_chunks_and_order_do_not_matter),
+    Rule(behaviour.check_tuple_in_tuple_out),
+    Rule(behaviour.check_dtypes),
+    Rule(behaviour.check_noncontiguous_inputs),
+    Rule(behaviour.check_target_in_every_form, lambda c: c.model.n_outputs > 1),
+    Rule(behaviour.check_errors_name_the_argument),
+)
+
+
+def attack_checks(
+    models: Sequence[SmallModel] | None = None, every_norm: bool = False, **traits: Any
+) -> Iterator[tuple[str, Callable[[Callable[..., Any]], None]]]:
+    """Yield the name of every check that applies, with a function of the attack's factory.
+
+    For ``pytest.mark.parametrize("name, check", attack_checks())``.
+
+    Args:
+        models (Sequence[SmallModel], optional): where the checks run. Default: all of
+            :func:`small_models`.
+        every_norm (bool, optional): run every check on every model in every norm. Default: the
+            norms take turns, so that each check and each model meets each norm.
+        **traits: what the attack claims, as in :class:`AttackTraits`.
+
+    Examples::
+
+        >>> names = [name for name, _ in attack_checks(norms=("L2",), bounds=False)]
+        >>> names[0]
+        'check_stays_in_ball[mlp_softplus-L2]'
+        >>> any("check_bounds" in name for name in names)
+        False
+    """
+    declared = AttackTraits(**traits)
+    for i, rule in enumerate(ATTACK_RULES):
+        for j, model in enumerate(small_models() if models is None else models):
+            turn = (i + j) % len(declared.norms)
+            for norm in declared.norms if every_norm else (declared.norms[turn],):
+                if rule.applies(AttackCase(_nothing, model, norm, declared)):
+                    yield f"{rule.name}[{model}-{norm}]", partial(_run, rule, model, norm, declared)
+
+
+def check_attack(
+    attack_factory: Callable[..., Any],
+    models: Sequence[SmallModel] | None = None,
+    every_norm: bool = False,
+    **traits: Any,
+) -> list[str]:
+    """Check that an attack on explanations keeps the rules of this library.
+
+    Each check is one function whose docstring states its rule; :data:`ATTACK_RULES` lists them.
+
+    Args:
+        attack_factory (Callable): ``attack_factory(attribution, k)`` returns an attack with a
+            method ``perturb(inputs, radius, …)`` as that of
+            :class:`~captum_robust.robust.ExplanationAttack`; unless declared otherwise, the
+            factory also takes ``lower_bound`` and ``upper_bound``. A class will often do.
+        models (Sequence[SmallModel], optional): where the checks run. Default: all of
+            :func:`small_models`.
+        every_norm (bool, optional): run every check on every model in every norm. Default: the
+            norms take turns.
+        **traits: what the attack claims, as in :class:`AttackTraits`. Default: everything.
+
+    Returns:
+        - **names** (*list[str]*): the checks that ran.
+
+    Raises:
+        AssertionError: one for all failures, with the name and the reason of each.
+
+    Examples::
+
+        >>> from captum_robust.robust import ERAttack
+        >>> from captum_robust.testing import check_attack, small_models
+        >>> len(check_attack(ERAttack, models=small_models()[:1], norms=("Linf",))) > 20
+        True
+        >>> class Idle:
+        ...     def __init__(self, attribution, k): ...
+        ...     def perturb(self, inputs, radius, **arguments):
+        ...         return inputs
+        >>> check_attack(Idle, models=small_models()[:1])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        captum_robust.testing.report.CheckFailure: ... checks failed:
+        ...
+    """
+    return run_all(attack_checks(models, every_norm, **traits), attack_factory)
+
+
+def _run(
+    rule: Rule[AttackCase],
+    model: SmallModel,
+    norm: str,
+    traits: AttackTraits,
+    attack_factory: Callable[..., Any],
+) -> None:
+    rule.check(AttackCase(attack_factory, model, norm, traits))
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Stand in for a factory where only the declared properties count."""

@@ -1,0 +1,73 @@
+"""A training loss on a small model: what is declared of it, and what the checks ask of it."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_robust._captum import Inputs
+from captum_robust.testing.models import SmallModel, small_models
+
+__all__ = ["LossCase", "LossTraits"]
+
+
+@dataclass(frozen=True)
+class LossTraits:
+    """What a training loss claims to do; it must pass all checks of what it claims.
+
+    Attributes:
+        exact_gradient (bool): its gradient is the derivative of its value, not an estimate, nor
+            that at a perturbation held fixed.
+        repeatable (bool): in evaluation mode two calls agree bit for bit, without drawing from the
+            global generators.
+        half_precision (bool): works in bfloat16.
+        forward_args (bool): takes ``additional_forward_args``.
+    """
+
+    exact_gradient: bool = True
+    repeatable: bool = True
+    half_precision: bool = True
+    forward_args: bool = True
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """A loss and one small model."""
+
+    factory: Callable[[nn.Module], Any]
+    traits: LossTraits = field(default_factory=LossTraits)
+    model: SmallModel = field(default_factory=lambda: small_models()[0])
+
+    def value(
+        self,
+        network: nn.Module | None = None,
+        inputs: Inputs | None = None,
+        target: Tensor | None = None,
+        arguments: dict[str, Any] | None = None,
+        criterion: Any = None,
+    ) -> Tensor:
+        """The loss of the batch, or of what is given; warnings are dropped."""
+        criterion = criterion or self.factory(network or self.model.build())
+        more = {n: v for n, v in (arguments or self.model.arguments).items() if n != "target"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Tensor = criterion(
+                self.model.inputs if inputs is None else inputs,
+                self.target(self.model.labels) if target is None else target,
+                **more,
+            )
+        return found
+
+    def target(self, labels: Tensor) -> Tensor:
+        """Labels as a loss takes them: class indices, or 0.0 and 1.0 for a single logit."""
+        return labels.double() if self.model.n_outputs == 1 else labels
+
+    def gradients(self, network: nn.Module, **given: Any) -> dict[str, Tensor | None]:
+        """The gradient of the loss by every parameter that asks for one."""
+        named = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        loss = self.value(network, **given)
+        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        return dict(zip(named, found, strict=True))

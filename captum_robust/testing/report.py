@@ -1,0 +1,72 @@
+"""Rules by name, and the one error that lists all that are broken."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor
+
+__all__ = ["CheckFailure", "Rule", "always", "require", "run_all"]
+
+Case = TypeVar("Case")
+
+
+class CheckFailure(AssertionError):
+    """A rule is broken; the message says how."""
+
+
+def require(kept: bool | Tensor, reason: str) -> None:
+    """Raise :class:`CheckFailure` unless the rule is kept; works under ``python -O``."""
+    if not bool(kept):
+        raise CheckFailure(reason)
+
+
+def always(case: Any) -> bool:
+    """The rule of every case."""
+    return True
+
+
+@dataclass(frozen=True)
+class Rule(Generic[Case]):
+    """A check, and the cases that must pass it, by what is declared of them."""
+
+    check: Callable[[Case], None]
+    applies: Callable[[Case], bool] = always
+
+    @property
+    def name(self) -> str:
+        """The name of the check."""
+        return self.check.__name__
+
+
+def run_all(checks: Iterable[tuple[str, Callable[[Any], None]]], subject: Any) -> list[str]:
+    """Run every check on the subject; names of the checks, or one AssertionError for all failures.
+
+    >>> def check_is_even(number):
+    ...     require(number % 2 == 0, f"{number} is odd")
+    >>> def check_is_small(number):
+    ...     require(number < 10, f"{number} is not below 10")
+    >>> run_all([("even", check_is_even), ("small", check_is_small)], 4)
+    ['even', 'small']
+    >>> run_all([("even", check_is_even), ("small", check_is_small)], 5)
+    Traceback (most recent call last):
+        ...
+    captum_robust.testing.report.CheckFailure: 1 of 2 checks failed:
+    even: 5 is odd
+    """
+    passed, failed = [], []
+    for name, check in checks:
+        try:
+            check(subject)
+        except CheckFailure as error:
+            failed.append(f"{name}: {error}")
+        except Exception as error:  # what a contribution raises is a finding like others
+            failed.append(f"{name}: raised {type(error).__name__}: {error}")
+        else:
+            passed.append(name)
+    if not passed and not failed:
+        raise ValueError("no check applies to what was declared")
+    if failed:
+        n_checks = len(passed) + len(failed)
+        raise CheckFailure("\n".join([f"{len(failed)} of {n_checks} checks failed:", *failed]))
+    return passed

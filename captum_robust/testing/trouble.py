@@ -1,0 +1,49 @@
+"""Models in a state worth keeping, and things that go wrong on purpose."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["Trouble", "failing_at", "refusal", "worn"]
+
+
+class Trouble(Exception):
+    """Raised inside a model."""
+
+
+def worn(model: nn.Module) -> nn.Module:
+    """The model as it comes out of training: gradients, a frozen parameter, a hook, mixed modes."""
+    parameters = list(model.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 0.25)
+    parameters[-1].requires_grad_(False)
+    model.register_forward_hook(_look)
+    return model
+
+
+def failing_at(call: int, model: nn.Module) -> nn.Module:
+    """The model, which raises :class:`Trouble` at the given call, after drawing random numbers."""
+    calls = iter(range(1, call))
+
+    def count(module: nn.Module, args: Any) -> None:
+        torch.rand(1)
+        if next(calls, None) is None:
+            raise Trouble
+
+    model.register_forward_pre_hook(count)
+    return model
+
+
+def refusal(call: Callable[[], Any]) -> str | None:
+    """The message of the ValueError that a call raises; None if it raises none."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _look(module: nn.Module, args: Any, output: Any) -> None:
+    """Stand in for a hook of the user's."""
