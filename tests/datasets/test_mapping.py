@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from captum_robust.datasets import TabularDataset, adult, distinct, load_adult, load_bank
-from captum_robust.datasets.compas import load_compas
+from captum_robust.datasets import (
+    TabularDataset,
+    adult,
+    distinct,
+    load_adult,
+    load_bank,
+    load_compas,
+)
 from tests.datasets.conftest import data_folder
 from tests.datasets.rows import (
     ADULT,

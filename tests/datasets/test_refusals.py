@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from captum_robust.datasets import load_adult, load_bank
-from captum_robust.datasets.compas import load_compas
+from captum_robust.datasets import load_adult, load_bank, load_compas
 from tests.datasets.rows import (
     ADULT,
     BANK,
