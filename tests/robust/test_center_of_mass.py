@@ -55,8 +55,9 @@ def test_the_centre_of_a_quadratic_model_goes_as_far_as_it_can(norm):
     n, radius = 6, 0.5
     model, x = Quadratic(n), normal(4, n)
     model.b = 8 + normal(n, seed=5)  # a positive map: the centre is a quotient of linear functions
-    attack = CenterOfMassAttack(Saliency(model), preserve_prediction="none")
-    _, info = attack.perturb(x, radius, norm=norm, n_restarts=6, seed=0, return_info=True)
+    options = {"preserve_prediction": "none", "step_rule": "halving"}
+    run = {"norm": norm, "n_restarts": 6, "seed": 0, "return_info": True}
+    _, info = CenterOfMassAttack(Saliency(model), **options).perturb(x, radius, **run)
     for row, found in zip(x, info.objective, strict=True):
         start = row @ model.A + model.b
         assert (start > 0).all()
