@@ -47,8 +47,9 @@ class ExplanationComparator:
         lower_bound (float or Tensor, optional): smallest value of an input with noise; give those
             of the attacks.
         upper_bound (float or Tensor, optional): largest value.
-        decision_func (Callable, optional): predicted labels (N,) from the output of the model, as
-            in :class:`ExplanationAttack`.
+        decision_func (Callable, optional): predicted labels (N,) from the output of the model.
+            Default: argmax over dimension 1, or output > 0 for a single logit: pass ``lambda p: p
+            > 0.5`` for a model that ends in a sigmoid, as to the attacks.
         confidence (float, optional): coverage of the confidence intervals
             (:func:`~captum_robust.robust.estimate.estimate`). Default: 0.95.
 

@@ -144,7 +144,7 @@ class MinRadius:
 
         Returns:
             - **radius** (*Tensor*): in (lower, upper], shape (N,). inf where no radius breaks the
-              explanation; NaN where the example is not finite, its map is not finite or constant, or
+              explanation; NaN where the example or its map is not finite, its map is constant, or
               one at a perturbed input is and no radius breaks the explanation.
             - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): if ``return_perturbed``: inputs
               within the radius whose explanation is broken; the example itself where the radius is
