@@ -14,12 +14,15 @@ from captum_robust.certify.curves import BELL, SIGMOID, SOFTPLUS, Curve, kinked
 
 __all__ = ["ACTIVATIONS", "Activation"]
 
+_EXPONENT = 300.0  # exp(300) times a gradient, which PyTorch computes, does not overflow
+
 Enclosure = Callable[[Tensor, Tensor], Band]
 
 
 class Activation(NamedTuple):
-    """Bands around an activation and around its derivative, on intervals [low, high]."""
+    """An activation, with bands around it and around its derivative on intervals [low, high]."""
 
+    module: nn.Module
     value: Enclosure
     derivative: Enclosure
 
@@ -35,32 +38,38 @@ def _scaled(curve: Curve, inner: float = 1.0, outer: float = 1.0, shift: float =
 
 
 def _sigmoid(module: nn.Module) -> Activation:
-    return Activation(_scaled(SIGMOID), _scaled(BELL))
+    return Activation(module, _scaled(SIGMOID), _scaled(BELL))
 
 
 def _tanh(module: nn.Module) -> Activation:
     """By tanh t = 2 σ(2t) − 1."""
-    return Activation(_scaled(SIGMOID, 2.0, 2.0, -1.0), _scaled(BELL, 2.0, 4.0))
+    return Activation(module, _scaled(SIGMOID, 2.0, 2.0, -1.0), _scaled(BELL, 2.0, 4.0))
 
 
 def _softplus(module: nn.Module) -> Activation:
-    """PyTorch's is the identity from beta · t = threshold on: a jump of at most exp(−threshold)."""
+    """PyTorch's is the identity from beta · t = threshold on: a jump of at most exp(−threshold).
+
+    It takes the exponential of all that is smaller, which overflows if the threshold is high.
+    """
     assert isinstance(module, nn.Softplus)
     beta, threshold = module.beta, module.threshold
-    if beta <= 0:
-        raise ValueError(f"model must hold Softplus with beta > 0, got {module}")
+    if not (beta > 0 and threshold >= 0):
+        raise ValueError(f"model must hold Softplus with beta > 0 and threshold >= 0, got {module}")
 
     def jumping(enclosure: Enclosure, scale: float) -> Enclosure:
         def band(low: Tensor, high: Tensor) -> Band:
             smooth = enclosure(low, high)
-            jump = scale * math.exp(-threshold)
-            error = torch.where(beta * high >= threshold, smooth.error + jump, smooth.error)
+            jump = scale * math.exp(-threshold) if threshold < _EXPONENT else math.inf
+            jumps = beta * high >= min(threshold, _EXPONENT)
+            error = torch.where(jumps, smooth.error + jump, smooth.error)
             return Band(smooth.slope, smooth.offset, error)
 
         return band
 
     return Activation(
-        jumping(_scaled(SOFTPLUS, beta, 1 / beta), 1 / beta), jumping(_scaled(SIGMOID, beta), 1.0)
+        module,
+        jumping(_scaled(SOFTPLUS, beta, 1 / beta), 1 / beta),
+        jumping(_scaled(SIGMOID, beta), 1.0),
     )
 
 
@@ -77,7 +86,7 @@ def _relu(module: nn.Module) -> Activation:
         middle, half = (smallest + largest) / 2, (largest - smallest) / 2
         return Band(torch.zeros_like(low), middle, half)
 
-    return Activation(kinked(left).band, derivative)
+    return Activation(module, kinked(left).band, derivative)
 
 
 ACTIVATIONS: dict[type[nn.Module], Callable[[nn.Module], Activation]] = {

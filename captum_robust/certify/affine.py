@@ -17,6 +17,7 @@ is added to :math:`e`. This needs conventional matrix products, no fast ones suc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,12 +29,17 @@ from captum_robust.noise import Norm
 __all__ = ["Affine", "Band", "Symbols", "rounding"]
 
 _UNIT = torch.finfo(torch.float64).eps / 2
-_TINY = 1e-290  # more than all that underflows
+_TINY = 1e-150  # more than all that underflows, be it in the squares of a Euclidean norm
+_HUGE = 1e150  # what is larger is not enclosed: PyTorch's softplus multiplies it by exp(threshold)
 
 
 def rounding(n_terms: int, size: Tensor) -> Tensor:
-    """Twice what summing ``n_terms`` products of the total magnitude ``size`` loses, twice over."""
-    return 4 * (n_terms + 4) * _UNIT * size + _TINY
+    """Twice what summing ``n_terms`` products of the total magnitude ``size`` loses, twice over.
+
+    Infinite where the magnitude is out of bounds, so that nothing is claimed there.
+    """
+    lost = 4 * (n_terms + 4) * _UNIT * size + _TINY
+    return lost.masked_fill(size > _HUGE, math.inf)
 
 
 class Symbols:

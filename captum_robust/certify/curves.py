@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -42,30 +41,29 @@ class Curve:
         width = high - low
         chord = (self.value(high) - self.value(low)) / width
         slope = torch.where(width > 0, chord.clamp(-1, 1), self.slope(low))
-        knots = [low, *(torch.full_like(low, t).clamp(low, high) for t in self.inflections), high]
-        below, above, convex = [], [], self.convex_first
-        for start, end in pairwise(knots):
-            chords = [self.value(t) - slope * t for t in (start, end)]
-            tangents = self._above_line(start, end, slope, convex)
-            below += tangents if convex else chords
-            above += chords if convex else tangents
-            convex = not convex
-        lowest, highest = torch.stack(below).amin(dim=0), torch.stack(above).amax(dim=0)
+        inner = [torch.full_like(low, t).clamp(low, high) for t in self.inflections]
+        knots = torch.stack([low, *inner, high])
+        ends = torch.stack([knots[:-1], knots[1:]])  # of the convex and the concave pieces
+        pieces = torch.arange(len(knots) - 1, device=low.device).view(-1, *(1,) * low.dim())
+        convex = (pieces % 2 == 0) == self.convex_first
+        chords, tangents = self.value(ends) - slope * ends, self._above_line(ends, slope, convex)
+        lowest = torch.where(convex, tangents, chords).amin(dim=(0, 1))
+        highest = torch.where(convex, chords, tangents).amax(dim=(0, 1))
         # The numbers above are off by less than 32 units in the last place of 1 + |t|, and what the
         # network evaluates by less than as many again.
         error = (highest - lowest) / 2 + rounding(12, 1 + torch.maximum(low.abs(), high.abs()))
         return Band(slope, (lowest + highest) / 2, error)
 
-    def _above_line(self, start: Tensor, end: Tensor, slope: Tensor, convex: bool) -> list[Tensor]:
+    def _above_line(self, ends: Tensor, slope: Tensor, convex: Tensor) -> Tensor:
         """At both ends: a tangent, nearly parallel to the line slope · t, minus that line."""
-        left, right = start, end
+        left, right = ends
         for _ in range(_HALVINGS):
             middle = (left + right) / 2
             before = (self.slope(middle) < slope) == convex  # the slope grows where it is convex
             left, right = torch.where(before, middle, left), torch.where(before, right, middle)
         at = (left + right) / 2
-        value, steepness = self.value(at), self.slope(at)
-        return [value + steepness * (t - at) - slope * t for t in (start, end)]
+        above: Tensor = self.value(at) + self.slope(at) * (ends - at) - slope * ends
+        return above
 
 
 def _softplus(t: Tensor) -> Tensor:

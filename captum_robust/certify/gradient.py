@@ -1,15 +1,31 @@
-"""Enclose the gradient of an output over balls around the inputs."""
+"""The gradient of an output: at the inputs, and enclosed over balls around them."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from captum_robust.certify.activations import Activation
 from captum_robust.certify.affine import Affine, Symbols
 from captum_robust.certify.network import Dense, Network
 from captum_robust.noise import Norm
 
-__all__ = ["gradient_over_ball"]
+__all__ = ["gradient_at", "gradient_over_ball"]
+
+
+def gradient_at(network: Network, inputs: Tensor, output: Tensor) -> Tensor:
+    """The gradient of the output of each example (N,) at the inputs, by autograd; (N, n)."""
+    with torch.enable_grad():
+        inputs = inputs.detach().requires_grad_()
+        values = inputs
+        for layer in network.layers:
+            if isinstance(layer, Dense):
+                values = linear(values, layer.weight, layer.bias)
+            else:
+                values = layer.module(values)
+        (gradient,) = torch.autograd.grad(values.gather(1, output[:, None]).sum(), inputs)
+    return gradient
 
 
 def gradient_over_ball(

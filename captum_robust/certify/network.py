@@ -70,6 +70,8 @@ def read_network(model: nn.Module) -> Network:
 def _flat(module: nn.Module) -> list[nn.Module]:
     if any(getattr(module, f"_{kind}_hooks") for kind in _HOOKS):
         raise _refused(f"{type(module).__name__} with a hook")
+    if "forward" in vars(module):
+        raise _refused(f"{type(module).__name__} with a forward of its own")
     container = next((kind for kind in _MODULES_IN_ORDER if isinstance(module, kind)), None)
     if container is None:
         return [module]

@@ -38,9 +38,11 @@ def certified_precision_at_k(
 
     .. math:: s_i(x) = P(i \in top_k(I(x + \eta))), \quad \eta \sim N(0, \sigma^2 1).
 
-    The result is a lower bound of :math:`|top_k(s(x)) \cap top_k(s(x + \delta))| / k` over all
-    :math:`\|\delta\|_2 \le r`. The explanation is a black box: nothing is assumed of it, except
-    that it always gives the same map for the same input. Higher is more stable.
+    The result bounds :math:`|top_k(s(x)) \cap top_k(s(x + \delta))| / k` from below, for all
+    :math:`\|\delta\|_2 \le r` at once; of the unsmoothed map at x, or of one averaged over finitely
+    many draws, it says nothing. The explanation is a black box: nothing is assumed of it, except
+    that it always gives the same map for the same input. One that draws random numbers of its own
+    falls outside the statement. Higher is more stable.
 
     The indicator lies in [0, 1], so by Neyman and Pearson (Cohen et al. 2019, arXiv 1902.02918)
 
@@ -48,24 +50,27 @@ def certified_precision_at_k(
         \Phi(\Phi^{-1}(s_i(x)) - r/\sigma) \le s_i(x + \delta)
         \le \Phi(\Phi^{-1}(s_i(x)) + r/\sigma).
 
-    Of ``n_samples`` draws, Clopper–Pearson bounds :math:`l_i \le s_i(x) \le u_i` hold for all n
-    features at once, with probability ``confidence`` for each example (Bonferroni, 2n bounds).
-    Sorted in decreasing order, T features stay if
+    The s_i are unknown. From the hits among ``n_samples`` draws, one-sided Clopper–Pearson bounds,
+    each of level (1 − confidence) / 2n, give :math:`l_i \le s_i(x) \le u_i` for all n features at
+    once, with probability ``confidence`` or more for each example (union bound; for N examples
+    together, pass 1 − (1 − confidence) / N). Sorted in decreasing order, T features stay if
 
     .. math:: \Phi^{-1}(l_{(T)}) - r/\sigma > \Phi^{-1}(u_{(2k - T + 1)}) + r/\sigma.
 
-    For suppose that fewer than T stay, so k − T + 1 or more leave and as many enter. One that
-    leaves ranks T or higher in s(x), and one that enters ranks 2k − T + 1 or lower; the order of
-    these two would have to turn, which the condition rules out. The result is the largest T / k.
-    (Where 2k − T + 1 > n, there are too few features to enter, and T stay anyway.)
+    For suppose that fewer than T stay, so k − T + 1 or more leave and as many enter. Of those that
+    leave, one ranks T or higher in s(x); of those that enter, one ranks 2k − T + 1 or lower; the
+    order of these two would have to turn, which the condition rules out. The result is the largest
+    T / k. (Where 2k − T + 1 > n, there are too few features to enter, and T stay anyway.)
+
+    The noise is PyTorch's, in the precision of the inputs, and a point x + η is rounded to it; that
+    its distribution is exactly normal is assumed, as everywhere in randomised smoothing.
 
     More samples tighten the bounds: even where every noisy map has the same top-k, a proof takes
-    :math:`n_{samples} > \log(2n / (1 - confidence)) / (1 - \Phi(r/\sigma))` or so.
+    :math:`n_{samples} > \log(2n / (1 - confidence)) / (-\log \Phi(r/\sigma))`.
 
     Args:
         explanation_func (Callable): returns attributions of inputs, as in
-            :func:`ranking_thickness`. An attribution that draws random numbers is made repeatable
-            by a fixed seed, not averaged.
+            :func:`ranking_thickness`.
         inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
         k (int): size of the top sets, of the indicator and of the overlap; 1 <= k < n.
         radius (float): L2 radius r over all input tensors jointly, in units of the inputs.
@@ -113,14 +118,16 @@ def certified_precision_at_k(
         reference, broken = explainer.reference(None)
         n_features = reference.shape[1]
         check_k(k, n_features)
-        lower = lower_bounds(n_samples, (1 - confidence) / (2 * n_features)).to(reference.device)
+        level = (1 - confidence) / (2 * n_features)
+        # Φ⁻¹(1 − p) = −Φ⁻¹(p) bounds the hits from above by the misses, and rounds nothing to 1.
+        quantiles = torch.special.ndtri(lower_bounds(n_samples, level)).to(reference.device)
         hits = torch.zeros_like(reference, dtype=torch.long)
         for rows, _, scores, invalid in neighbour_scores(
             explainer, GaussianNoise(), sigma, n_samples, torch.ones(1), show_progress
         ):
             hits.index_add_(0, rows, top_k_mask(scores, k).long())
             broken[rows[invalid]] = True
-    kept = features_that_stay(lower[hits], 1 - lower[n_samples - hits], k, radius / sigma)
+    kept = features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, radius / sigma)
     return nan_where(broken, (kept / k).to(reference.dtype))
 
 
@@ -142,12 +149,12 @@ def lower_bounds(n_samples: int, level: float) -> Tensor:
 
 
 def features_that_stay(lower: Tensor, upper: Tensor, k: int, shift: float) -> Tensor:
-    """The largest T that meets the condition above, for bounds (N, n) and r/σ; (N,)."""
+    """The largest T that meets the condition above, for quantiles Φ⁻¹ (N, n) and r/σ; (N,)."""
     n_features = lower.shape[1]
     first = torch.arange(k, device=lower.device)  # T − 1
     rival = 2 * k - 1 - first  # 2k − T + 1, counted from 0
-    stays = torch.special.ndtri(lower.sort(dim=1, descending=True).values) - shift
-    enters = torch.special.ndtri(upper.sort(dim=1, descending=True).values) + shift
+    stays = lower.sort(dim=1, descending=True).values - shift
+    enters = upper.sort(dim=1, descending=True).values + shift
     holds = stays[:, first] > enters[:, rival.clamp(max=n_features - 1)]
     kept: Tensor = (holds | (rival >= n_features)).sum(dim=1)  # it only hardens as T grows
     return kept

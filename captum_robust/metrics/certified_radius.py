@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from captum_robust._captum import TargetType
 from captum_robust.certify.affine import Affine
-from captum_robust.certify.gradient import gradient_over_ball
+from captum_robust.certify.gradient import gradient_at, gradient_over_ball
 from captum_robust.certify.network import Network, read_network
 from captum_robust.metrics._scores import nan_where
 from captum_robust.noise import Norm, check_norm
@@ -49,12 +49,15 @@ def certified_top_k_radius(
     is exact to first order in r. The largest r that passes is found by bisection, down to
     :math:`2^{-30}` of ``max_radius``.
 
-    The statement is about the saliency as float64 evaluates it: all rounding, of the network and of
-    the proof, is accounted for (see :mod:`captum_robust.certify.affine`). It covers every point of
-    the ball, also those outside the valid inputs, and does not ask for an unchanged prediction.
+    The statement is about the saliency as float64 evaluates it, in any order of summation, at every
+    float64 point of the ball: all rounding, of the network and of the proof, is accounted for
+    (:mod:`captum_robust.certify.affine`). Narrower models and inputs are widened first, exactly; of
+    their own saliency, in float32 say, nothing is proven, though it differs from the widened one by
+    rounding alone. The ball is not cut to valid inputs, and the prediction may change in it.
 
     Explained is the logit. A Sigmoid at the end of the network is left out: it multiplies the map
-    by a positive factor, which no ranking sees. The softmax of several logits is another map.
+    by a positive factor, which changes no ranking as long as the factor is not rounded to zero, as
+    it is for logits above 37. The softmax of several logits is another map.
 
     Args:
         model (nn.Module): ``nn.Sequential``, nested or not, or
@@ -116,10 +119,9 @@ def _radius(
     """The radius of a few examples; NaN where there is no ranking."""
     certified = inputs.new_zeros(len(inputs))
     refused = torch.full_like(certified, max_radius)
-    saliency = gradient_over_ball(network, inputs, output, certified, norm).centre
+    saliency = gradient_at(network, inputs, output)
     scores = saliency.abs() if absolute else saliency
     broken = invalid_rows(scores) | ~inputs.isfinite().all(dim=1)
-    # A proof is valid whatever set it starts from: that of a kink's mean slope, for one.
     top = top_k_mask(scores.masked_fill(broken[:, None], 0), k)
     radius = refused
     for _ in range(_HALVINGS + 1):

@@ -102,7 +102,19 @@ def test_the_radius_is_not_rounded_down(norm):
 def test_a_point_is_off_by_rounding_alone(first, centre, second):
     form = form_of(first, centre, 0.0).linear(tensor(second))
     size = tensor(second).abs() @ tensor(first).abs() @ tensor(centre).abs()
-    assert (form.radius[0] <= 1e-13 * size + 1e-250).all()
+    assert (form.radius[0] <= 1e-13 * size + 1e-130).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("size", [1e-140, 1e-165, 1e-200, 1e-310])
+def test_what_underflows_in_a_norm_is_not_lost(norm, size):
+    form = form_of([[size] * 4], [0.0] * 4, 1.0, norm)
+    assert form.radius[0].item() >= 2 * size  # (1, 1, 1, 1) has the norms 4 and 2
+
+
+def test_what_might_overflow_is_not_enclosed():
+    form = form_of([[1e149], [1e151]], [1.0], 0.5)
+    assert form.radius[0].isfinite().tolist() == [True, False]
 
 
 # --- shared symbols ------------------------------------------------------------------------------

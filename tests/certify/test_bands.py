@@ -36,6 +36,7 @@ EXACT = {
     nn.Softplus(): softplus(1, 20),
     nn.Softplus(beta=5): softplus(5, 20),
     nn.Softplus(beta=0.5, threshold=2): softplus(mpmath.mpf("0.5"), 2),
+    nn.Softplus(threshold=0): softplus(1, 0),
     nn.Sigmoid(): (sigma, lambda t: sigma(t) * sigma(-t)),
     nn.Tanh(): (mpmath.tanh, lambda t: mpmath.sech(t) ** 2),
     nn.ReLU(): leaky(mpmath.mpf(0)),
@@ -135,7 +136,27 @@ def test_a_relu_that_keeps_its_sign_has_one_slope(left):
     assert band.offset.tolist() == pytest.approx([left, left, 1 - half, 1, 1 - half, 1 - half])
 
 
-@pytest.mark.parametrize("module", [nn.Softplus(beta=-1), nn.LeakyReLU(1.5), nn.LeakyReLU(-0.1)])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 4.0])
+def test_a_softplus_is_not_enclosed_where_its_exponential_may_overflow(beta):
+    # From 710 on PyTorch's own is infinite and its slope NaN.
+    high = torch.tensor([299.0, 301.0, 800.0]).double() / beta
+    for threshold, finite in ((20, [True] * 3), (1e9, [True, False, False])):
+        activation = ACTIVATIONS[nn.Softplus](nn.Softplus(beta, threshold))
+        for enclosure in (activation.value, activation.derivative):
+            assert enclosure(high - 1, high).error.isfinite().tolist() == finite
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Softplus(beta=-1),
+        nn.Softplus(beta=math.nan),
+        nn.Softplus(threshold=-1),
+        nn.LeakyReLU(1.5),
+        nn.LeakyReLU(-0.1),
+    ],
+    ids=str,
+)
 def test_what_cannot_be_enclosed_is_refused(module):
     with pytest.raises(ValueError, match=r"model must hold .* got"):
         ACTIVATIONS[type(module)](module)

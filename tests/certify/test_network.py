@@ -103,6 +103,15 @@ REFUSED = {
 }
 
 
+def patched(module):
+    module.forward = lambda x: 2 * x
+    return module
+
+
+REFUSED["Tanh with a forward of its own"] = chain(patched(nn.Tanh()))
+REFUSED["Linear with a forward of its own"] = chain(patched(nn.Linear(4, 4)))
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_other_networks_are_refused_with_a_list_of_what_is_accepted(what):
     message = f"model must be a network that can be bounded, got {what.strip()}; accepted: "

@@ -17,8 +17,6 @@ from torch import nn
 
 from captum_robust.metrics import certified_precision_at_k
 from captum_robust.metrics.certified_precision import features_that_stay, lower_bounds
-from captum_robust.ranking import top_k_mask
-from captum_robust.robust import ERAttack
 from tests.metrics.definitions import Watch, many, normal, softplus_net, stable_top_k
 
 
@@ -65,7 +63,7 @@ def overlap(left, right, k):
 
 
 def kept(lower, upper, k, shift):
-    rows = (torch.tensor([row], dtype=torch.float64) for row in (lower, upper))
+    rows = (torch.tensor([list(map(quantile, row))]).double() for row in (lower, upper))
     return features_that_stay(*rows, k, shift).item()
 
 
@@ -131,6 +129,14 @@ def test_with_exact_probabilities_the_count_is_the_worst_case(s, shift, data):
         assert kept(s, s, k, shift) == overlap(s, worst, k)
 
 
+def test_next_to_certain_votes_are_compared_without_rounding_to_one():
+    # Upper bounds of 1 − 1e-18 and 1 − 1e-20, both 1 in float64; s₁ = 1 − 1e-22 beats them.
+    z = [-float(torch.special.ndtri(torch.tensor(p).double())) for p in (1e-22, 1e-18, 1e-20)]
+    rows = torch.tensor([z]).double()
+    assert features_that_stay(rows, rows, 1, 0.0).item() == 1
+    assert features_that_stay(rows, rows, 1, 0.3).item() == 0
+
+
 def test_too_few_features_to_enter_certify_themselves():
     # 3 of 4 features: two of any two sets of three are shared, whatever the probabilities.
     assert kept([0.5] * 4, [0.5] * 4, 3, 10.0) == 2
@@ -160,6 +166,23 @@ def test_the_certified_radius_of_a_halfspace_is_its_distance():
         assert near.tolist() == [1.0, 1.0] and beyond.tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("n_samples", [10, 50, 300])
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_a_false_certificate_is_exactly_as_rare_as_promised(n_samples, confidence):
+    # Of two features, the first has s = Φ(x₀/σ): all numbers of hits, with their probabilities.
+    hits = torch.arange(n_samples + 1)
+    quantiles = torch.special.ndtri(lower_bounds(n_samples, (1 - confidence) / 4))
+    lower = torch.stack([quantiles, quantiles.flip(0)], dim=1)
+    upper = -lower.flip(1)
+    worst = 0.0
+    for share in np.linspace(0.501, 0.999, 60):
+        shift = quantile(share) * (1 + 1e-9)  # r/σ, a little farther than the half space
+        wrong = features_that_stay(lower, upper, 1, shift) == 1
+        worst = max(worst, binom.pmf(hits.numpy(), n_samples, share)[wrong.numpy()].sum())
+    # Of the four bounds, two fail at once on either side.
+    assert (1 - confidence) / 12 < worst <= (1 - confidence) / 2
+
+
 def test_a_false_certificate_is_as_rare_as_promised():
     # At the distance itself the first feature may leave: whoever says it stays is wrong.
     x = 0.4 + torch.arange(1000)[:, None] * torch.tensor([0.0, 1.0])  # the same, with other noise
@@ -168,41 +191,6 @@ def test_a_false_certificate_is_as_rare_as_promised():
     assert 0 < wrong < 0.2
     # Either bound of the two features may fail, at a quarter of 0.2 each; both are wrong at once.
     assert wrong < 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
-
-
-def smoothed(attribute, points, k, sigma, n_draws, absolute=False, **kwargs):
-    """The probability of each feature at points (M, n), with the same noise for all of them."""
-    eta = sigma * normal(n_draws, points.shape[1], seed=99)
-    noisy = (points[:, None] + eta).flatten(0, 1).requires_grad_()
-    maps = attribute(noisy, **kwargs).detach()
-    tops = top_k_mask(maps.abs() if absolute else maps, k)
-    return tops.view(len(points), n_draws, -1).double().mean(dim=1)
-
-
-def test_no_shift_within_the_radius_keeps_fewer():
-    net, inputs, k, sigma = softplus_net(6), 0.5 * normal(12, 6), 2, 0.5
-    saliency = Saliency(net)
-
-    def attribute(x, **kwargs):
-        return saliency.attribute(x, target=1, abs=False)
-
-    at_x = top_k_mask(smoothed(attribute, inputs, k, sigma, 2000), k)
-    certified = 0
-    for radius in (0.1, 0.4):
-        bound = certified_precision_at_k(
-            attribute, inputs, k, radius, sigma, n_samples=2000, seed=3
-        )
-        certified += int((bound > 0).sum())
-        attack = ERAttack(saliency, k, preserve_prediction="none")
-        shifts = [attack.perturb(inputs, radius, target=1, abs=False, norm="L2") - inputs]
-        for seed in range(2):
-            directions = normal(12, 6, seed=seed)
-            shifts.append(radius * directions / directions.norm(dim=1, keepdim=True))
-        for shift in shifts:
-            assert (shift.norm(dim=1) <= radius * (1 + 1e-9)).all()
-            there = top_k_mask(smoothed(attribute, inputs + shift, k, sigma, 2000), k)
-            assert ((there & at_x).sum(dim=1) / k >= bound).all()
-    assert certified > 10
 
 
 def test_weaker_claims_are_certified_no_less():
