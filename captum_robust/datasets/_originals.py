@@ -77,8 +77,8 @@ def locate(originals: Sequence[Original], root: str | os.PathLike[str] | None) -
 
 
 def _download(original: Original) -> File:
-    name, advice = original.names[0], f"or name in {VARIABLE} a folder that holds "
-    advice += original.accepted
+    name = original.names[0]
+    advice = f"or name in {VARIABLE} a folder that holds {original.accepted}"
     try:
         import pooch
     except ImportError as error:
