@@ -596,7 +596,8 @@ def test_curvature_does_not_vanish_in_float16():
         ({"gap": "log"}, r"gap must be one of \('linear', 'exp'\), got 'log'"),
         (
             {"hessian": "hutchinson"},
-            r"hessian must be one of \('finite_difference', 'hvp', 'exact', 'spectral'\), got 'hutchinson'",
+            r"hessian must be one of \('finite_difference', 'hvp', 'exact', 'spectral'\), "
+            "got 'hutchinson'",
         ),
         ({"explain": "loss"}, r"explain must be one of \('probability', 'logit'\), got 'loss'"),
         ({"reduction": "max"}, r"reduction must be one of \('mean', 'sum', 'none'\), got 'max'"),
