@@ -1,16 +1,18 @@
-"""The command line: ``captum-robust demo``."""
+"""The command line: ``captum-robust demo``, ``run`` and ``report``."""
 
 import argparse
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from captum_robust import __version__
 
 __all__ = ["main"]
 
-_DATASETS = ("adult", "bank", "breast-cancer")
+_DEMO_DATASETS = ("adult", "bank", "breast-cancer")
+_MAX_SEED = 2**32 - 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,45 +23,171 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, or 2 for a bad option."""
+    """Run the command line and return its exit code: 0, or 2 for a bad option.
+
+    130 where the user interrupts a run.
+    """
     parser = _Parser(prog="captum-robust", description="Explanations that hold still.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    for add in (_add_demo, _add_run, _add_report):
+        add(commands)
+    options = parser.parse_args(arguments)
+    code: int = options.do(options)
+    return code
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="train three models and attack their explanations",
         description="Train a vanilla, a softplus and an R2ET network and attack their maps.",
     )
-    demo.add_argument("--dataset", choices=_DATASETS, default="adult", help="default: adult")
+    demo.add_argument("--dataset", choices=_DEMO_DATASETS, default="adult", help="default: adult")
     demo.add_argument("--seed", type=_seed, default=0, help="of split, training and attacks")
     demo.add_argument(
         "--out", type=Path, default=Path("captum-robust-demo"), help="folder of figure and CSV"
     )
-    options = parser.parse_args(arguments)
-    if options.out.exists() and not options.out.is_dir():
-        demo.error(f"argument --out: {options.out} is not a folder")
-    try:
-        import matplotlib  # noqa: F401
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        demo.error(f"{error.name} is missing: pip install 'captum-robust[benchmark]'")
+    demo.set_defaults(do=lambda options: _demo(demo, options))
+
+
+def _demo(parser: _Parser, options: argparse.Namespace) -> int:
+    _check_folder(parser, options.out)
+    _require(parser, "matplotlib", "sklearn")
     from captum_robust.benchmark.demo import run
 
     try:
         run(options.dataset, options.seed, options.out)
     except OSError as error:
-        demo.error(f"cannot write to {options.out}: {error.strerror}")
+        parser.error(f"cannot write to {options.out}: {error.strerror}")
     return 0
 
 
-def _seed(text: str) -> int:
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="train and attack all methods; continues where it was stopped",
+        description=(
+            "Train every method in every setting, select one on validation rows, and attack it on "
+            "test rows. Each finished unit is kept in the folder: stop it anywhere, and the same "
+            "command goes on. Start it once for each core; runners share the work."
+        ),
+    )
+    run.add_argument("--dataset", required=True, help="adult, bank, compas, breast-cancer; commas")
+    run.add_argument("--methods", help="default: all; commas")
+    run.add_argument("--seeds", type=_count, default=5, help="how many: 0, 1, … (default: 5)")
+    run.add_argument("--starts", default="random,vanilla", help="default: random,vanilla")
+    run.add_argument("--attacks", default="er,mse,auto", help="default: er,mse,auto")
+    run.add_argument(
+        "--explanations", default="saliency,smoothgrad,ig", help="default: saliency,smoothgrad,ig"
+    )
+    run.add_argument("--k", type=_count, default=8, help="size of the top set (default: 8)")
+    run.add_argument("--rows", type=_count, default=150, help="distinct test rows (default: 150)")
+    run.add_argument("--epochs", type=_count, help="default: that of the data set")
+    run.add_argument("--data-root", type=Path, help="folder of the original files")
+    run.add_argument("--dry-run", action="store_true", help="list the units and an estimate")
+    run.add_argument("--out", type=Path, required=True, help="folder of the results")
+    run.set_defaults(do=lambda options: _run(run, options))
+
+
+def _run(parser: _Parser, options: argparse.Namespace) -> int:
+    _check_folder(parser, options.out)
+    _require(parser, "sklearn")
+    from captum_robust.benchmark import runner, units
+    from captum_robust.benchmark.attacks import ATTACKS
+    from captum_robust.benchmark.experiment import Protocol
+    from captum_robust.benchmark.explanations import EXPLANATIONS
+    from captum_robust.benchmark.methods import DEFAULT, METHODS
+    from captum_robust.benchmark.store import StoreError
+    from captum_robust.benchmark.tables import TABLES
+
+    def chosen(option: str, text: str | None, known: Collection[str]) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys((text or "").split(",")))
+        for name in names:
+            if name not in known:
+                parser.error(f"argument {option}: got {name!r}, accepted: {', '.join(known)}")
+        return names
+
+    plan = units.Plan(
+        datasets=chosen("--dataset", options.dataset, TABLES),
+        methods=DEFAULT if options.methods is None
+        else chosen("--methods", options.methods, METHODS),
+        seeds=tuple(range(options.seeds)),
+        starts=chosen("--starts", options.starts, units.STARTS),
+        attacks=chosen("--attacks", options.attacks, ATTACKS),
+        explanations=chosen("--explanations", options.explanations, EXPLANATIONS),
+        k=options.k,
+    )  # fmt: skip
+    protocol = Protocol(k=options.k, rows=options.rows, epochs=options.epochs)
     try:
-        seed = int(text)
+        if options.dry_run:
+            print(runner.dry_run(plan, options.out))
+        else:
+            runner.run(plan, protocol, options.out, options.data_root)
+    except (StoreError, runner.RunError) as error:
+        parser.error(_one_line(error))
+    except OSError as error:
+        parser.error(f"cannot write to {options.out}: {error.strerror}")
+    except KeyboardInterrupt:
+        parser.exit(130, "\ninterrupted: the same command goes on from here\n")
+    return 0
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="print the tables of a run",
+        description="Print what a run has found so far as Markdown tables.",
+    )
+    report.add_argument("folder", type=Path, help="the --out of the run")
+    report.set_defaults(do=lambda options: _report(report, options))
+
+
+def _report(parser: _Parser, options: argparse.Namespace) -> int:
+    _require(parser, "scipy")
+    from captum_robust.benchmark.report import report
+    from captum_robust.benchmark.store import StoreError
+
+    try:
+        print(report(options.folder))
+    except StoreError as error:
+        parser.error(_one_line(error))
+    return 0
+
+
+def _check_folder(parser: _Parser, folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        parser.error(f"argument --out: {folder} is not a folder")
+
+
+def _require(parser: _Parser, *modules: str) -> None:
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except ImportError as error:
+        parser.error(f"{error.name} is missing: pip install 'captum-robust[benchmark]'")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _seed(text: str) -> int:
+    return _integer(text, 0, _MAX_SEED, "must be an integer from 0 to 2**32 - 1")
+
+
+def _count(text: str) -> int:
+    return _integer(text, 1, _MAX_SEED, "must be an integer of at least 1")
+
+
+def _integer(text: str, lowest: int, highest: int, must: str) -> int:
+    try:
+        number = int(text)
     except ValueError:
-        seed = -1
-    if not 0 <= seed < 2**32:
-        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 2**32 - 1, got {text!r}")
-    return seed
+        number = lowest - 1
+    if not lowest <= number <= highest:
+        raise argparse.ArgumentTypeError(f"{must}, got {text!r}")
+    return number
 
 
 if __name__ == "__main__":

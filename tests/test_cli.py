@@ -11,6 +11,7 @@ import torch
 
 from captum_robust import cli
 from captum_robust.benchmark import demo
+from captum_robust.benchmark.files import write_whole
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
         raise RuntimeError("disk on fire")
 
     with pytest.raises(RuntimeError, match="disk on fire"):
-        demo._write(tmp_path / "figure.png", broken)
+        write_whole(tmp_path / "figure.png", broken)
     assert list(tmp_path.iterdir()) == []
 
 

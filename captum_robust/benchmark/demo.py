@@ -1,8 +1,6 @@
 """The demonstration: a vanilla, a softplus and an R2ET network under noise and attack."""
 
 import csv
-import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from captum_robust.benchmark.files import write_whole
 from captum_robust.benchmark.training import area_under_curve, train
 from captum_robust.datasets import (
     TabularDataset,
@@ -101,8 +100,8 @@ def run(dataset: str, seed: int, out: Path) -> None:
         result.auc = area_under_curve(model, data.test)
         results.append(result)
     print(_table(dataset, len(inputs), results))
-    _write(out / f"{dataset}.csv", partial(_save_csv, results))
-    _write(out / f"{dataset}.png", partial(_save_figure, dataset, results))
+    write_whole(out / f"{dataset}.csv", partial(_save_csv, results))
+    write_whole(out / f"{dataset}.png", partial(_save_figure, dataset, results))
     seconds = time.perf_counter() - started
     print(f"Figure and CSV: {out / dataset}.png, .csv ({seconds:.0f} s)")
 
@@ -206,16 +205,3 @@ def _save_figure(dataset: str, results: list[_Result], path: Path) -> None:
     axis.grid(alpha=0.3)
     axis.legend(loc="lower left")
     figure.savefig(path, dpi=150, format="png")
-
-
-def _write(path: Path, save: Callable[[Path], None]) -> None:
-    """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        save(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,135 @@
+"""Do a unit: train a model, or measure one that was trained."""
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_robust._random import seeded
+from captum_robust.benchmark.attacks import RADII, attacked, validation_precision
+from captum_robust.benchmark.explanations import EXPLANATIONS
+from captum_robust.benchmark.methods import METHODS
+from captum_robust.benchmark.properties import properties
+from captum_robust.benchmark.store import Result, Store
+from captum_robust.benchmark.tables import TABLES, ExplainedRows
+from captum_robust.benchmark.training import area_under_curve, fit
+from captum_robust.benchmark.units import Unit
+from captum_robust.datasets import Split, TabularDataset, split
+from captum_robust.metrics import prediction_change_rate
+
+__all__ = ["Experiment", "Protocol"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all results of a store have in common.
+
+    Attributes:
+        k: size of the top set that is trained for, attacked and measured.
+        rows: distinct test rows whose saliency is attacked.
+        costly_rows: the first of them, whose SmoothGrad and integrated gradients are attacked.
+        validation_rows: distinct validation rows that are attacked to select a setting.
+        epochs: passes over the training rows; None for the number of each table.
+    """
+
+    k: int = 8
+    rows: int = 150
+    costly_rows: int = 25
+    validation_rows: int = 100
+    epochs: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the store keeps and compares."""
+        return {**asdict(self), "radii": list(RADII)}
+
+
+class Experiment:
+    """Does units, and keeps the last data set and split at hand."""
+
+    def __init__(self, store: Store, protocol: Protocol, root: Path | None) -> None:
+        self.store = store
+        self.protocol = protocol
+        self.root = root
+        self.table = functools.lru_cache(maxsize=None)(self._table)
+        self.split = functools.lru_cache(maxsize=1)(self._split)
+
+    def do(self, unit: Unit) -> Result:
+        """The result of a unit; the same whoever does it and whenever, but for times."""
+        with seeded(unit.seed):
+            if unit.part == "training":
+                return self._train(unit)
+            if unit.part == "properties":
+                return self._properties(unit)
+            return self._attack(unit, *unit.part.split())
+
+    def _table(self, dataset: str) -> TabularDataset:
+        return TABLES[dataset].load(self.root)
+
+    def _split(self, dataset: str, seed: int) -> Split:
+        return split(self.table(dataset), seed)
+
+    def _train(self, unit: Unit) -> Result:
+        data, table = self.split(unit.dataset, unit.seed), TABLES[unit.dataset]
+        method = METHODS[unit.method]
+        setting = method.grid[unit.setting]
+        model = method.network(data.train.n_features, setting)
+        n_epochs = self.protocol.epochs or table.n_epochs
+        if unit.start == "vanilla":
+            model.load_state_dict(self.store.load_weights(unit.vanilla))
+            n_epochs = max(1, n_epochs // 2)
+        seconds = fit(
+            model, method.criterion(model, self.protocol.k, setting), data.train, n_epochs,
+            table.batch_size, unit.seed, setting.get("weight_decay", 0.0),
+        )  # fmt: skip
+        rows = ExplainedRows.of(data.validation, self.protocol.validation_rows)
+        auc, precision = area_under_curve(model, data.validation), float("nan")
+        if auc == auc:
+            precisions = validation_precision(model, rows.inputs, self.protocol.k, unit.seed)
+            precision = float(precisions.nanmean())
+        return {
+            "auc": auc,
+            "precision": precision,
+            "epoch_seconds": seconds,
+            "sha256": self.store.save_weights(unit, model.state_dict()),
+        }
+
+    def _model(self, unit: Unit) -> nn.Module:
+        method, data = METHODS[unit.method], self.split(unit.dataset, unit.seed)
+        model = method.network(data.train.n_features, method.grid[unit.setting])
+        model.load_state_dict(self.store.load_weights(unit.model))
+        return model
+
+    def _properties(self, unit: Unit) -> Result:
+        model, test = self._model(unit), self.split(unit.dataset, unit.seed).test
+        rows = ExplainedRows.of(test, self.protocol.rows)
+        found = properties(model, rows.inputs, self.protocol.k, unit.seed)
+        magnitudes = found.pop("magnitudes").mean(dim=0)
+        return {
+            "auc": area_under_curve(model, test),
+            "magnitudes": _numbers(magnitudes),
+            **{name: _numbers(values) for name, values in found.items()},
+        }
+
+    def _attack(self, unit: Unit, attack: str, explanation: str, k: str) -> Result:
+        model, test = self._model(unit), self.split(unit.dataset, unit.seed).test
+        costly = EXPLANATIONS[explanation].costly
+        n_rows = self.protocol.costly_rows if costly else self.protocol.rows
+        rows = ExplainedRows.of(test, n_rows)
+        precision, moved = attacked(model, rows.inputs, attack, explanation, int(k), unit.seed)
+        with torch.no_grad():
+            clean, found = model(rows.inputs), [model(points) for points in moved]
+        changed = torch.stack([prediction_change_rate(logits, clean) for logits in found])
+        return {
+            "precision": [_numbers(values) for values in precision],
+            "changed": _numbers(changed.mean(dim=1)),
+            "clean_auc": rows.area_under_curve(clean),
+            "attacked_auc": [rows.area_under_curve(logits) for logits in found],
+        }
+
+
+def _numbers(values: Tensor) -> list[float]:
+    """As few digits as tell float32 numbers apart in a table."""
+    return [float(f"{value:.6g}") for value in values.tolist()]

@@ -1,0 +1,130 @@
+"""The training methods that are compared: a network, a loss, and the grid of their settings."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from captum_robust.loss import (
+    AdversarialRankingLoss,
+    HessianNormLoss,
+    R2ETLoss,
+    SSRLoss,
+)
+from captum_robust.models import TabularMLP
+from captum_robust.ranking import Gap, Pairs
+
+__all__ = ["BASELINES", "DEFAULT", "K_PRIMES", "METHODS", "Method", "Setting"]
+
+Setting = Mapping[str, Any]
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+#: Sharpness of the softplus by whose gradients a loss attacks a LeakyReLU network.
+_BETA = 5.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a network is trained.
+
+    Attributes:
+        loss: makes the loss of a model, for the k of the study.
+        grid: the settings among which one is selected, by name. ``weight_decay`` goes to Adam,
+            ``beta`` to the softplus, the others to the loss.
+        activation: of the network: ``"leaky_relu"`` or ``"softplus"``.
+    """
+
+    loss: Callable[..., Criterion]
+    grid: Mapping[str, Setting]
+    activation: Literal["leaky_relu", "softplus"] = "leaky_relu"
+
+    def network(self, n_features: int, setting: Setting) -> TabularMLP:
+        """The network with new weights."""
+        if self.activation == "leaky_relu":
+            return TabularMLP(n_features, activation=nn.LeakyReLU)
+        return TabularMLP(n_features, activation=lambda: nn.Softplus(beta=setting["beta"]))
+
+    def criterion(self, model: nn.Module, k: int, setting: Setting) -> Criterion:
+        """The loss of the network."""
+        options = {n: v for n, v in setting.items() if n not in ("beta", "weight_decay")}
+        return self.loss(model, k, **options)
+
+
+def _plain(model: nn.Module, k: int) -> R2ETLoss:
+    return R2ETLoss(model, k, lambda1=0, lambda2=0)
+
+
+def _curvature(model: nn.Module, k: int, **options: Any) -> HessianNormLoss:
+    return HessianNormLoss(model, **options)
+
+
+def _surface(model: nn.Module, k: int, **options: Any) -> SSRLoss:
+    return SSRLoss(model, **options)
+
+
+def _adversarial(model: nn.Module, k: int, **options: Any) -> AdversarialRankingLoss:
+    return AdversarialRankingLoss(model, k, smooth_relu=_BETA, **options)
+
+
+def _ranking(
+    model: nn.Module,
+    k: int,
+    weight: float,
+    gap: Gap,
+    pairs: Pairs,
+    curvature: bool,
+    k_prime: int | None = None,
+) -> R2ETLoss:
+    """R2ET; both weights are equal, as for the tables of the paper.
+
+    R2ET-mm takes half the pairs of linear gaps: with as many it would be R2ET.
+    """
+    if pairs == "mm" and gap == "linear":
+        k_prime = max(1, k // 2)
+    return R2ETLoss(
+        model, k, lambda1=weight, lambda2=weight * curvature, gap=gap, pairs=pairs, k_prime=k_prime
+    )
+
+
+def _grid(**choices: tuple[Any, ...]) -> dict[str, Setting]:
+    """Every combination, by a name such as ``"weight=0.1 gap=exp"``."""
+    points = [
+        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
+    ]
+    return {" ".join(f"{name}={value}" for name, value in p.items()): p for p in points}
+
+
+METHODS: dict[str, Method] = {
+    "vanilla": Method(_plain, {"": {}}),
+    "wd": Method(_plain, _grid(weight_decay=(1e-4, 1e-3, 1e-2))),
+    "sp": Method(_plain, _grid(beta=(0.5, 1.0, 2.0)), "softplus"),
+    "est-h": Method(_curvature, _grid(weight=(0.01, 0.1, 1.0))),
+    "exact-h": Method(_curvature, _grid(weight=(0.1, 1.0), hessian=("exact",))),
+    "ssr": Method(_surface, _grid(weight=(0.01, 0.1, 1.0))),
+    "at": Method(_adversarial, _grid(radius=(0.5, 1.0), step_num=(1, 3))),
+}
+_VARIANTS: tuple[tuple[str, Pairs, bool], ...] = (
+    ("r2et", "anchor", True),
+    ("r2et-mm", "mm", True),
+    ("r2et-no-h", "anchor", False),
+    ("r2et-mm-no-h", "mm", False),
+)
+for _name, _pairs, _curved in _VARIANTS:
+    _loss = partial(_ranking, pairs=_pairs, curvature=_curved)
+    _choices: dict[str, Any] = {"weight": (0.01, 0.1, 1.0), "gap": ("linear", "exp")}
+    METHODS[_name] = Method(_loss, _grid(**_choices))
+    METHODS[f"{_name}-sp"] = Method(_loss, _grid(**_choices, beta=(0.5, 1.0)), "softplus")
+
+#: The study of k', linear gaps of R2ET\\H; R2ET-mm\\H is the same function.
+K_PRIMES = range(1, 9)
+for _k_prime in K_PRIMES:
+    _loss = partial(_ranking, pairs="anchor", curvature=False, gap="linear", k_prime=_k_prime)
+    METHODS[f"r2et-no-h-k{_k_prime}"] = Method(_loss, _grid(weight=(0.1,)))
+
+#: What a command trains unless told otherwise.
+DEFAULT = tuple(name for name in METHODS if "-k" not in name)
+#: Those that R2ET is compared to.
+BASELINES = tuple(name for name in DEFAULT if "r2et" not in name)

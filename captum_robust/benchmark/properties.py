@@ -1,0 +1,73 @@
+"""What is measured of a model beside attacks: thickness, curvature, faithfulness, gradients."""
+
+from functools import partial
+
+import torch
+from captum.attr import Saliency
+from torch import Tensor, nn
+
+from captum_robust.benchmark.explanations import EXPLANATIONS
+from captum_robust.metrics import (
+    comprehensiveness,
+    decision_flip_fraction,
+    hessian_norm,
+    ranking_thickness,
+    sufficiency,
+)
+from captum_robust.robust import ERAttack, GaussianNoise, UniformNoise
+
+__all__ = ["N_STEPS", "properties"]
+
+#: Steps of the attack whose first success is the manipulation step, and its L2 radius.
+N_STEPS = 100
+_RADIUS = 1.0
+
+
+def properties(model: nn.Module, inputs: Tensor, k: int, seed: int) -> dict[str, Tensor]:
+    r"""Properties of the saliency of the logit at each row, (N,), by name.
+
+    - ``thickness``: in the L2 ball of radius 1 (uniform); ``gaussian thickness`` and its minimum
+      over the draws: Gaussian noise whose expected length is about as large;
+      ``adversarial thickness``: on the segment to what ERAttack finds.
+    - ``manipulation step``: the first of its 100 steps of length 0.01 at which a top feature is
+      lost; 101 where none is. Its gradient is taken with softplus for ReLU.
+    - ``hessian norm``: Frobenius norm for the probability.
+    - ``dffot``, ``comp``, ``suff``: faithfulness, with 0 for removed features.
+    - ``magnitudes``: gradients of the probability in descending order, (N, n).
+    """
+    saliency = Saliency(model)
+    maps = EXPLANATIONS["saliency"].magnitudes(model, inputs)
+    attack = ERAttack(saliency, k, smooth_relu=5.0)
+    moved, info = attack.perturb(
+        inputs, _RADIUS, step_size=_RADIUS / N_STEPS, step_num=N_STEPS, target=0, norm="L2",
+        seed=seed, return_info=True,
+    )  # fmt: skip
+    thickness = partial(
+        ranking_thickness, saliency.attribute, inputs, k, perturb_radius=_RADIUS, target=0,
+        reference_attributions=maps, seed=seed,
+    )  # fmt: skip
+    sigma = _RADIUS / inputs.shape[1] ** 0.5
+    gaussian = partial(thickness, perturb_func=GaussianNoise(), perturb_radius=sigma)
+
+    def probability(rows: Tensor) -> Tensor:
+        logits: Tensor = model(rows)
+        return logits.sigmoid()
+
+    logits = model(inputs).detach()
+    slopes = logits.sigmoid() * (-logits).sigmoid()
+    steps = info.first_change_step
+    assert steps is not None
+    return {
+        "thickness": thickness(perturb_func=UniformNoise("L2")),
+        "gaussian thickness": gaussian(),
+        "gaussian minimum thickness": gaussian(reduction="min"),
+        "adversarial thickness": thickness(
+            perturb_func=lambda *_: moved, n_perturb_samples=1, sampling="grid"
+        ),
+        "manipulation step": torch.where(steps < 0, N_STEPS + 1, steps),
+        "hessian norm": hessian_norm(probability, inputs, target=0),
+        "dffot": decision_flip_fraction(model, inputs, maps),
+        "comp": comprehensiveness(model, inputs, maps),
+        "suff": sufficiency(model, inputs, maps),
+        "magnitudes": (slopes * maps).sort(dim=1, descending=True).values,
+    }
