@@ -32,14 +32,14 @@ class _Whole(nn.Module):
     """A module whose forward is the loss of the model."""
 
     wrapper: DistributedDataParallel
-    model: nn.Module
     loss: Callable[..., Tensor]
 
     def __init__(
         self, wrapper: DistributedDataParallel, model: nn.Module, loss: Callable[..., Tensor]
     ) -> None:
         super().__init__()
-        self.__dict__.update(wrapper=wrapper, model=model, loss=loss)  # not as submodules
+        self.model = model  # the wrapper asks its module for buffers, to synchronise them
+        self.__dict__.update(wrapper=wrapper, loss=loss)
 
     def forward(self, *args: Any) -> Tensor:
         self.wrapper.module = self.model  # an attribution may call the wrapper
