@@ -82,8 +82,10 @@ def valid_bounds(
     for tensor in inputs:
         if not tensor.is_floating_point():
             raise ValueError(f"inputs must be floating point tensors, got {tensor.dtype}")
-        (lower,) = matching("lower_bound", torch.as_tensor(lower_bound), (tensor,), broadcast=True)
-        (upper,) = matching("upper_bound", torch.as_tensor(upper_bound), (tensor,), broadcast=True)
+        lower, upper = (
+            matching(name, _exact(bound), (tensor,), broadcast=True)[0]
+            for name, bound in (("lower_bound", lower_bound), ("upper_bound", upper_bound))
+        )
         slack = 1e-5 * tensor.abs().clamp_min(1)
         if bool(((tensor < lower - slack) | (tensor > upper + slack)).any()):
             raise ValueError(
@@ -93,6 +95,11 @@ def valid_bounds(
         lowest.append(torch.minimum(lower, tensor))
         highest.append(torch.maximum(upper, tensor))
     return tuple(lowest), tuple(highest)
+
+
+def _exact(bound: float | Tensor) -> Tensor:
+    """The bound as a tensor that does not round it; torch's default type would."""
+    return bound if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64)
 
 
 def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
