@@ -1,0 +1,132 @@
+"""What a store says about the selected models, one number a seed."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from captum_robust.benchmark.attacks import ATTACKS
+from captum_robust.benchmark.explanations import EXPLANATIONS
+from captum_robust.benchmark.methods import METHODS
+from captum_robust.benchmark.selection import is_accurate, selection
+from captum_robust.benchmark.store import Result, Store, StoreError
+from captum_robust.benchmark.tables import TABLES
+from captum_robust.benchmark.units import STARTS, Unit
+
+__all__ = ["Findings", "Model", "mean"]
+
+
+class Model(NamedTuple):
+    """A method and what its weights began with; a line of a table."""
+
+    method: str
+    start: str
+
+    def __str__(self) -> str:
+        """The method, and the start unless it is the usual one."""
+        return self.method if self.start == "random" else f"{self.method} (from vanilla)"
+
+
+class Findings:
+    """The records of a store, of each method and seed only the selected setting.
+
+    Attributes:
+        protocol: what all records have in common.
+        datasets: those with measurements, in the order of the study.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        store = Store(folder)
+        self.protocol = store.protocol
+        results = store.results()
+        self._trainings = {u: r for u, r in results.items() if u.part == "training"}
+        self._chosen = selection(self._trainings, list({u.group for u in self._trainings}))
+        chosen = set(self._chosen.values())
+        self._measured = {
+            u: r for u, r in results.items() if u.part != "training" and u.model in chosen
+        }
+        if not self._measured:
+            raise StoreError(f"{folder} holds no measurements yet")
+        names = {unit.dataset for unit in self._measured}
+        self.datasets = [name for name in TABLES if name in names]
+
+    def models(self, dataset: str) -> list[Model]:
+        """Those with measurements, in the order of the methods."""
+        found = {Model(u.method, u.start) for u in self._measured if u.dataset == dataset}
+        return [Model(m, s) for s in STARTS for m in METHODS if Model(m, s) in found]
+
+    def parts(self, dataset: str) -> list[str]:
+        """What was measured beside the properties: attacks, explanations and k."""
+        found = {u.part for u in self._measured if u.dataset == dataset} - {"properties"}
+        return sorted(found, key=_order)
+
+    def main_part(self, dataset: str) -> str:
+        """The strongest attack, which is the last, on the first explanation, at the main k."""
+        parts = [p for p in self.parts(dataset) if p.endswith(f" {self.protocol['k']}")]
+        first = parts[0].split()[1]
+        return [part for part in parts if part.split()[1] == first][-1]
+
+    def values(
+        self, dataset: str, model: Model, part: str, of: Callable[[Result], float]
+    ) -> dict[int, float]:
+        """A number of each seed's record."""
+        return {
+            u.seed: of(r)
+            for u, r in sorted(self._measured.items())
+            if (u.dataset, u.method, u.start, u.part) == (dataset, *model, part)
+        }
+
+    def precision(self, dataset: str, model: Model, part: str, radius: float) -> dict[int, float]:
+        """P@k of each seed, the mean over the rows that could be ranked."""
+        r = self.protocol["radii"].index(radius)
+        return self.values(dataset, model, part, lambda result: mean(result["precision"][r]))
+
+    def settings(self, dataset: str, model: Model) -> dict[int, str]:
+        """The setting that was selected for each seed; a star where none was accurate enough."""
+        return {
+            unit.seed: unit.setting + ("" if self._is_accurate(unit) else " *")
+            for group, unit in sorted(self._chosen.items())
+            if (group.dataset, group.method, group.start) == (dataset, *model)
+        }
+
+    def cost(self, dataset: str, model: Model) -> dict[int, float]:
+        """Processor time of an epoch of the selected setting, relative to the vanilla model's."""
+        return {
+            unit.seed: self._trainings[unit]["epoch_seconds"]
+            / self._trainings[unit.vanilla]["epoch_seconds"]
+            for unit in self._chosen.values()
+            if (unit.dataset, unit.method, unit.start) == (dataset, *model)
+        }
+
+    def rows(
+        self, dataset: str, model: Model, name: str, other: str
+    ) -> list[tuple[list[float], list[float]]]:
+        """Two properties of every row, one pair of lists a seed."""
+        return [
+            (r[name], r[other])
+            for u, r in sorted(self._measured.items())
+            if (u.dataset, u.method, u.start, u.part) == (dataset, *model, "properties")
+        ]
+
+    def magnitudes(self, dataset: str, model: Model) -> list[list[float]]:
+        """Sorted gradient magnitudes of each seed."""
+        return [
+            r["magnitudes"]
+            for u, r in sorted(self._measured.items())
+            if (u.dataset, u.method, u.start, u.part) == (dataset, *model, "properties")
+        ]
+
+    def _is_accurate(self, unit: Unit) -> bool:
+        return is_accurate(self._trainings[unit], self._trainings[unit.vanilla])
+
+
+def mean(values: list[float]) -> float:
+    """Mean of those that are numbers; NaN where none is."""
+    numbers = [value for value in values if value == value]
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan
+
+
+def _order(part: str) -> tuple[int, int, int]:
+    """Large k first, then the explanations and the attacks in their order."""
+    attack, explanation, k = part.split()
+    return -int(k), list(EXPLANATIONS).index(explanation), list(ATTACKS).index(attack)

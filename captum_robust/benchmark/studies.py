@@ -1,0 +1,136 @@
+"""The smaller studies of the paper, each a table."""
+
+import math
+from collections.abc import Iterator
+
+from captum_robust.benchmark.findings import Findings, Model, mean
+from captum_robust.benchmark.methods import K_PRIMES
+from captum_robust.benchmark.statistics import correlation, mean_std, pareto_front
+from captum_robust.robust.text_tables import markdown_table
+
+__all__ = ["studies"]
+
+_RADIUS = 1.0
+_PREDICTORS = (
+    "adversarial thickness",
+    "gaussian thickness",
+    "gaussian minimum thickness",
+    "hessian norm",
+)
+
+
+def studies(findings: Findings, dataset: str) -> Iterator[str]:
+    """Those for which a data set has results, under the last attack on the first explanation."""
+    models = [model for model in findings.models(dataset) if model.start == "random"]
+    for study in (_by_k, _by_k_prime, _manipulation, _between_models, _pareto, _magnitudes):
+        yield from study(findings, dataset, models)
+
+
+def _by_k(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
+    attack, explanation, _ = findings.main_part(dataset).split()
+    ks = [
+        int(p.split()[2])
+        for p in findings.parts(dataset)
+        if p.startswith(f"{attack} {explanation} ")
+    ]
+    rows = []
+    for model in models:
+        cells = [_precision(findings, dataset, model, f"{attack} {explanation} {k}") for k in ks]
+        rows.append([str(model), *cells])
+    if len(ks) > 1:
+        yield f"### P@k by k: {explanation} under {attack}, radius {_RADIUS:g}, models trained for one k"
+        yield markdown_table(["method", *(f"k = {k}" for k in ks)], rows)
+
+
+def _by_k_prime(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
+    found = {m.method: m for m in models}
+    part = findings.main_part(dataset)
+    rows = [
+        [str(k_prime), _precision(findings, dataset, found[f"r2et-no-h-k{k_prime}"], part)]
+        for k_prime in K_PRIMES
+        if f"r2et-no-h-k{k_prime}" in found
+    ]
+    if rows:
+        yield "### Number of pairs k' of R2ET\\H"
+        yield "Linear gaps, so that R2ET-mm\\H is the same function."
+        yield markdown_table(["k'", f"P@{findings.protocol['k']}"], rows)
+
+
+def _manipulation(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
+    rows = []
+    for model in models:
+        cells = []
+        for name in _PREDICTORS:
+            found = [
+                correlation(*pair)
+                for pair in findings.rows(dataset, model, name, "manipulation step")
+            ]
+            cells.append(_number(mean(found)))
+        rows.append([str(model), *cells])
+    yield "### What goes with a late manipulation: rank correlation over the rows"
+    yield markdown_table(["method", *_PREDICTORS], rows)
+
+
+def _between_models(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
+    part = findings.main_part(dataset)
+    precision = [_mean(findings.precision(dataset, m, part, _RADIUS)) for m in models]
+    rows = []
+    for name in ("thickness", *_PREDICTORS):
+        level = [
+            _mean(findings.values(dataset, m, "properties", lambda r: mean(r[name])))
+            for m in models
+        ]
+        rows.append([name, _number(correlation(level, precision))])
+    yield f"### What ranks the methods as P@k at radius {_RADIUS:g} does: rank correlation over methods"
+    yield markdown_table(["mean", "correlation"], rows)
+
+
+def _pareto(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
+    part = findings.main_part(dataset)
+    at = findings.protocol["radii"].index(_RADIUS)
+    points: dict[Model, tuple[float, float, float]] = {}
+    for model in models:
+        points[model] = (
+            _mean(findings.precision(dataset, model, part, _RADIUS)),
+            _mean(findings.values(dataset, model, "properties", lambda r: float(r["auc"]))),
+            _mean(findings.values(dataset, model, part, lambda r: float(r["attacked_auc"][at]))),
+        )
+    clean = pareto_front({m: (p, c) for m, (p, c, _) in points.items()})
+    attacked = pareto_front({m: (p, a) for m, (p, _, a) in points.items()})
+    rows = [
+        [str(m), *map(_number, points[m]), _tick(m in clean), _tick(m in attacked)] for m in models
+    ]
+    yield f"### Accuracy against robustness (radius {_RADIUS:g})"
+    yield markdown_table(
+        ["method", f"P@{findings.protocol['k']}", "cAUC", "aAUC", "front with cAUC", "with aAUC"],
+        rows,
+    )
+
+
+def _magnitudes(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
+    k = findings.protocol["k"]
+    rows, ranks = [], []
+    for model in models:
+        by_seed = findings.magnitudes(dataset, model)
+        n = len(by_seed[0])
+        ranks = sorted({1, 2, max(1, k // 2), k, k + 1, min(2 * k, n), n})
+        means = [mean([magnitudes[rank - 1] for magnitudes in by_seed]) for rank in ranks]
+        rows.append([str(model), *(f"{value:.4f}" for value in means)])
+    yield "### Gradient magnitudes of the probability, by rank"
+    yield markdown_table(["method", *map(str, ranks)], rows)
+
+
+def _precision(findings: Findings, dataset: str, model: Model, part: str) -> str:
+    return _number(_mean(findings.precision(dataset, model, part, _RADIUS)))
+
+
+def _mean(values: dict[int, float]) -> float:
+    return mean_std(values)[0]
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _tick(yes: bool) -> str:
+    return "yes" if yes else ""
