@@ -14,13 +14,14 @@ from captum_robust._prediction import predicted_labels
 from captum_robust._random import seeded
 from captum_robust._state import left_as_found
 from captum_robust.attr.check import require_differentiable
-from captum_robust.noise import Norm
+from captum_robust.noise import Norm, check_radius
 from captum_robust.robust.checks import (
     check_choice,
     check_count,
     check_smoothness,
     one_each,
 )
+from captum_robust.robust.constraints import Constraint, check_constraint
 from captum_robust.robust.descent import Descent, Gradient
 from captum_robust.robust.explain import Explanation
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
@@ -77,7 +78,12 @@ class ExplanationAttack(Perturbation):
             of ``attribution``; its maps must have the same shape.
         preserve_prediction (str, optional): ``"reject"``: iterates with another prediction are
             passed through but never returned. ``"early_stop"``: the search of an example ends at
-            the first one. ``"none"``: they count like others.
+            the first one. ``"none"``: they count like others. ``"fixed"``, ``"gda"``, ``"hedge"``
+            and ``"qp"``: as ``"reject"``, and the steps descend a
+            :class:`~captum_robust.robust.constraints.Lagrangian` of the objective and of the
+            change of the prediction, whose weights are fixed, raised by gradient ascent or by
+            Hedge, or those of the steepest common descent (arXiv 2212.14106, appendix C.5.4); one
+            forward and backward pass a step more.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed before the objective sees them, as in Captum.
@@ -95,6 +101,12 @@ class ExplanationAttack(Perturbation):
             smallest objective. ``"precision"``: the one that keeps the fewest of the top k
             features, the objective deciding among equals; examples that can lose no more, and
             those that no longer move, cost no further queries. Needs an objective with a ``k``.
+        constraint (str or Callable, optional): what the soft constraints measure. ``"kl"``: the
+            divergence of the predicted probabilities from those of the example; the outputs are
+            logits. ``"label"``: the share of the label's margin that is lost. Or a function of the
+            outputs and those of the example, differentiable unless ``gradient="spsa"``, that
+            returns (N,) or, for K predictions, (N, K) values that grow with the change from 0.
+        constraint_rate (float, optional): learning rate of ``"gda"`` and ``"hedge"``. Default: 1.
 
     Raises:
         NotDifferentiableError: for ``gradient="autograd"`` on an attribution that has none.
@@ -136,6 +148,8 @@ class ExplanationAttack(Perturbation):
         probe: float = 2.0,
         step_rule: StepRule = "constant",
         keep: Keep = "objective",
+        constraint: Constraint = "kl",
+        constraint_rate: float = 1.0,
     ) -> None:
         check_choice("gradient", gradient, get_args(Gradient))
         check_choice("preserve_prediction", preserve_prediction, get_args(Preserve))
@@ -158,6 +172,8 @@ class ExplanationAttack(Perturbation):
             raise ValueError(f"probe must be positive and finite, got {probe}")
         check_count("path_points", path_points, 1)
         check_count("n_directions", n_directions, 1)
+        check_constraint(constraint)
+        check_radius(constraint_rate, "constraint_rate")
         self.attribution = attribution
         self.objective = objective
         self.lower_bound = lower_bound
@@ -174,6 +190,8 @@ class ExplanationAttack(Perturbation):
         self.probe = probe
         self.step_rule = step_rule
         self.keep = keep
+        self.constraint = constraint
+        self.constraint_rate = constraint_rate
 
     @overload
     def perturb(

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from captum_robust._captum import as_tuple
+from captum_robust.robust.constraints import Lagrangian, violations_of
 from captum_robust.robust.gradients import (
+    Slope,
     autograd_gradient,
     finite_difference_gradient,
     spsa_gradient,
@@ -45,9 +47,10 @@ class Descent(Search):
             alive = look.alive
             if not more or not bool(alive.any()):
                 break
+            if step == 0:
+                self._lagrangian = self._equal_weights()
             self.guide.smooth_beta = self._beta(step)
             gradients = self._gradient(leaves, look)
-            self._note_gradient(gradients)
             ahead = steps.next(self.region, points, gradients, look.loss.detach(), look.allowed)
             stands = _equal(ahead, points)
             points = ahead
@@ -58,6 +61,8 @@ class Descent(Search):
                 if not bool(on.all()):
                     steps, points = steps.of(on), tuple(p[on] for p in points)
                     alive, stands = alive[on], stands[on]
+                    if self._lagrangian is not None:
+                        self._lagrangian = self._lagrangian.of(on)
                     if attack.gradient == "spsa":
                         self._generators = [self._generators[i] for i in on.nonzero()[:, 0]]
                     self._focus(self.rows[on])
@@ -79,22 +84,70 @@ class Descent(Search):
         self.gradient_broken[self.rows] |= ~torch.isfinite(flat).all(dim=1)
 
     def _gradient(self, leaves: Points, look: Look) -> Points:
+        """The direction of the gradient: of the objective, or of its Lagrangian."""
+        outputs, violations = self._violations(leaves)
+        slopes = self._slopes(leaves, look)
+        self._note_gradient(slopes[0].direction)
+        if self._lagrangian is None:
+            return slopes[0].direction
+        if self.attack.gradient != "spsa":
+            slopes += [
+                autograd_gradient(v, [outputs], leaves, retain_graph=True)
+                for v in violations.unbind(dim=1)
+            ]
+        assert self._reference is not None
+        progress = look.loss.detach() - self._loss([self._reference[self.rows]])
+        return self._lagrangian.gradient(self.region, progress, violations.detach(), slopes)
+
+    def _slopes(self, leaves: Points, look: Look) -> list[Slope]:
+        """The gradient of the objective; of probes those of the constraints as well."""
         attack, radius, norm = self.attack, self.region.radius, self.region.norm
         if attack.gradient == "finite_difference":
             maps = look.maps or as_tuple(self.guide.maps(leaves, graph=False, abs=False))
-            return finite_difference_gradient(
-                self.guide, maps, lambda scores: self._loss([scores]), leaves, radius, norm,
-                attack.probe,
-            )  # fmt: skip
+            return [
+                finite_difference_gradient(
+                    self.guide, maps, lambda scores: self._loss([scores]), leaves, radius, norm,
+                    attack.probe,
+                )
+            ]  # fmt: skip
         if attack.gradient == "spsa":
             return spsa_gradient(
-                lambda points: self._loss(self._guide_scores(points, graph=False)),
-                leaves, radius, norm, attack.n_directions, self._generators,
-            )  # fmt: skip
+                self._values, leaves, radius, norm, attack.n_directions, self._generators
+            )
         if self.guide is self.scored:
-            return autograd_gradient(look.loss, look.scores, leaves)
+            return [autograd_gradient(look.loss, look.scores, leaves)]
         scores = self._guide_scores(leaves, graph=True)
-        return autograd_gradient(self._loss(scores), scores, leaves)
+        return [autograd_gradient(self._loss(scores), scores, leaves)]
+
+    def _values(self, points: Points) -> Tensor:
+        """The objective, and the constraints if there are soft ones; (m, 1 + K)."""
+        loss = self._loss(self._guide_scores(points, graph=False))[:, None]
+        return torch.cat([loss, self._violations(points)[1].to(loss)], dim=1)
+
+    def _violations(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Outputs of the real model and how far they violate each soft constraint, (m, K)."""
+        if self._lagrangian is None:
+            nothing = self.region.radius.new_zeros(len(self.rows), 0)
+            return nothing, nothing
+        attack = self.attack
+        outputs = self.scored.outputs(points, graph=attack.gradient != "spsa")
+        values = violations_of(attack.constraint, outputs, self._outputs[self.rows])
+        if attack.gradient != "spsa" and not values.requires_grad:
+            raise ValueError(
+                f"preserve_prediction={attack.preserve_prediction!r} needs outputs and a "
+                "constraint with a gradient, got none; use gradient='spsa', or 'reject'"
+            )
+        return outputs, values
+
+    def _equal_weights(self) -> Lagrangian | None:
+        """The Lagrangian that a search starts with, if the constraints are soft."""
+        attack, before = self.attack, self._outputs
+        if attack.preserve_prediction in ("reject", "early_stop", "none"):
+            return None
+        n_constraints = violations_of(attack.constraint, before, before).shape[1]
+        return Lagrangian.equal(
+            attack.preserve_prediction, attack.constraint_rate, n_constraints, self.rows
+        )
 
     def _guide_scores(self, points: Points, graph: bool) -> list[Tensor]:
         return [self.guide.scores(p, graph) for p in self._path(points)]

@@ -98,15 +98,18 @@ class Explanation:
         magnitudes = self.arguments.get("abs", True)
         return self.as_scores(tuple(g.abs() for g in gradients) if magnitudes else gradients)
 
-    def outputs(self, points: tuple[Tensor, ...]) -> Tensor:
-        """The output of the model at ``points``, from the attribution's own forward if it can."""
+    def outputs(self, points: tuple[Tensor, ...], graph: bool = False) -> Tensor:
+        """The output of the model at ``points``, from the attribution's own forward if it can.
+
+        With its graph, it always takes a forward of its own.
+        """
         seen = self._recorder.output
-        if seen is None or not self._recorder.watches(points):
-            with torch.no_grad():
+        if graph or seen is None or not self._recorder.watches(points):
+            with torch.set_grad_enabled(graph):
                 reseed(self.seed)
                 arguments = self.arguments.get("additional_forward_args")
                 seen = run_forward(self.forward_func, points, arguments)
-        return seen.detach()
+        return seen if graph else seen.detach()
 
 
 def _own(attribution: Attribution) -> Attribution:

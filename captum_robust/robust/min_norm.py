@@ -101,4 +101,5 @@ def _solved(matrix: Tensor, values: Tensor, chosen: Tensor) -> Tensor:
     """The solution of the equations of the chosen unknowns; zero for all others."""
     both = chosen[:, :, None] & chosen[:, None, :]
     part = torch.where(both, matrix, torch.eye(matrix.shape[1]).to(matrix))
-    return torch.linalg.solve_ex(part, (values * chosen)[:, :, None])[0][:, :, 0]
+    solution: Tensor = torch.linalg.solve_ex(part, (values * chosen)[:, :, None])[0]
+    return solution[:, :, 0]

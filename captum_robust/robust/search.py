@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Keep", "Look", "Preserve", "Search"]
 
-Preserve = Literal["reject", "early_stop", "none"]
+Preserve = Literal["reject", "early_stop", "none", "fixed", "gda", "hedge", "qp"]
 Keep = Literal["objective", "precision"]
 
 Points = tuple[Tensor, ...]
@@ -84,6 +84,7 @@ class Search(ABC):
         self._looked_for_gradient = False
         self._reference: Tensor | None = None
         self._labels: Tensor | None = None
+        self._outputs = torch.empty(0)
         self._top: Tensor | None = None
         self._explain = explain
         self._spent = self.queries
@@ -280,9 +281,10 @@ class Search(ABC):
         """Whether the prediction is that of the example."""
         if self.attack.preserve_prediction == "none" and not self.with_info:
             return torch.ones_like(self.rows, dtype=torch.bool)
-        labels = self.attack.decision_func(self.scored.outputs(points))
+        outputs = self.scored.outputs(points)
+        labels = self.attack.decision_func(outputs)
         if self._labels is None:
-            self._labels = labels
+            self._labels, self._outputs = labels, outputs
         return (labels == self._labels[self.rows]).reshape(len(labels), -1).all(dim=1)
 
     def _overlap(self, scores: Tensor) -> Tensor | None:

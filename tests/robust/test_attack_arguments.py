@@ -14,7 +14,8 @@ CONSTRUCTION = {
     "gradient": ({"gradient": "exact"}, "gradient must be one of ('autograd', "),
     "preserve": (
         {"preserve_prediction": "keep"},
-        "preserve_prediction must be one of ('reject', 'early_stop', 'none'), got 'keep'",
+        "preserve_prediction must be one of ('reject', 'early_stop', 'none', 'fixed', 'gda', "
+        "'hedge', 'qp'), got 'keep'",
     ),
     "smooth 0": (
         {"smooth_relu": 0.0},
