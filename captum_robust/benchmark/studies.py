@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 from captum_robust.benchmark.findings import Findings, Model, mean
 from captum_robust.benchmark.methods import K_PRIMES
 from captum_robust.benchmark.statistics import correlation, mean_std, pareto_front
+from captum_robust.benchmark.store import Result
 from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["studies"]
@@ -27,19 +29,16 @@ def studies(findings: Findings, dataset: str) -> Iterator[str]:
 
 
 def _by_k(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
-    attack, explanation, _ = findings.main_part(dataset).split()
-    ks = [
-        int(p.split()[2])
-        for p in findings.parts(dataset)
-        if p.startswith(f"{attack} {explanation} ")
-    ]
+    attack, explanation, k = findings.main_part(dataset).split()
+    parts = [p for p in findings.parts(dataset) if p.startswith(f"{attack} {explanation} ")]
     rows = []
     for model in models:
-        cells = [_precision(findings, dataset, model, f"{attack} {explanation} {k}") for k in ks]
+        cells = [_precision(findings, dataset, model, part) for part in parts]
         rows.append([str(model), *cells])
-    if len(ks) > 1:
-        yield f"### P@k by k: {explanation} under {attack}, radius {_RADIUS:g}, models trained for one k"
-        yield markdown_table(["method", *(f"k = {k}" for k in ks)], rows)
+    if len(parts) > 1:
+        yield f"### P@k by k: {explanation} under {attack} at radius {_RADIUS:g}"
+        yield f"All models were trained for k = {k}."
+        yield markdown_table(["method", *(f"k = {part.split()[2]}" for part in parts)], rows)
 
 
 def _by_k_prime(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
@@ -61,11 +60,8 @@ def _manipulation(findings: Findings, dataset: str, models: list[Model]) -> Iter
     for model in models:
         cells = []
         for name in _PREDICTORS:
-            found = [
-                correlation(*pair)
-                for pair in findings.rows(dataset, model, name, "manipulation step")
-            ]
-            cells.append(_number(mean(found)))
+            pairs = findings.rows(dataset, model, name, "manipulation step")
+            cells.append(_number(mean([correlation(*pair) for pair in pairs])))
         rows.append([str(model), *cells])
     yield "### What goes with a late manipulation: rank correlation over the rows"
     yield markdown_table(["method", *_PREDICTORS], rows)
@@ -76,13 +72,11 @@ def _between_models(findings: Findings, dataset: str, models: list[Model]) -> It
     precision = [_mean(findings.precision(dataset, m, part, _RADIUS)) for m in models]
     rows = []
     for name in ("thickness", *_PREDICTORS):
-        level = [
-            _mean(findings.values(dataset, m, "properties", lambda r: mean(r[name])))
-            for m in models
-        ]
-        rows.append([name, _number(correlation(level, precision))])
-    yield f"### What ranks the methods as P@k at radius {_RADIUS:g} does: rank correlation over methods"
-    yield markdown_table(["mean", "correlation"], rows)
+        of = partial(_mean_of_rows, name)
+        levels = [_mean(findings.values(dataset, m, "properties", of)) for m in models]
+        rows.append([name, _number(correlation(levels, precision))])
+    yield "### What ranks the methods as P@k does: rank correlation over the methods"
+    yield markdown_table(["mean over the rows", f"with P@k at radius {_RADIUS:g}"], rows)
 
 
 def _pareto(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
@@ -126,6 +120,10 @@ def _precision(findings: Findings, dataset: str, model: Model, part: str) -> str
 
 def _mean(values: dict[int, float]) -> float:
     return mean_std(values)[0]
+
+
+def _mean_of_rows(name: str, result: Result) -> float:
+    return mean(result[name])
 
 
 def _number(value: float) -> str:
