@@ -212,6 +212,16 @@ def test_weaker_claims_are_certified_no_less():
     assert of(10.0).tolist() == [0.0] * 20
 
 
+def test_unanimous_votes_prove_as_soon_as_there_are_enough():
+    x, shift, confidence = torch.tensor([[9.0, 8.0, -8.0, -9.0]]), 0.5, 0.9
+    needed = math.log(2 * 4 / (1 - confidence)) / -math.log(NormalDist().cdf(shift))
+    for n_samples, expected in ((math.floor(needed), 0.0), (math.ceil(needed), 1.0)):
+        found = certified_precision_at_k(
+            identity, x, 2, shift, 1.0, n_samples, confidence=confidence, seed=0
+        )
+        assert found.item() == expected
+
+
 # --- the explanation function --------------------------------------------------------------------
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import product
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -16,22 +18,44 @@ from torch import nn
 from torch.nn.functional import logsigmoid, normalize
 
 from captum_robust import robust
+from captum_robust._captum import Perturbation
 from captum_robust.metrics import certified_precision_at_k, certified_top_k_radius
 from captum_robust.ranking import top_k_mask
-from captum_robust.robust import ERAttack, ExplanationAttack, MSEAttack
+from captum_robust.robust import (
+    CenterOfMassAttack,
+    ERAttack,
+    ExplanationAttack,
+    MSEAttack,
+    TopKAttack,
+)
 from captum_robust.robust.objectives import RankingObjective
 from tests.certify.networks import ACTIVATIONS, gradients, points_of_balls, random_network
 from tests.metrics.definitions import normal
 
-# From an attribution, k and the options of the case to the attack.
+
+def steps(number):
+    return {"step_num": number, "random_start": True}
+
+
+class Line(NamedTuple):
+    """Makes an attack from an attribution, k and the options of a case; and how hard it tries."""
+
+    make: Callable[..., Any]
+    effort: Callable[[int], dict[str, Any]] = steps  # arguments of perturb for a number of steps
+
+
 ATTACKS = {
-    "ERAttack": lambda a, k, **options: ERAttack(a, k, **options),
-    "ERAttack, exponential": lambda a, k, **options: ERAttack(a, k, gap="exp", **options),
-    "ERAttack, one pair": lambda a, k, **options: ERAttack(a, k, "mm", k_prime=1, **options),
-    "ExplanationAttack": lambda a, k, **options: ExplanationAttack(
-        a, RankingObjective(k, "anchor", "linear", None), **options
+    "CenterOfMassAttack": Line(lambda a, k, **options: CenterOfMassAttack(a, **options)),
+    "ERAttack": Line(ERAttack),
+    "ERAttack, exponential": Line(lambda a, k, **options: ERAttack(a, k, gap="exp", **options)),
+    "ERAttack, one pair": Line(lambda a, k, **options: ERAttack(a, k, "mm", k_prime=1, **options)),
+    "ExplanationAttack": Line(
+        lambda a, k, **options: ExplanationAttack(
+            a, RankingObjective(k, "anchor", "linear", None), **options
+        )
     ),
-    "MSEAttack": lambda a, k, **options: MSEAttack(a, **options),
+    "MSEAttack": Line(lambda a, k, **options: MSEAttack(a, **options)),
+    "TopKAttack": Line(TopKAttack),
 }
 
 N_FEATURES, MAX_RADIUS = 6, 2.0
@@ -48,12 +72,13 @@ def test_every_attack_takes_part():
     attacks = {
         name
         for name, value in exported.items()
-        if inspect.isclass(value) and issubclass(value, ExplanationAttack)
-    }
+        if inspect.isclass(value) and issubclass(value, Perturbation)
+    } - {"UniformNoise", "GaussianNoise"}
     assert {name.split(",")[0] for name in ATTACKS} == attacks
     saliency = Saliency(nn.Linear(4, 2))
-    for name, attack in ATTACKS.items():
-        assert type(attack(saliency, 2)).__name__ == name.split(",")[0]
+    for name, line in ATTACKS.items():
+        attack = line.make(saliency, 2, preserve_prediction="none", smooth_relu=None)
+        assert type(attack).__name__ == name.split(",")[0]
 
 
 class Case:
@@ -80,10 +105,10 @@ class Case:
 
     def moved(self, name, radius, step_num):
         options = {"preserve_prediction": "none", "smooth_relu": self.smooth_relu}
-        attack = ATTACKS[name](Saliency(self.network), self.k, **options)
+        attack = ATTACKS[name].make(Saliency(self.network), self.k, **options)
         return attack.perturb(
-            self.inputs, radius, step_num=step_num, target=self.target, norm=self.norm,
-            abs=self.absolute, random_start=True, seed=0,
+            self.inputs, radius, target=self.target, norm=self.norm, abs=self.absolute, seed=0,
+            **ATTACKS[name].effort(step_num),
         )  # fmt: skip
 
     def changed_by(self, name, radius, step_num):
