@@ -10,8 +10,8 @@ from captum.attr import Saliency
 from torch import Tensor
 
 from captum_robust._captum import Inputs, as_tuple, like
-from captum_robust.testing.attack_case import AttackCase, require_close
-from captum_robust.testing.report import require
+from captum_robust.testing.attack_case import AttackCase
+from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import (
     changes,
     random_state,

@@ -13,9 +13,8 @@ from captum_robust._captum import Inputs, as_tuple, like, run_forward
 from captum_robust._prediction import predicted_labels
 from captum_robust.metrics import precision_at_k
 from captum_robust.testing.models import SmallModel, small_models
-from captum_robust.testing.report import require
 
-__all__ = ["AttackCase", "AttackTraits", "Judge", "require_close", "steps_of_one_size"]
+__all__ = ["AttackCase", "AttackTraits", "Judge", "steps_of_one_size"]
 
 # What an attack minimises: the maps at a point and at the example, to one value an example.
 Judge = Callable[[Inputs, Inputs], Tensor]
@@ -153,12 +152,3 @@ class AttackCase:
 
         inputs = self.model.inputs
         return [like(inputs, tuple(map(drawn, as_tuple(inputs)))) for _ in range(n_draws)]
-
-
-def require_close(found: Inputs, expected: Inputs, reason: str, tolerance: float = 1e-9) -> None:
-    """Raise unless two results agree up to rounding, NaN with NaN."""
-    for a, b in zip(as_tuple(found), as_tuple(expected), strict=True):
-        require(
-            a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True),
-            reason,
-        )

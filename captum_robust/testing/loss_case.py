@@ -19,15 +19,15 @@ class LossTraits:
     """What a training loss claims to do; it must pass all checks of what it claims.
 
     Attributes:
-        exact_gradient (bool): its gradient is the derivative of its value, not an estimate, nor
-            that at a perturbation held fixed.
+        perturbs_inputs (bool): trains on perturbed inputs, and takes its gradient with the
+            perturbation held fixed: it is not the derivative of the value.
         repeatable (bool): in evaluation mode two calls agree bit for bit, without drawing from the
             global generators.
         half_precision (bool): works in bfloat16.
         forward_args (bool): takes ``additional_forward_args``.
     """
 
-    exact_gradient: bool = True
+    perturbs_inputs: bool = False
     repeatable: bool = True
     half_precision: bool = True
     forward_args: bool = True

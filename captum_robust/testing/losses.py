@@ -23,7 +23,7 @@ LOSS_RULES: tuple[Rule[LossCase], ...] = (
     Rule(rules.check_returns_a_finite_scalar),
     Rule(rules.check_has_no_parameters),
     Rule(rules.check_gradient_reaches_every_parameter),
-    Rule(rules.check_gradient_is_that_of_the_value, lambda c: c.traits.exact_gradient),
+    Rule(rules.check_gradient_is_that_of_the_value, lambda c: not c.traits.perturbs_inputs),
     Rule(rules.check_steps_lower_the_loss),
     Rule(rules.check_same_result_again, lambda c: c.traits.repeatable),
     Rule(rules.check_order_does_not_matter, lambda c: c.traits.repeatable),

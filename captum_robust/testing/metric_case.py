@@ -33,6 +33,7 @@ class MetricTraits:
         ranks (bool): needs a ranking: a constant map gives NaN.
         seed (bool): of models: takes ``seed``.
         chunks (bool): of models: takes ``max_examples_per_batch``.
+        tuples (bool): of models: takes a tuple of inputs.
         calls_model (bool): of models: calls the model, rather than to read its weights.
         half_precision (bool): works in bfloat16 and float16.
         k (str, optional): name of its argument k, which must lie in 1 … n − 1.
@@ -47,6 +48,7 @@ class MetricTraits:
     ranks: bool = True
     seed: bool = True
     chunks: bool = True
+    tuples: bool = True
     calls_model: bool = True
     half_precision: bool = True
     k: str | None = None

@@ -5,9 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_robust.testing.attack_case import require_close
 from captum_robust.testing.metric_case import MapsCase
-from captum_robust.testing.report import require
+from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import changes, random_state, state_of_tensors
 from captum_robust.testing.trouble import refusal
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from captum_robust._captum import as_tuple, like
-from captum_robust.testing.attack_case import require_close
 from captum_robust.testing.metric_case import ModelCase
-from captum_robust.testing.report import require
+from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import (
     changes,
     random_state,
@@ -112,7 +111,7 @@ def check_random_state_is_left_as_found(case: ModelCase) -> None:
 def check_model_is_left_as_found(case: ModelCase) -> None:
     """Mode, hooks, parameters, requires_grad, .grad and buffers are as before, in both modes."""
     for training in (False, True):
-        model = worn(case.model.build()).train(training)
+        model = worn(case.model.build(), hook=case.traits.calls_model).train(training)
         before = state_of_model(model)
         case.value(model)
         changed = changes(before, state_of_model(model))

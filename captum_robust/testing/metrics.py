@@ -42,7 +42,10 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(of_models.check_model_is_left_as_found),
     Rule(of_models.check_model_is_left_as_found_after_an_exception, lambda c: c.traits.calls_model),
     Rule(of_models.check_inputs_are_not_modified),
-    Rule(of_models.check_tuple_of_one_input, lambda c: not isinstance(c.model.inputs, tuple)),
+    Rule(
+        of_models.check_tuple_of_one_input,
+        lambda c: c.traits.tuples and not isinstance(c.model.inputs, tuple),
+    ),
     Rule(of_models.check_noncontiguous_inputs),
     Rule(of_models.check_dtypes),
     Rule(of_models.check_errors_name_the_argument),

@@ -190,7 +190,7 @@ class _Quadratic(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         slope = 20 + torch.arange(4, device=x.device) + self.slope
         bent: Tensor = ((x @ self.curvature) * x).sum(dim=1) / 2
-        return bent + x @ slope.to(x) + 100
+        return bent + x @ slope.to(x) + 1000
 
 
 def small_models() -> tuple[SmallModel, ...]:
@@ -225,7 +225,7 @@ def small_models() -> tuple[SmallModel, ...]:
         SmallModel("linear", _built(lambda: nn.Linear(6, 3)), table, constant_map=True),
         SmallModel(
             "quadratic",
-            _Quadratic().eval,
+            lambda: _Quadratic().eval(),
             lambda: 0.3 * normal(N_EXAMPLES, 4),
             n_outputs=1,
             radius=1.0,

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
-__all__ = ["CheckFailure", "Rule", "always", "require", "run_all"]
+__all__ = ["CheckFailure", "Rule", "always", "require", "require_close", "run_all"]
 
 Case = TypeVar("Case")
 
@@ -19,6 +20,19 @@ def require(kept: bool | Tensor, reason: str) -> None:
     """Raise :class:`CheckFailure` unless the rule is kept; works under ``python -O``."""
     if not bool(kept):
         raise CheckFailure(reason)
+
+
+def require_close(
+    found: Tensor | tuple[Tensor, ...],
+    expected: Tensor | tuple[Tensor, ...],
+    reason: str,
+    tolerance: float = 1e-9,
+) -> None:
+    """Raise unless two results agree up to rounding, NaN with NaN."""
+    pair = ((r,) if isinstance(r, Tensor) else r for r in (found, expected))
+    for a, b in zip(*pair, strict=True):
+        same = a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True)
+        require(same, reason)
 
 
 def always(case: Any) -> bool:

@@ -13,13 +13,14 @@ class Trouble(Exception):
     """Raised inside a model."""
 
 
-def worn(model: nn.Module) -> nn.Module:
-    """The model as it comes out of training: gradients, a frozen parameter, a hook, mixed modes."""
+def worn(model: nn.Module, hook: bool = True) -> nn.Module:
+    """The model as it may come out of training: with gradients, a frozen parameter and a hook."""
     parameters = list(model.parameters())
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 0.25)
     parameters[-1].requires_grad_(False)
-    model.register_forward_hook(_look)
+    if hook:
+        model.register_forward_hook(_look)
     return model
 
 
