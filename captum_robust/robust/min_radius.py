@@ -219,6 +219,11 @@ def _top_changed(attack: Perturbation) -> Success:
     k = getattr(attack, "k", None) or getattr(getattr(attack, "objective", None), "k", None)
     if k is None:
         raise ValueError(f"success must be given: {type(attack).__name__} has no k")
+    if not (hasattr(attack, "absolute") and hasattr(attack, "feature_mask")):
+        raise ValueError(
+            f"success must be given: {type(attack).__name__} does not say what it ranks, by "
+            "attributes absolute and feature_mask"
+        )
     feature_mask, absolute = _ranking_of(attack)
     return lambda maps, reference: precision_at_k(maps, reference, k, absolute, feature_mask) < 1
 

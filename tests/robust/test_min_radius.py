@@ -373,6 +373,10 @@ def test_what_an_attack_does_not_know_must_be_given():
         MinRadius(UniformNoise(), first_moved)
     with pytest.raises(ValueError, match="success must be given: UniformNoise has no k"):
         MinRadius(UniformNoise(), attribution=Itself())
+    silent = Scripted(BREAKS)
+    silent.k = 2
+    with pytest.raises(ValueError, match="success must be given: Scripted does not say what it"):
+        MinRadius(silent, attribution=Itself())
 
 
 @pytest.mark.parametrize(
