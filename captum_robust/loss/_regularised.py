@@ -88,13 +88,24 @@ class RegularisedLoss(nn.Module):
         additional_forward_args: Any,
         *context: Any,
     ) -> Tensor:
+        call = (model, inputs, target, additional_forward_args)
         if self._is_plain():
-            return self._plain(model, inputs, target, additional_forward_args)
+            return self._plain(*call)
         with torch.enable_grad():
-            batch = FusedForward(model, inputs, target, additional_forward_args, self.explain)
-            base = self._base(batch.outputs, target)
-            terms = self._terms(batch, *context)
-        return self._total(base, terms, len(batch.points[0]))
+            base, terms = self._fused(*call, *context)
+        return self._total(base, terms, len(as_tuple(inputs)[0]))
+
+    def _fused(
+        self,
+        model: Callable[..., Tensor],
+        inputs: Inputs,
+        target: Tensor,
+        additional_forward_args: Any,
+        *context: Any,
+    ) -> tuple[Tensor, Terms]:
+        """The classification loss and the terms from one forward."""
+        batch = FusedForward(model, inputs, target, additional_forward_args, self.explain)
+        return self._base(batch.outputs, target), self._terms(batch, *context)
 
     def _plain(
         self,

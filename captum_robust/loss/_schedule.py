@@ -6,9 +6,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from captum_robust._captum import Inputs
 from captum_robust._random import resolve_seed
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "masks_of_rows", "spread"]
 
 
 class Schedule(nn.Module):
@@ -43,3 +44,22 @@ class Schedule(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Go on from a state of :meth:`get_extra_state`."""
         self.step, self.seed = (int(number) for number in state)
+
+
+def spread(values: Tensor, rows: Tensor, n_examples: int) -> Tensor:
+    """The values of some rows as values of all: the others zero, the mean that of the rows."""
+    scale = n_examples / len(rows)
+    return values.new_zeros(n_examples).index_put((rows.to(values.device),), scale * values)
+
+
+def masks_of_rows(
+    feature_mask: Inputs | None, rows: Tensor, points: tuple[Tensor, ...]
+) -> Inputs | None:
+    """The masks of these examples: a mask for all has one row, or fewer dimensions."""
+    masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
+    if masks is None or len(masks) != len(points):
+        return feature_mask
+    return tuple(
+        mask[rows] if mask.dim() == point.dim() and len(mask) > 1 else mask
+        for mask, point in zip(masks, points, strict=True)
+    )

@@ -21,7 +21,7 @@ from captum_robust.loss._distributed import inside_forward
 from captum_robust.loss._fused import FusedForward, Hessian
 from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
 from captum_robust.loss._repeat import Repeat
-from captum_robust.loss._schedule import Schedule
+from captum_robust.loss._schedule import Schedule, masks_of_rows, spread
 from captum_robust.loss._score import Explain
 from captum_robust.ranking import (
     Gap,
@@ -221,7 +221,7 @@ class R2ETLoss(RegularisedLoss):
             weight = -self.lambda1 if self.gap == "linear" else self.lambda1
             feature_mask = self.feature_mask
             if rows is not None:
-                feature_mask = _masks_of_rows(feature_mask, rows, batch.points)
+                feature_mask = masks_of_rows(feature_mask, rows, batch.points)
             scores = batch.scores(self.attribution, feature_mask, self.normalize)
             terms["gap"] = weight, self._gaps(scores, feature_mask, reference_attributions)
         if self.lambda2 > 0:
@@ -262,9 +262,7 @@ class R2ETLoss(RegularisedLoss):
         if len(rows) == 0:
             return self._plain(*call)
         if len(rows) == n_examples:
-            batch = FusedForward(*call, self.explain)
-            base = self._base(batch.outputs, target)
-            terms = self._terms(batch, *context)
+            base, terms = self._fused(*call, *context)
         else:
             base, terms = self._of_part(rows, n_examples, *call, *context)
         times = self.schedule.every
@@ -295,25 +293,6 @@ class R2ETLoss(RegularisedLoss):
             )
             terms = self._terms(batch, reference_attributions, rows)
         return base, {
-            name: (weight, _spread(values, rows, n_examples))
+            name: (weight, spread(values, rows, n_examples))
             for name, (weight, values) in terms.items()
         }
-
-
-def _spread(values: Tensor, rows: Tensor, n_examples: int) -> Tensor:
-    """The values of some rows as values of all: the others zero, the mean that of the rows."""
-    scale = n_examples / len(rows)
-    return values.new_zeros(n_examples).index_put((rows.to(values.device),), scale * values)
-
-
-def _masks_of_rows(
-    feature_mask: Inputs | None, rows: Tensor, points: tuple[Tensor, ...]
-) -> Inputs | None:
-    """The masks of these examples: a mask for all has one row, or fewer dimensions."""
-    masks = as_tuple(feature_mask) if isinstance(feature_mask, Tensor) else feature_mask
-    if masks is None or len(masks) != len(points):
-        return feature_mask
-    return tuple(
-        mask[rows] if mask.dim() == point.dim() and len(mask) > 1 else mask
-        for mask, point in zip(masks, points, strict=True)
-    )

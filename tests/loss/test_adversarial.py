@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from captum_robust.attr import NotDifferentiableError, smooth_relu
 from captum_robust.loss import AdversarialRankingLoss
 from captum_robust.robust import ERAttack
-from tests.loss.losses import Counting
+from tests.loss.losses import Counting, Gated
 from tests.loss.r2et_by_definition import (
     CLASSES,
     FORMS,
@@ -246,7 +246,7 @@ def test_groups_and_other_attributions():
 def test_gradients_whose_squares_underflow_still_point_somewhere():
     model = mlp(CLASSES).float()
     with torch.no_grad():
-        model[2].weight.mul_(1e-13)
+        model[2].weight.mul_(1e-24)
     criterion = AdversarialRankingLoss(model, 2, 0.3)
     way = attacked(criterion, normal(4, 6).float(), labels()) - normal(4, 6).float()
     torch.testing.assert_close(way.norm(dim=1), torch.full((4,), 0.3), atol=1e-5, rtol=0)
@@ -261,3 +261,11 @@ def test_small_steps_add_up_in_half_precision(dtype):
     )
     way = (attacked(criterion, x, labels()) - x).abs().amax(dim=1)
     assert (way > 0.03).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rows_without_a_slope_stay_where_they_are_in_half_precision(dtype):
+    model, x = Gated(mlp()).to(dtype), normal(4, 6).to(dtype)
+    x[:, 0] = torch.tensor([-1.0, 1.0, -2.0, 2.0])
+    moved = attacked(AdversarialRankingLoss(model, 2, 0.3), x, labels())
+    assert torch.equal(moved[::2], x[::2]) and not torch.equal(moved[1::2], x[1::2])

@@ -151,6 +151,14 @@ def test_a_broken_example_makes_its_own_loss_nan_and_no_error(bad, name):
     assert torch.isnan(each).tolist() == [False, True, False, False]
 
 
+@pytest.mark.parametrize("name", REGULARISERS)
+def test_the_term_of_a_broken_example_is_nan_whatever_its_base_loss(name):
+    x = normal(4, 6)
+    x[1, 2] = float("nan")
+    criterion = criterion_of(name, mlp(), base_loss=lambda *_: torch.zeros(4), reduction="none")
+    assert torch.isnan(criterion(x, labels())).tolist() == [False, True, False, False]
+
+
 @every_loss
 def test_rows_of_zero_gradient_make_no_nan(name):
     x = normal(4, 6)

@@ -16,37 +16,40 @@ from tests.benchmark.peers.training import separate_passes
 from tests.benchmark.row import Bound, Effort, Measure, Spread, at_least, at_most
 from tests.benchmark.timing import ratio
 
-__all__ = ["MEASURES"]
+__all__ = ["MEASURES", "plain", "step_of"]
 
 _LAMBDA, _KAPPA = 0.1, 1e-2
 
 _Make = Callable[[int], Case]
-_Loss = Callable[[nn.Module, Case], Tensor]
+_Loss = Callable[[nn.Module, Case], Callable[[], Tensor]]
 
 
-def _plain(model: nn.Module, case: Case) -> Tensor:
-    return F.cross_entropy(model(case.inputs.detach()), case.target)
-
-
-def _r2et(model: nn.Module, case: Case, lambda2: float = _LAMBDA) -> Tensor:
-    criterion = R2ETLoss(model, case.k, lambda1=_LAMBDA, lambda2=lambda2, kappa=_KAPPA)
-    loss: Tensor = criterion(case.inputs.detach(), case.target)
-    return loss
-
-
-def _separate(model: nn.Module, case: Case) -> Tensor:
+def plain(model: nn.Module, case: Case) -> Callable[[], Tensor]:
+    """The cross-entropy of a batch."""
     inputs = case.inputs.detach()
-    return separate_passes(model, inputs, case.target, case.k, _LAMBDA, _LAMBDA, _KAPPA)
+    return lambda: F.cross_entropy(model(inputs), case.target)
 
 
-def _step(loss: _Loss, case: Case) -> Callable[[], Tensor]:
+def _r2et(model: nn.Module, case: Case, lambda2: float = _LAMBDA) -> Callable[[], Tensor]:
+    inputs = case.inputs.detach()
+    criterion = R2ETLoss(model, case.k, lambda1=_LAMBDA, lambda2=lambda2, kappa=_KAPPA)
+    return lambda: criterion(inputs, case.target)
+
+
+def _separate(model: nn.Module, case: Case) -> Callable[[], Tensor]:
+    inputs = case.inputs.detach()
+    return lambda: separate_passes(model, inputs, case.target, case.k, _LAMBDA, _LAMBDA, _KAPPA)
+
+
+def step_of(loss_of: _Loss, case: Case) -> Callable[[], Tensor]:
     """A step of Adam on a copy of the model; returns the gradients that it took."""
     model = copy.deepcopy(case.model)
+    loss = loss_of(model, case)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)  # the network stays what it is
 
     def step() -> Tensor:
         optimizer.zero_grad()
-        loss(model, case).backward()
+        loss().backward()
         optimizer.step()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -61,12 +64,12 @@ def _time(
     def same(left: Tensor, right: Tensor) -> None:
         assert_close(left, right, rtol=0, atol=1e-3 * float(right.abs().max()))
 
-    return ratio(_step(above, case), _step(below, case), effort, same if equal else None)
+    return ratio(step_of(above, case), step_of(below, case), effort, same if equal else None)
 
 
 def _memory(make: _Make, batch: int, effort: Effort) -> Spread | None:
     case = make(batch)
-    return peak_ratio(_step(_r2et, case), _step(_separate, case))
+    return peak_ratio(step_of(_r2et, case), step_of(_separate, case))
 
 
 def _measures(
@@ -83,8 +86,8 @@ def _measures(
 
     gaps = partial(_r2et, lambda2=0)
     return [
-        measure("ours / plain step", plain, partial(_time, _r2et, _plain, False)),
-        measure("ours, gaps only / plain step", gaps_only, partial(_time, gaps, _plain, False)),
+        measure("ours / plain step", plain, partial(_time, _r2et, plain, False)),
+        measure("ours, gaps only / plain step", gaps_only, partial(_time, gaps, plain, False)),
         measure("separate passes / ours", separate, partial(_time, _separate, _r2et, True)),
         measure("memory ours / separate", at_most(0.8), _memory),
     ]
