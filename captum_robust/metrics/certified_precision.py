@@ -144,6 +144,7 @@ def lower_bounds(n_samples: int, level: float) -> Tensor:
             "certified_precision_at_k needs scipy: pip install captum-robust[benchmark]"
         ) from error
     hits = torch.arange(1, n_samples + 1, dtype=torch.float64)
+    level *= 1 - 1e-8  # the inverse is off by less
     above_zero = betaincinv(hits.numpy(), (n_samples + 1 - hits).numpy(), level)
     return torch.cat([torch.zeros(1, dtype=torch.float64), torch.from_numpy(above_zero)])
 

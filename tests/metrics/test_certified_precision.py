@@ -38,6 +38,15 @@ def test_the_bounds_are_those_of_clopper_and_pearson(n_samples, level):
         assert 1 - found[n_samples - hits].item() == pytest.approx(interval.high, rel=1e-7)
 
 
+@pytest.mark.parametrize("n_samples", [50, 1000, 100_000])
+@pytest.mark.parametrize("level", [0.05, 1.7e-7, 1e-12])
+def test_rounding_raises_no_level(n_samples, level):
+    hits = np.arange(1, n_samples + 1, max(1, n_samples // 1000))
+    bounds = lower_bounds(n_samples, level).numpy()[hits]
+    found = binom.sf(hits - 1, n_samples, bounds)  # of that many hits or more, at the bound
+    assert (found <= level).all() and (found > 0.9999 * level).all()
+
+
 @pytest.mark.parametrize("level", [0.05, 0.001])
 def test_a_bound_is_wrong_no_more_often_than_its_level(level):
     n_samples = 60
