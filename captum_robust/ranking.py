@@ -25,6 +25,7 @@ __all__ = [
     "invalid_rows",
     "log_exp_gap_sum",
     "min_gap",
+    "non_finite_rows",
     "pair_features",
     "ranking",
     "top_k_indices",
@@ -130,6 +131,11 @@ def invalid_rows(scores: Tensor) -> Tensor:
     """Rows that hold no ranking: a non-finite score, or all scores equal; (N,) bool."""
     low, high = scores.amin(dim=1), scores.amax(dim=1)  # on wide rows faster than torch.aminmax
     return ~(torch.isfinite(low) & torch.isfinite(high)) | (low == high)
+
+
+def non_finite_rows(inputs: tuple[Tensor, ...]) -> Tensor:
+    """Examples with a NaN or infinite value in any of the tensors (N, …); (N,) bool."""
+    return ~torch.stack([t.isfinite().flatten(1).all(dim=1) for t in inputs]).all(dim=0)
 
 
 def top_k_indices(scores: Tensor, k: int) -> Tensor:

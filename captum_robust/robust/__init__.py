@@ -3,19 +3,37 @@
 from captum_robust.noise import GaussianNoise, UniformNoise
 from captum_robust.robust.adapters import as_perturb_func
 from captum_robust.robust.attack import ExplanationAttack
+from captum_robust.robust.auto import AutoERAttack
 from captum_robust.robust.center_of_mass import CenterOfMassAttack
+from captum_robust.robust.comparator import ExplanationComparator
+from captum_robust.robust.ensemble import AutoAttackInfo
 from captum_robust.robust.er import ERAttack
+from captum_robust.robust.flags import FLAGS
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
+from captum_robust.robust.min_radius import MinRadius
 from captum_robust.robust.mse import MSEAttack
+from captum_robust.robust.pareto import ParetoERAttack, ParetoInfo
+from captum_robust.robust.random_search import RandomSearchAttack
+from captum_robust.robust.robustness_table import Measurement, RobustnessTable
 from captum_robust.robust.top_k import TopKAttack
 
 __all__ = [
+    "FLAGS",
     "AttackInfo",
+    "AutoAttackInfo",
+    "AutoERAttack",
     "CenterOfMassAttack",
     "ERAttack",
     "ExplanationAttack",
+    "ExplanationComparator",
     "GaussianNoise",
     "MSEAttack",
+    "Measurement",
+    "MinRadius",
+    "ParetoERAttack",
+    "ParetoInfo",
+    "RandomSearchAttack",
+    "RobustnessTable",
     "TopKAttack",
     "UniformNoise",
     "ZeroGradientWarning",

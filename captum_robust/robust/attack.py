@@ -9,7 +9,7 @@ from captum.attr import Attribution, Saliency
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._captum import Inputs, Perturbation, TargetType, like, log_usage
+from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
 from captum_robust._prediction import predicted_labels
 from captum_robust._random import seeded
 from captum_robust._state import left_as_found
@@ -129,6 +129,8 @@ class ExplanationAttack(Perturbation):
     random_start = False
     #: How the ball is searched.
     searcher: type[Search] = Descent
+    #: What is reported of the search.
+    reports: type[AttackInfo] = AttackInfo
 
     def __init__(
         self,
@@ -193,6 +195,10 @@ class ExplanationAttack(Perturbation):
         self.constraint = constraint
         self.constraint_rate = constraint_rate
 
+    def default_step_num(self, inputs: tuple[Tensor, ...]) -> int:
+        """How many steps :meth:`perturb` takes unless told otherwise."""
+        return 40
+
     @overload
     def perturb(
         self, inputs: Inputs, radius: float | Tensor, *args: Any,
@@ -211,7 +217,7 @@ class ExplanationAttack(Perturbation):
         inputs: Inputs,
         radius: float | Tensor,
         step_size: float | Tensor | None = None,
-        step_num: int = 40,
+        step_num: int | None = None,
         target: TargetType = None,
         additional_forward_args: Any = None,
         random_start: bool | None = None,
@@ -235,7 +241,7 @@ class ExplanationAttack(Perturbation):
             step_size (float or Tensor, optional): length of a step in the norm of the ball: every
                 feature moves by it (Linf), or the whole tensor does (L2). Default: 2.5 × radius /
                 step_num, or 2 × radius to be halved.
-            step_num (int, optional): number of steps. Default: 40.
+            step_num (int, optional): number of steps. Default: 40, more for RandomSearchAttack.
             target: output that is explained, in any of Captum's forms.
             additional_forward_args: further arguments of the model, as in Captum.
             random_start (bool, optional): start at a random point of the ball. Default: at the
@@ -267,6 +273,8 @@ class ExplanationAttack(Perturbation):
         Warns:
             ZeroGradientWarning: if the gradient is exactly zero for every example at every step.
         """
+        if step_num is None:
+            step_num = self.default_step_num(as_tuple(inputs))
         check_count("step_num", step_num, 0)
         check_count("n_restarts", n_restarts, 1)
         problem = Problem.of(
@@ -300,7 +308,7 @@ class ExplanationAttack(Perturbation):
         perturbed = like(inputs, found)
         if not return_info:
             return perturbed
-        return perturbed, AttackInfo.of(searches, n_restarts, step_num)
+        return perturbed, self.reports.of(searches, n_restarts, step_num)
 
     def _search(
         self,

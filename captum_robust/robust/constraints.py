@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust.robust.checks import check_choice
-from captum_robust.robust.gradients import Slope, combination, inner_products
+from captum_robust.robust.gradients import Slope, as_rows, combination
 from captum_robust.robust.min_norm import min_norm_weights
 from captum_robust.robust.projections import Region
 
@@ -149,7 +149,7 @@ class Lagrangian:
         objective = Slope(slopes[0].direction, slopes[0].factor * unit)
         slopes = [objective, *slopes[1:]]
         if self.rule == "qp":
-            self.weights = _balanced(inner_products(slopes), violations <= _HOLDS)
+            self.weights = _balanced(as_rows(slopes), violations <= _HOLDS)
         ahead = combination(slopes, self.weights)
         if self.rule == "gda":
             raised = self.weights + self.rate * nn.functional.pad(violations, (1, 0))
@@ -164,16 +164,12 @@ class Lagrangian:
         return Lagrangian(self.rule, self.rate, self.weights[rows], self.fall[rows])
 
 
-def _balanced(products: Tensor, holds: Tensor) -> Tensor:
+def _balanced(gradients: Tensor, holds: Tensor) -> Tensor:
     """Weights of gradients whose combination descends along all at one rate; 0 where one holds."""
-    lengths = products.diagonal(dim1=1, dim2=2).sqrt()
-    unit = 1 / lengths.clamp_min(1e-300)
-    cosines = unit[:, :, None] * products * unit[:, None, :]
-    out = nn.functional.pad(holds, (1, 0))  # the objective never is
-    alone = out[:, :, None] | out[:, None, :]
-    far = torch.eye(out.shape[1]).to(products) * 1e30  # as a gradient that no combination needs
-    weights = min_norm_weights(torch.where(alone, far, cosines)) * unit
-    weights = weights.masked_fill(out, 0)
+    unit = 1 / gradients.norm(dim=2).clamp_min(1e-300)
+    gradients = gradients * unit[:, :, None]
+    left_out = nn.functional.pad(holds, (1, 0))  # the objective never is
+    weights: Tensor = min_norm_weights(gradients @ gradients.mT, left_out) * unit
     return weights / weights.sum(dim=1, keepdim=True)
 
 

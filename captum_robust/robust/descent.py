@@ -26,7 +26,8 @@ class Descent(Search):
     """Projected descent of the objective.
 
     Where the lowest precision counts (``keep="precision"``), examples that can get no worse, and
-    those that no longer move, are left out of the batch: they cost nothing further.
+    those that no longer move, are left out of the batch: they cost nothing further. Not where the
+    attribution draws random numbers for a whole batch, which would change with it.
     """
 
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
@@ -58,7 +59,7 @@ class Descent(Search):
                 on = alive & ~self.done[self.rows] & ~(stood & stands)
                 if not bool(on.any()):
                     break
-                if not bool(on.all()):
+                if not (bool(on.all()) or self.scored.depends_on_the_batch):
                     steps, points = steps.of(on), tuple(p[on] for p in points)
                     alive, stands = alive[on], stands[on]
                     if self._lagrangian is not None:
@@ -79,7 +80,7 @@ class Descent(Search):
 
     def _note_gradient(self, gradients: Points) -> None:
         flat = torch.cat([g.flatten(1) for g in gradients], dim=1)
-        self._looked_for_gradient |= bool((self.region.radius > 0).any())
+        self.looked_for_gradient[self.rows] |= self.region.radius > 0
         self.gradient_found[self.rows] |= (torch.nan_to_num(flat) != 0).any(dim=1)
         self.gradient_broken[self.rows] |= ~torch.isfinite(flat).all(dim=1)
 

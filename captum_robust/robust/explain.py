@@ -6,7 +6,18 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from captum.attr import Attribution, InputXGradient, Saliency
+from captum.attr import (
+    Attribution,
+    GradientShap,
+    InputXGradient,
+    KernelShap,
+    LayerGradientShap,
+    Lime,
+    NeuronGradientShap,
+    NoiseTunnel,
+    Saliency,
+    ShapleyValueSampling,
+)
 from torch import Tensor
 
 from captum_robust._captum import Inputs, as_tuple, like, run_forward
@@ -14,8 +25,15 @@ from captum_robust._random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution, summed_gradients
 from captum_robust.attr.smooth import smooth_relu
 from captum_robust.ranking import flatten_attributions
+from captum_robust.robust.flags import in_training_mode
 
 __all__ = ["Explanation"]
+
+# These draw random numbers for the whole batch.
+_STOCHASTIC = (
+    GradientShap, KernelShap, LayerGradientShap, Lime, NeuronGradientShap, NoiseTunnel,
+    ShapleyValueSampling,
+)  # fmt: skip
 
 # These call the model once, on the inputs themselves, so that its output is the prediction.
 _FORWARD_AT_INPUTS = (Saliency, InputXGradient)
@@ -48,6 +66,7 @@ class Explanation:
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_queries = 0
+        self.map_dtype = torch.float32  # of the map, once one was made
         self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example, once one was explained
         self.forward_func = getattr(attribution, "attribution_method", attribution).forward_func
         self._recorder = _Recorder(self.forward_func)
@@ -75,6 +94,7 @@ class Explanation:
 
     def as_scores(self, maps: Inputs) -> Tensor:
         """Flattened, joined and grouped maps."""
+        self.map_dtype = as_tuple(maps, "attributions")[0].dtype
         self.map_shapes = tuple(tuple(m.shape[1:]) for m in as_tuple(maps, "attributions"))
         scores = flatten_attributions(maps, self._groups(maps), self.absolute)
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
@@ -97,6 +117,11 @@ class Explanation:
         """The scores of a Saliency, from its gradients with their sign."""
         magnitudes = self.arguments.get("abs", True)
         return self.as_scores(tuple(g.abs() for g in gradients) if magnitudes else gradients)
+
+    @property
+    def depends_on_the_batch(self) -> bool:
+        """Whether leaving out some examples would change the maps of the others."""
+        return isinstance(self.attribution, _STOCHASTIC) or in_training_mode(self.forward_func)
 
     def outputs(self, points: tuple[Tensor, ...], graph: bool = False) -> Tensor:
         """The output of the model at ``points``, from the attribution's own forward if it can.

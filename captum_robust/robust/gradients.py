@@ -14,10 +14,10 @@ from captum_robust.robust.projections import per_example
 
 __all__ = [
     "Slope",
+    "as_rows",
     "autograd_gradient",
     "combination",
     "finite_difference_gradient",
-    "inner_products",
     "spsa_gradient",
 ]
 
@@ -137,10 +137,9 @@ def _signs_like(points: Tensor, generators: list[torch.Generator]) -> Tensor:
     return (2 * torch.stack(signs) - 1).to(points)
 
 
-def inner_products(slopes: Sequence[Slope]) -> Tensor:
-    """Of all pairs of gradients of each example, in double precision; (N, Q, Q)."""
-    rows = _as_rows(slopes)
-    return rows @ rows.mT
+def as_rows(slopes: Sequence[Slope]) -> Tensor:
+    """One row a gradient, in double precision; (N, Q, n)."""
+    return torch.stack([s.factor.double()[:, None] * _flat(s.direction) for s in slopes], dim=1)
 
 
 def combination(slopes: Sequence[Slope], weights: Tensor) -> tuple[Tensor, ...]:
@@ -162,8 +161,3 @@ def combination(slopes: Sequence[Slope], weights: Tensor) -> tuple[Tensor, ...]:
 
 def _flat(tensors: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([t.flatten(1) for t in tensors], dim=1).double()
-
-
-def _as_rows(slopes: Sequence[Slope]) -> Tensor:
-    """One row a gradient, in double precision; (N, Q, n)."""
-    return torch.stack([s.factor.double()[:, None] * _flat(s.direction) for s in slopes], dim=1)

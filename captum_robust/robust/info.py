@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_robust.robust.flags import flags_of
 from captum_robust.robust.search import Search
 
 __all__ = ["AttackInfo", "ZeroGradientWarning"]
@@ -31,6 +32,10 @@ class AttackInfo:
         trace (Tensor): objective of every iterate, shape (n_restarts, step_num + 1, N); NaN after
             all examples were stopped early.
         n_queries (Tensor): attributions computed for each example; (N,) int64.
+        precision (Tensor, optional): precision at k of the returned inputs, on the real model, in
+            [0, 1]; (N,). NaN as in ``objective``; None where the objective has no k.
+        flags (dict[str, int]): reasons to doubt the result, with the number of examples that each
+            concerns; :data:`~captum_robust.robust.FLAGS` says what they mean.
     """
 
     objective: Tensor
@@ -39,6 +44,8 @@ class AttackInfo:
     gradient_found: Tensor
     trace: Tensor
     n_queries: Tensor
+    precision: Tensor | None
+    flags: dict[str, int]
 
     @classmethod
     def of(cls, searches: Sequence[Search], n_restarts: int, step_num: int) -> "AttackInfo":
@@ -46,8 +53,9 @@ class AttackInfo:
         if not searches:
             none = torch.zeros(0)
             trace = torch.zeros(n_restarts, step_num + 1, 0)
-            return cls(none, none.bool(), none.long(), none.bool(), trace, none.long())
+            return cls(none, none.bool(), none.long(), none.bool(), trace, none.long(), none, {})
         changes = [s.first_change_step for s in searches if s.first_change_step is not None]
+        precisions = [s.best_precision for s in searches if s.best_precision is not None]
         return cls(
             objective=torch.cat([s.best_loss for s in searches]),
             prediction_kept=torch.cat([s.best_kept for s in searches]),
@@ -55,4 +63,6 @@ class AttackInfo:
             gradient_found=torch.cat([s.gradient_found for s in searches]),
             trace=torch.cat([s.full_trace() for s in searches], dim=2),
             n_queries=torch.cat([s.n_queries for s in searches]),
+            precision=torch.cat(precisions) if precisions else None,
+            flags=flags_of(searches),
         )

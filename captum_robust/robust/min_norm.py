@@ -6,7 +6,7 @@ from torch import Tensor, nn
 __all__ = ["min_norm_weights"]
 
 
-def min_norm_weights(gram: Tensor) -> Tensor:
+def min_norm_weights(gram: Tensor, left_out: Tensor | None = None) -> Tensor:
     r"""Weights of the shortest vector in the convex hull of m gradients.
 
     .. math::
@@ -28,6 +28,7 @@ def min_norm_weights(gram: Tensor) -> Tensor:
     Args:
         gram (Tensor): inner products :math:`g_q^\top g_r`, shape (N, m, m). Best given in double
             precision: that of the result is that of the products.
+        left_out (Tensor, optional): gradients that get no weight; (N, m) bool, not all of a row.
 
     Returns:
         - **weights** (*Tensor*): shape (N, m), NaN for examples whose products are not finite.
@@ -41,8 +42,16 @@ def min_norm_weights(gram: Tensor) -> Tensor:
     """
     n_gradients = gram.shape[1]
     finite = torch.isfinite(gram).flatten(1).all(dim=1)
-    gram = torch.where(finite[:, None, None], gram, torch.eye(n_gradients).to(gram))
+    eye = torch.eye(n_gradients).to(gram)
+    gram = torch.where(finite[:, None, None], gram, eye)
+    if left_out is not None:  # what is at right angles to all does not change the others' ratios
+        alone = left_out[:, :, None] | left_out[:, None, :]
+        longest = gram.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
+        gram = torch.where(alone, longest * eye, gram)
     weights = _of_two(gram) if n_gradients == 2 else _of_many(gram)
+    if left_out is not None:
+        weights = weights.masked_fill(left_out, 0)
+        weights = weights / weights.sum(dim=1, keepdim=True)
     return weights.masked_fill(~finite[:, None], float("nan"))
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from captum_robust._captum import as_tuple
-from captum_robust.ranking import check_k, invalid_rows, top_k_indices
+from captum_robust.ranking import check_k, invalid_rows, non_finite_rows, top_k_indices
 from captum_robust.robust.explain import Explanation
+from captum_robust.robust.flags import underflow
 from captum_robust.robust.projections import Region
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Look(NamedTuple):
         allowed: where the point may be returned; (m,) bool.
         loss: the objective, with its graph if one was asked for; (m,).
         scores: the scores (m, n) at the points of the path, the last of them at the point itself.
+        overlap: how many of the top k features are left, where that is counted; (m,).
         maps: the signed maps that finite differences go on with, else empty.
     """
 
@@ -40,6 +42,7 @@ class Look(NamedTuple):
     allowed: Tensor
     loss: Tensor
     scores: list[Tensor]
+    overlap: Tensor | None
     maps: tuple[Tensor, ...]
 
 
@@ -81,7 +84,8 @@ class Search(ABC):
         self.gradient_broken = torch.zeros_like(self.gradient_found)
         self.flips_rejected = torch.zeros_like(self.gradient_found)
         self.done = torch.zeros_like(self.gradient_found)
-        self._looked_for_gradient = False
+        self.looked_for_gradient = torch.zeros_like(self.gradient_found)
+        self.underflow = torch.zeros_like(self.gradient_found)
         self._reference: Tensor | None = None
         self._labels: Tensor | None = None
         self._outputs = torch.empty(0)
@@ -139,9 +143,23 @@ class Search(ABC):
         return self._broken
 
     @property
+    def lowest_overlap(self) -> int:
+        """How many features of a top k must stay: two sets of k among n features overlap."""
+        assert self._top is not None and self._reference is not None
+        return max(0, 2 * self._top.shape[1] - self._reference.shape[1])
+
+    @property
+    def best_precision(self) -> Tensor | None:
+        """Precision at k of the best points, (N,); NaN without a ranking, None without a k."""
+        if self._top is None or self.best_overlap is None:
+            return None
+        precision = self.best_overlap.to(self.best_loss) / self._top.shape[1]
+        return precision.masked_fill(self._broken, float("nan"))
+
+    @property
     def blind(self) -> bool:
         """Whether a gradient was looked for in vain: zero for every example that has a ranking."""
-        in_vain = self._looked_for_gradient and not bool(self.gradient_found.any())
+        in_vain = bool(self.looked_for_gradient.any()) and not bool(self.gradient_found.any())
         return in_vain and not bool(self.broken.all())
 
     def full_trace(self) -> Tensor:
@@ -200,7 +218,7 @@ class Search(ABC):
             whole[self.rows] = found.to(whole)
             self.traces[-1].append(whole)
         self._note_change(step, overlap, allowed)
-        return Look(alive, allowed, loss, scores, maps)
+        return Look(alive, allowed, loss, scores, overlap, maps)
 
     def _improve(
         self,
@@ -231,17 +249,17 @@ class Search(ABC):
             assert self.best_overlap is not None
             self.best_overlap[rows] = overlap[better]
             if self.attack.keep == "precision":
-                assert self._top is not None and self._reference is not None
-                lowest = max(0, 2 * self._top.shape[1] - self._reference.shape[1])
-                self.done[rows] = overlap[better] == lowest
+                self.done[rows] = overlap[better] == self.lowest_overlap
 
     def _start(self, reference: Tensor) -> None:
-        self._broken = invalid_rows(reference)
+        # A ReLU network gives NaN a finite map: the broken input would look perfectly robust.
+        self._broken = invalid_rows(reference) | non_finite_rows(self.batch.centre)
         reference = reference.masked_fill(self._broken[:, None], 0)  # no NaN in a sort
         self._reference = reference
         self._map_shapes = self.scored.map_shapes
         self._judge = self._judging(reference)
         k = getattr(self.attack.objective, "k", None)
+        self.underflow = underflow(reference, self.scored.map_dtype, k or 1)
         if k is not None:
             check_k(k, reference.shape[1])
             self._top = top_k_indices(reference, k)

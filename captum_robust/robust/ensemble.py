@@ -1,0 +1,175 @@
+"""Run members one after the other on the examples that they may still make worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from captum_robust.robust.flags import concerned, counted
+from captum_robust.robust.members import Member, unbounded
+from captum_robust.robust.problem import Problem
+from captum_robust.robust.search import Search
+
+__all__ = ["AutoAttackInfo", "Ensemble"]
+
+_N_LOOKED_AT = 8  # examples from which properties of the network are learnt
+_KINK_BETA = 5.0
+_FAR = 10.0  # times the radius: there, everything but a constant map should break
+
+
+@dataclass(frozen=True)
+class AutoAttackInfo:
+    """What the ensemble found, one value an example.
+
+    Attributes:
+        precision (Tensor): precision at k of the returned inputs, on the real model; (N,), in
+            [0, 1]. NaN where the map of the example is not finite or constant.
+        prediction_kept (Tensor): whether the returned input is predicted as the example; (N,) bool.
+        members (tuple[str, ...]): names of the members, in the order in which they ran.
+        winner (Tensor): the first member to find the precision returned; (N,) int64, −1 where none
+            changed the top-k set.
+        member_precision (Tensor): lowest precision that each member found, (members, N); NaN where
+            it was not run: the example was at its worst already, or the budget was spent.
+        n_queries (Tensor): attributions computed for each example; (N,) int64.
+        flags (dict[str, int]): reasons to doubt the result, with the number of examples that each
+            concerns; :data:`~captum_robust.robust.FLAGS` says what they mean.
+    """
+
+    precision: Tensor
+    prediction_kept: Tensor
+    members: tuple[str, ...]
+    winner: Tensor
+    member_precision: Tensor
+    n_queries: Tensor
+    flags: dict[str, int]
+
+    @property
+    def wins(self) -> dict[str, int]:
+        """On how many examples each member was the first to find the precision returned."""
+        return {name: int((self.winner == m).sum()) for m, name in enumerate(self.members)}
+
+
+class Ensemble:
+    """The members at work on one problem, and the best that they have found so far."""
+
+    def __init__(self, problem: Problem, k: int, budget: int | None, chunk: int | None) -> None:
+        n_examples, like = problem.n_examples, problem.region.centre[0]
+        self.problem = problem
+        self.k = k
+        self.budget = budget
+        self.chunk = chunk
+        self.points = tuple(t.clone() for t in problem.region.centre)
+        self.overlap = torch.full((n_examples,), k, device=like.device)
+        self.kept = torch.ones(n_examples, dtype=torch.bool, device=like.device)
+        self.ranked = torch.ones_like(self.kept)
+        self.winner = torch.full((n_examples,), -1, device=like.device)
+        self.queries = torch.zeros(n_examples, dtype=torch.long)
+        self.names: list[str] = []
+        self.found: list[Tensor] = []
+        self.flags: dict[str, Tensor] = {}
+        self._lowest = 0
+
+    def look(self, reference: Member) -> tuple[bool, bool]:
+        """Judge the examples and what was given; whether the network has kinks, and is random."""
+        self._run(reference, self.problem.start)
+        rows = self._open(0)[:_N_LOOKED_AT]
+        if len(rows) == 0:
+            return False, False
+        attack, region = reference.attack, self.problem.region.of(rows)
+        points = region.as_inputs(region.centre)
+        looks = []
+        for seed, beta in ((0, None), (1, None), (0, _KINK_BETA)):
+            problem = replace(self.problem, seed=self.problem.seed + seed)
+            explanation = problem.explain(
+                attack.attribution, rows, attack.absolute, attack.feature_mask, beta
+            )
+            looks.append(explanation.scores(points, graph=False).detach())
+        self.queries[rows] += len(looks)
+        once, again, smoothed = looks
+        return not torch.equal(once, smoothed), not torch.equal(once, again)
+
+    def run(self, members: Sequence[Member]) -> Iterator[None]:
+        """Run the members in turn; yields after each."""
+        for member in members:
+            self._run(member, self.points if member.start == "best" else None)
+            yield
+
+    def doubt(self, strongest: Member, randomised: bool) -> None:
+        """Note what only the whole ensemble can say."""
+        if randomised:
+            self._flag(torch.arange(len(self.ranked)), "randomised", self.ranked)
+        unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
+        rows = self._open(strongest.cost)
+        rows = rows[unmoved.cpu()[rows]][:_N_LOOKED_AT]
+        if len(rows) > 0:
+            problem, attack = unbounded(self.problem, strongest.attack, _FAR)
+            search = attack._search(problem, rows, strongest.n_steps, with_info=True)
+            assert search.best_overlap is not None
+            self.queries[rows] += search.n_queries
+            self._flag(rows, "unconstrained_attack_fails", search.best_overlap == self.k)
+
+    def info(self) -> AutoAttackInfo:
+        """What was found."""
+        wide = torch.promote_types(self.problem.region.centre[0].dtype, torch.float32)
+        precision = self.overlap.to(wide) / self.k
+        return AutoAttackInfo(
+            precision=precision.masked_fill(~self.ranked, float("nan")),
+            prediction_kept=self.kept,
+            members=tuple(self.names),
+            winner=self.winner,
+            member_precision=torch.stack(self.found).to(wide),
+            n_queries=self.queries,
+            flags=counted({name: int(rows.sum()) for name, rows in self.flags.items()}),
+        )
+
+    def _open(self, cost: int) -> Tensor:
+        """The examples that can still get worse, within the budget; on the CPU."""
+        is_open = (self.ranked & (self.overlap > self._lowest)).cpu()
+        if self.budget is not None:
+            is_open &= self.queries + cost <= self.budget
+        return is_open.nonzero()[:, 0]
+
+    def _run(self, member: Member, start: tuple[Tensor, ...] | None) -> None:
+        problem = replace(self.problem, start=start)
+        found = torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
+        for rows in problem.chunks(self._open(member.cost), self.chunk):
+            search = member.attack._search(
+                problem, rows, member.n_steps, member.n_starts, with_info=True,
+                random_start=member.start == "random",
+            )  # fmt: skip
+            precision = search.best_precision
+            assert precision is not None
+            found[rows] = precision.to(found)
+            self._take(rows, member, search)
+        self.names.append(member.name)
+        self.found.append(found)
+
+    def _take(self, rows: Tensor, member: Member, search: Search) -> None:
+        """Keep what the search has found where it is worse than all before."""
+        overlap, ranked = search.best_overlap, ~search.broken
+        assert overlap is not None
+        self.queries[rows] += search.n_queries
+        self.ranked[rows] &= ranked
+        self._lowest = search.lowest_overlap
+        better = (overlap < self.overlap[rows]) & ranked
+        chosen = rows.to(better.device)[better]
+        for points, best in zip(self.points, search.best, strict=True):
+            points[chosen] = best[better].to(points)
+        self.overlap[chosen], self.kept[chosen] = overlap[better], search.best_kept[better]
+        self.winner[chosen] = len(self.names)
+        for name, examples in concerned(search).items():
+            if name == "still_falling":
+                self.flags.setdefault(name, torch.zeros_like(self.ranked))[chosen] = False
+                examples = examples & better
+            if name != "zero_gradient" or member.own:
+                self._flag(rows, name, examples)
+        if member.black_box:
+            self._flag(rows, "black_box_beats_white_box", better)
+
+    def _flag(self, rows: Tensor, name: str, examples: Tensor) -> None:
+        """Raise a flag for those of the examples ``rows`` that it concerns."""
+        raised = self.flags.setdefault(name, torch.zeros_like(self.ranked))
+        raised[rows.to(raised.device)] |= examples
