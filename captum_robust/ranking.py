@@ -135,7 +135,8 @@ def invalid_rows(scores: Tensor) -> Tensor:
 
 def non_finite_rows(inputs: tuple[Tensor, ...]) -> Tensor:
     """Examples with a NaN or infinite value in any of the tensors (N, …); (N,) bool."""
-    return ~torch.stack([t.isfinite().flatten(1).all(dim=1) for t in inputs]).all(dim=0)
+    finite = [t.isfinite().flatten(1).all(dim=1) for t in inputs]
+    return ~torch.stack(finite).all(dim=0)
 
 
 def top_k_indices(scores: Tensor, k: int) -> Tensor:
