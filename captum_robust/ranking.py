@@ -135,7 +135,7 @@ def invalid_rows(scores: Tensor) -> Tensor:
 
 def non_finite_rows(inputs: tuple[Tensor, ...]) -> Tensor:
     """Examples with a NaN or infinite value in any of the tensors (N, …); (N,) bool."""
-    finite = [t.isfinite().flatten(1).all(dim=1) for t in inputs]
+    finite = [t.detach().reshape(len(t), -1).isfinite().all(dim=1) for t in inputs]
     return ~torch.stack(finite).all(dim=0)
 
 

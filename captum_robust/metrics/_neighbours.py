@@ -20,7 +20,7 @@ from captum_robust._state import left_as_found
 from captum_robust.attr.differentiable import summed_gradients
 from captum_robust.metrics._scores import as_scores
 from captum_robust.noise import Noise, check_radius
-from captum_robust.ranking import invalid_rows
+from captum_robust.ranking import invalid_rows, non_finite_rows
 
 __all__ = ["BYTES_PER_CALL", "Explainer", "SavedBytes", "neighbour_scores"]
 
@@ -121,10 +121,9 @@ class Explainer:
                 f"reference_attributions must hold {scores.shape[1]} scores an example as the "
                 f"maps of explanation_func do, got {self.n_features}"
             )
-        for p in points:
-            broken = ~p.detach().reshape(len(p), -1).isfinite().all(dim=1)
-            if bool(broken.any()):  # the gradient at a NaN can be finite
-                scores = scores.masked_fill(broken[:, None].to(scores.device), float("nan"))
+        broken = non_finite_rows(points)
+        if bool(broken.any()):  # the gradient at a NaN can be finite
+            scores = scores.masked_fill(broken[:, None].to(scores.device), float("nan"))
         return scores
 
     def _measured(self, explain: Callable[[], Inputs], points: tuple[Tensor, ...]) -> Inputs:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like
 from captum_robust.noise import Norm
+from captum_robust.ranking import non_finite_rows
 from captum_robust.robust.calls import call_attack, noted_zero_gradient
 from captum_robust.robust.displacement import displacement_flags
 from captum_robust.robust.robustness_table import (
@@ -122,7 +123,7 @@ class Comparison:
                 self.max_examples_per_batch,
             )  # fmt: skip
             reference, before = scorer.maps_and_outputs(batch.inputs)
-            sound = _finite(batch.inputs, before)
+            unsound = non_finite_rows((*as_tuple(batch.inputs), before))
             for attack_name, (attack, options) in self.attacks[name].items():
                 key = (attack_name, id(attack))  # one attack for several attributions perturbs once
                 if key not in attacked:
@@ -135,7 +136,7 @@ class Comparison:
                 }
                 values[PREDICTION_CHANGED] = self._changed(after, before)
                 # The map of a ReLU network is finite even where its input is not.
-                broken = ~(sound & _finite(points, after))
+                broken = (unsound | non_finite_rows((*as_tuple(points), after))).cpu()
                 values = {n: v.masked_fill(broken, float("nan")) for n, v in values.items()}
                 tally = self._tallies[name, attack_name]
                 tally.values.append(values)
@@ -192,12 +193,6 @@ class Comparison:
         """1 where the prediction changed, else 0; (N,)."""
         after, earlier = (self.decision_func(o).reshape(len(o), -1) for o in (outputs, before))
         return (after != earlier).any(dim=1).double().cpu()
-
-
-def _finite(inputs: Inputs, outputs: Tensor) -> Tensor:
-    """Whether inputs and outputs are; (N,) bool, on the CPU."""
-    rows = [t.reshape(len(t), -1).isfinite().all(dim=1) for t in (*as_tuple(inputs), outputs)]
-    return torch.stack(rows).all(dim=0).cpu()
 
 
 def _values(name: str, values: Any, n_examples: int) -> Tensor:

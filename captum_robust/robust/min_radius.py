@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
 from captum_robust._random import resolve_seed
 from captum_robust.metrics import precision_at_k
-from captum_robust.ranking import flatten_attributions, invalid_rows
+from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite_rows
 from captum_robust.robust.bisection import Bisection
 from captum_robust.robust.calls import call_attack, options_of
 from captum_robust.robust.checks import check_count
@@ -173,7 +173,7 @@ class MinRadius:
         start = {"start"} & named
 
         reference = scorer.maps(like(inputs, centre))
-        unranked = self._unranked(reference) | ~_finite(centre)
+        unranked = self._unranked(reference) | non_finite_rows(centre)
         search = Bisection(
             centre, unranked, self.lower, self.upper, self.n_radii, self.n_bisections
         )
@@ -231,8 +231,3 @@ def _top_changed(attack: Perturbation) -> Success:
 def _ranking_of(attack: Perturbation) -> tuple[Inputs | None, bool]:
     """The feature mask of an attack, and whether it ranks magnitudes."""
     return getattr(attack, "feature_mask", None), getattr(attack, "absolute", False)
-
-
-def _finite(points: tuple[Tensor, ...]) -> Tensor:
-    """Whether all features are; (N,) bool. The map of a ReLU network is, even of a NaN."""
-    return torch.stack([p.flatten(1).isfinite().all(dim=1) for p in points]).all(dim=0)
