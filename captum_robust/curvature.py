@@ -109,12 +109,12 @@ def exact_spectral_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
     with torch.no_grad():
         unit = torch.eye(shape[1]).to(joined(gradients))
         hessian = torch.stack([product(row.expand(shape)) for row in unit], dim=1)
-        broken = ~hessian.isfinite().flatten(1).all(dim=1)
+        broken = ~hessian.isfinite().flatten(1).all(dim=1)  # which eigh would refuse
         values, vectors = torch.linalg.eigh(hessian.masked_fill(broken[:, None, None], 0))
         leading = values.abs().argmax(dim=1).view(-1, 1, 1).expand(-1, shape[1], 1)
         vector = vectors.gather(2, leading).squeeze(2)
-    quotient: Tensor = (vector * product(vector)).sum(dim=1)
-    return quotient.abs().masked_fill(broken, math.nan)
+    quotient: Tensor = (vector * product(vector)).sum(dim=1)  # NaN where the Hessian is not finite
+    return quotient.abs()
 
 
 def hessian_operator(inputs: Tensors, gradients: Tensors) -> Callable[[Tensor], Tensor]:

@@ -83,6 +83,16 @@ def test_the_largest_eigenvalue_that_is_met_twice_has_a_finite_gradient():
     torch.testing.assert_close(criterion.last_terms["hessian"], torch.tensor(3.0).double())
 
 
+def test_a_hessian_with_one_entry_that_is_not_finite_has_no_norm():
+    def kinked(x):  # has no second derivative by x₁ at 0
+        return x[:, 0] ** 2 + x[:, 1].clamp(min=0) ** 1.5
+
+    x = torch.tensor([[1.0, 0.0], [1.0, 4.0]], dtype=torch.float64)
+    for norm in ("exact", "spectral"):
+        criterion = HessianNormLoss(kinked, hessian=norm, explain="logit", reduction="none")
+        assert torch.isnan(criterion(x, torch.ones(2))).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("norm", ["finite_difference", "hvp", "exact", "spectral"])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_it_is_r2et_without_gaps(adaptive, norm):
