@@ -22,10 +22,13 @@ from captum_robust._captum import Perturbation
 from captum_robust.metrics import certified_precision_at_k, certified_top_k_radius
 from captum_robust.ranking import top_k_mask
 from captum_robust.robust import (
+    AutoERAttack,
     CenterOfMassAttack,
     ERAttack,
     ExplanationAttack,
     MSEAttack,
+    ParetoERAttack,
+    RandomSearchAttack,
     TopKAttack,
 )
 from captum_robust.robust.objectives import RankingObjective
@@ -45,6 +48,10 @@ class Line(NamedTuple):
 
 
 ATTACKS = {
+    "AutoERAttack": Line(
+        lambda a, k, smooth_relu, **options: AutoERAttack(a, k, **options),
+        lambda number: {"budget": 10 * number},
+    ),
     "CenterOfMassAttack": Line(lambda a, k, **options: CenterOfMassAttack(a, **options)),
     "ERAttack": Line(ERAttack),
     "ERAttack, exponential": Line(lambda a, k, **options: ERAttack(a, k, gap="exp", **options)),
@@ -55,6 +62,10 @@ ATTACKS = {
         )
     ),
     "MSEAttack": Line(lambda a, k, **options: MSEAttack(a, **options)),
+    "ParetoERAttack": Line(ParetoERAttack),
+    "RandomSearchAttack": Line(
+        lambda a, k, smooth_relu, **options: RandomSearchAttack(a, k, **options)
+    ),
     "TopKAttack": Line(TopKAttack),
 }
 
@@ -131,10 +142,10 @@ def check_networks(cases, n_examples, n_points, step_num, n_cases):
         )  # fmt: skip
         inside, beyond = INSIDE * case.certified, 2 * case.certified
         found = case.changed_by_points(inside, n_points)
-        broken = case.changed_by_points(beyond, n_points)
         for attack in ATTACKS:
             found |= case.changed_by(attack, inside, step_num)
-            broken |= case.changed_by(attack, beyond, step_num)
+        broken = case.changed_by_points(beyond, n_points)
+        broken |= case.changed_by("ERAttack, one pair", beyond, step_num)
         assert not found[case.ranked].any(), (name, hidden, norm, k, absolute, seed)
         checked += int(case.ranked.sum())
         changed.append(broken[case.ranked & (case.radius < MAX_RADIUS)])
@@ -151,7 +162,7 @@ def test_nothing_within_the_certified_radius_changes_the_top():
     cases = [
         ((name, DEPTHS[i % 2]), NORMS[i // 2 % 2], RULES[i % 3], 1) for i, name in enumerate(NAMES)
     ]
-    check_networks(cases, n_examples=180, n_points=80, step_num=6, n_cases=1000)
+    check_networks(cases, n_examples=180, n_points=80, step_num=5, n_cases=1000)
 
 
 @pytest.mark.slow
