@@ -1,6 +1,8 @@
 """SP: softplus in the place of the ReLUs of a model."""
 
-from types import TracebackType
+import inspect
+from types import CodeType, TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +31,10 @@ class replace_relu:
     buffers and modes are untouched but for those of the PReLUs. Models with what cannot be replaced
     are refused and left as they are: ``nn.ReLU6``, ``nn.Hardtanh`` and their like, which have a
     second kink; ``nn.RNN(nonlinearity="relu")``; and calls of functions (``F.relu``,
-    ``torch.relu``, ``x.relu()``), as far as they stand in the forward of a module or are an
-    attribute of it. Functions that a forward calls by another name, TorchScript and compiled
-    modules are not seen: use modules there. For a gradient only, without changing the model, there
-    is :class:`~captum_robust.attr.smooth_relu`.
+    ``torch.relu``, ``x.relu()``), as far as they stand in the class of a module, which has no
+    member of that name, or are kept in an attribute. What stands elsewhere, in TorchScript or in a
+    function that a forward calls, is not seen: use modules there. For a gradient only, without
+    changing the model, there is :class:`~captum_robust.attr.smooth_relu`.
 
     The result undoes the replacement: by its method ``restore()``, or at the end of a ``with``
     block.
@@ -133,15 +135,28 @@ def _cannot_replace(module: nn.Module) -> str:
         return f"nn.{type(module).__name__}"
     if isinstance(module, nn.RNNBase):
         return "nonlinearity='relu'" if module.mode == "RNN_RELU" else ""
-    if type(module).__module__.startswith("torch.nn.modules."):
-        called = set()
-    else:
-        # A name in the code is a function's unless it is one of the module's own.
-        code = getattr(type(module).forward, "__code__", None)
-        called = set(code.co_names if code else ()) - set(dir(module))
+    # A name in the code is a function's unless it is one of the module's own.
+    called = _names_in_code(type(module)) - set(dir(module))
     kept = [value for value in vars(module).values() if callable(value)]
     for name in _FUNCTIONS:
         functions = (getattr(F, name), getattr(torch, name, None))
         if name in called or any(value in functions for value in kept):
             return f"the function {name}"
     return ""
+
+
+def _names_in_code(kind: type) -> set[str]:
+    """Names that the methods of a class use, those of torch's own classes aside."""
+    members: dict[str, Any] = {}  # the last of a name, which overrides the others
+    for owner in reversed(kind.__mro__):
+        if not owner.__module__.startswith("torch.nn.modules."):
+            members.update(vars(owner))
+    functions = (getattr(member, "__func__", member) for member in members.values())
+    methods = [inspect.unwrap(function) for function in functions if callable(function)]
+    codes = [method.__code__ for method in methods if hasattr(method, "__code__")]
+    names: set[str] = set()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [c for c in code.co_consts if isinstance(c, CodeType)]  # comprehensions, lambdas
+    return names

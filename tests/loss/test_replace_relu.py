@@ -202,9 +202,33 @@ class Attribute(Functional):
         return self.function(self.act(x))
 
 
+class Helper(Functional):
+    def forward(self, x):
+        return self.act(self.rectified(x))
+
+    @staticmethod
+    def rectified(x):
+        return torch.stack([F.relu(row) for row in x])
+
+
+class Decorated(Functional):
+    @torch.no_grad()
+    def forward(self, x):
+        return F.rrelu(self.act(x))
+
+
+class Inherited(Method):
+    def __init__(self):
+        super().__init__()
+        self.more = nn.Linear(2, 2)
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
+        (Helper(), r"1 \(the function relu\)"),
+        (Decorated(), r"1 \(the function rrelu\)"),
+        (Inherited(), r"1 \(the function relu_\)"),
         (Functional(), r"1 \(the function relu\)"),
         (Method(), r"1 \(the function relu_\)"),
         (Torch(), r"1 \(the function relu\)"),
