@@ -101,7 +101,8 @@ def _built(make: Callable[[], nn.Module], gain: float = 1.5) -> Callable[[], nn.
         with torch.random.fork_rng(devices=[]):  # the layers draw parameters of their own
             model = make().double().eval()
         for seed, parameter in enumerate(model.parameters()):
-            scale = gain / math.sqrt(max(1, parameter[0].numel()))
+            # Small biases, so that predictions do change within a few radii.
+            scale = gain / math.sqrt(parameter[0].numel()) if parameter.dim() > 1 else 0.2
             parameter.data = scale * normal(*parameter.shape, seed=100 + seed)
         return model
 

@@ -47,6 +47,20 @@ def with_restarts(n_steps: int, radius: float) -> dict[str, Any]:
     return {**steps_of_one_size(n_steps, radius), "n_restarts": 1 + n_steps // 4}
 
 
+def proposals(n_steps: int, radius: float) -> dict[str, Any]:
+    """A step of random search is one forward and one saliency, a third of one along a gradient."""
+    return {"step_num": 3 * n_steps}
+
+
+def queries(n_steps: int, radius: float) -> dict[str, Any]:
+    """An ensemble spends its budget on its members one after the other."""
+    return {"budget": 10 * n_steps}
+
+
+def top_features_left(maps: Any, reference: Any) -> torch.Tensor:
+    return metrics.precision_at_k(maps, reference, 2)
+
+
 def moved_centre(maps: Any, reference: Any) -> torch.Tensor:
     return -metrics.center_of_mass_shift(maps, reference)
 
@@ -79,6 +93,27 @@ ATTACKS = {
         {"aims_at_top_k": False},
     ),
     "top-k": Subject(robust.TopKAttack, "TopKAttack"),
+    "pareto": Subject(robust.ParetoERAttack, "ParetoERAttack"),
+    "random search": Subject(
+        robust.RandomSearchAttack,
+        "RandomSearchAttack",
+        {"effort": proposals, "objective": top_features_left, "info": "precision"},
+    ),
+    "random search-gaps": Subject(
+        partial(robust.RandomSearchAttack, keep="objective"),
+        "RandomSearchAttack",
+        {"effort": proposals},
+    ),
+    "auto": Subject(
+        robust.AutoERAttack,
+        "AutoERAttack",
+        {
+            "effort": queries,
+            "objective": top_features_left,
+            "info": "precision",
+            "restarts": False,
+        },
+    ),
     "centre of mass": Subject(
         robust.CenterOfMassAttack,
         "CenterOfMassAttack",
