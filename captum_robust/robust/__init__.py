@@ -15,6 +15,7 @@ from captum_robust.robust.mse import MSEAttack
 from captum_robust.robust.pareto import ParetoERAttack, ParetoInfo
 from captum_robust.robust.random_search import RandomSearchAttack
 from captum_robust.robust.robustness_table import Measurement, RobustnessTable
+from captum_robust.robust.target_map import TargetMapAttack
 from captum_robust.robust.top_k import TopKAttack
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ParetoInfo",
     "RandomSearchAttack",
     "RobustnessTable",
+    "TargetMapAttack",
     "TopKAttack",
     "UniformNoise",
     "ZeroGradientWarning",

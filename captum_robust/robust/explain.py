@@ -93,9 +93,13 @@ class Explanation:
         return self.as_scores(self.maps(points, graph))
 
     def as_scores(self, maps: Inputs) -> Tensor:
-        """Flattened, joined and grouped maps."""
+        """The scores of maps of the attribution, whose form is noted."""
         self.map_dtype = as_tuple(maps, "attributions")[0].dtype
         self.map_shapes = tuple(tuple(m.shape[1:]) for m in as_tuple(maps, "attributions"))
+        return self.flattened(maps)
+
+    def flattened(self, maps: Inputs) -> Tensor:
+        """Flattened, joined and grouped maps of these examples."""
         scores = flatten_attributions(maps, self._groups(maps), self.absolute)
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 

@@ -8,11 +8,13 @@ from typing import Protocol, get_args
 import torch
 from torch import Tensor
 
+from captum_robust._captum import Inputs, as_tuple, like
 from captum_robust.metrics.location import center_of_mass
 from captum_robust.ranking import (
     Gap,
     Pairs,
     check_k,
+    flatten_attributions,
     gap_sum,
     log_exp_gap_sum,
     pair_features,
@@ -25,6 +27,7 @@ __all__ = [
     "MSEObjective",
     "Objective",
     "RankingObjective",
+    "TargetMapObjective",
     "TopKObjective",
     "shares",
 ]
@@ -147,6 +150,45 @@ def _centres(scores: Tensor, shapes: tuple[tuple[int, ...], ...]) -> Tensor:
     parts = scores.split([math.prod(shape) for shape in shapes], dim=1)
     maps = (p.view(-1, *shape) for p, shape in zip(parts, shapes, strict=True))
     return torch.cat([center_of_mass(m) for m in maps], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class TargetMapObjective:
+    r"""Squared distance of the map from a target, both as shares, over that of the start's map.
+
+    1 at the start, 0 where the map is the target up to a factor. ``target_map`` has the form of
+    the maps, with one row for all examples or one for each. Source: Dombrowski et al. 2019 (arXiv
+    1906.07983), equation (4), divided by its first value so that it reads alike on all maps.
+    """
+
+    target_map: Inputs
+    k: int | None = None
+
+    def of(self, explanation: Explanation) -> "TargetMapObjective":
+        """The objective for these examples: their target, flattened and grouped as their maps."""
+        targets = as_tuple(self.target_map, "target_map")
+        n_examples = len(as_tuple(explanation.given)[0])
+        found = tuple(tuple(t.shape[1:]) for t in targets)
+        if found != explanation.map_shapes or len(targets[0]) not in (1, n_examples):
+            raise ValueError(
+                f"target_map must have the shapes {explanation.map_shapes} of the attributions "
+                f"behind a dimension of 1 or {n_examples}, got {[tuple(t.shape) for t in targets]}"
+            )
+        rows = torch.arange(n_examples) if explanation.rows is None else explanation.rows
+        own = (t.detach().expand(n_examples, *t.shape[1:])[rows.to(t.device)] for t in targets)
+        flat = explanation.flattened(like(self.target_map, tuple(own)))
+        return TargetMapObjective(flat, self.k)
+
+    def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
+        """The relative distance of each row of scores, (N,)."""
+        return self.against(reference)(scores)
+
+    def against(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
+        """The objective for one reference, whose distance is found once."""
+        target = shares(flatten_attributions(self.target_map).to(reference))
+        start = (shares(reference) - target).square().sum(dim=1)
+        start = start.clamp_min(torch.finfo(start.dtype).tiny)
+        return lambda scores: (shares(scores) - target).square().sum(dim=1) / start
 
 
 def shares(scores: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def _window(image: Tensor, corner: Tensor, share: float) -> Tensor:
         (torch.arange(n).to(corner) - (u * n).floor()[:, None]) % n < side
         for n, u in zip((height, width), corner.T, strict=True)
     ]
-    square = inside[0][:, :, None] & inside[1][:, None, :]
+    square: Tensor = inside[0][:, :, None] & inside[1][:, None, :]
     return square.view(-1, *(1,) * (image.dim() - 3), height, width).expand_as(image)
 
 
@@ -128,8 +128,9 @@ class RandomSearchAttack(ExplanationAttack):
     there unless precision at k, or among equals the sum of the gaps of :class:`ERAttack`, rises.
     In images, tensors of at least three dimensions, a block is a square of pixels in all
     channels; in tables it is any set of features. Its share of all features falls from 76 % to 8 %
-    at step 1000. In the :math:`L_2` ball the block gets random entries, and the whole the length
-    of the radius.
+    at step 1000. In the :math:`L_2` ball the block gets entries of random signs and one
+    random size, and the whole the length of the radius; in tables that finds about as much as so
+    many draws of noise.
 
     It sees scores only: no gradient can be hidden from it, and it attacks any attribution, DeepLift
     or ablation as well. One step is one attribution. Where it finds more than an attack that

@@ -200,7 +200,7 @@ class Search(ABC):
         first = self._reference is None
         if first:
             self._start(here)
-        loss = self._loss(scores)
+        loss = self._loss(scores) + self._term(points)
         found, kept = loss.detach(), self._kept(points)
         alive = torch.ones_like(kept) if alive is None else alive
         if self.attack.preserve_prediction == "early_stop":
@@ -294,6 +294,10 @@ class Search(ABC):
                 f"got {tuple(mean.shape)}"
             )
         return mean.masked_fill(self._broken[self.rows], float("nan"))
+
+    def _term(self, points: Points) -> Tensor:
+        """What a search adds to the objective at points just explained, without graph; (m,)."""
+        return torch.zeros_like(self.region.radius)
 
     def _kept(self, points: Points) -> Tensor:
         """Whether the prediction is that of the example."""

@@ -21,6 +21,9 @@ from captum_robust.robust import (
     ERAttack,
     ExplanationAttack,
     MSEAttack,
+    ParetoERAttack,
+    RandomSearchAttack,
+    TargetMapAttack,
     TopKAttack,
 )
 
@@ -174,6 +177,18 @@ def shift(*shapes: tuple[int, ...]) -> Callable[[Tensor, Tensor], Tensor]:
     return objective
 
 
+AIM = torch.tensor([[3.0, 0.0, 1.0, 2.0, 0.0, 5.0]]).double()
+
+
+def towards(scores: Tensor, reference: Tensor) -> Tensor:
+    """Squared distances of shares from those of ``AIM``, relative to where they started."""
+    far, first = (
+        (s / s.abs().sum(dim=1, keepdim=True) - AIM / AIM.sum()).square().sum(dim=1)
+        for s in (scores, reference)
+    )
+    return far / first
+
+
 def first_score(scores: Tensor, reference: Tensor) -> Tensor:
     return scores[:, 0] + 0 * reference[:, 0]
 
@@ -288,8 +303,15 @@ ATTACKS = {
     "er-spsa": Line(er(gradient="spsa", n_directions=2), linear(2), ("mlp", "two")),
     "mse": Line(MSEAttack, squares, ("mlp", "two")),
     "top-k": Line(partial(TopKAttack, k=2), share(2), ("mlp", "two")),
+    "target-map": Line(
+        partial(TargetMapAttack, target_map=AIM, prediction_weight=0.0), towards, ("mlp",)
+    ),
+    "random": Line(
+        partial(RandomSearchAttack, k=2, keep="objective"), linear(2), ("mlp", "conv", "two")
+    ),
     "centre": Line(CenterOfMassAttack, shift((1, 4, 4)), ("conv",)),
     "centre-of-two": Line(CenterOfMassAttack, shift((3,), (1, 2)), ("two",)),
+    "pareto": Line(partial(ParetoERAttack, k=2), linear(2, "mm"), ("mlp", "two")),
     "custom": Line(
         lambda a, **options: ExplanationAttack(a, first_score, **options), first_score, ("mlp",)
     ),

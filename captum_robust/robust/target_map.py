@@ -1,0 +1,112 @@
+"""The targeted attack of Dombrowski and others: make the map look like a given one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_robust._captum import Inputs
+from captum_robust.noise import check_radius
+from captum_robust.robust.attack import ExplanationAttack
+from captum_robust.robust.descent import Descent
+from captum_robust.robust.gradients import Slope, autograd_gradient, combination
+from captum_robust.robust.objectives import TargetMapObjective
+from captum_robust.robust.search import Look, Points
+
+__all__ = ["TargetMapAttack", "TargetMapDescent"]
+
+
+class TargetMapDescent(Descent):
+    """Descent of the objective and of the change of the model's output together."""
+
+    attack: TargetMapAttack
+    _before: Tensor | None = None
+
+    def _term(self, points: Points) -> Tensor:
+        if self.attack.prediction_weight == 0:
+            return super()._term(points)
+        return self._change(self.scored.outputs(points))
+
+    def _slopes(self, leaves: Points, look: Look) -> list[Slope]:
+        slopes = super()._slopes(leaves, look)
+        if self.attack.prediction_weight == 0 or self.attack.gradient == "spsa":
+            return slopes
+        outputs = self.scored.outputs(leaves, graph=True)
+        slopes.append(autograd_gradient(self._change(outputs), [outputs], leaves))
+        together = combination(slopes, torch.ones(len(self.rows), 2).to(self.region.radius))
+        return [Slope(together, torch.ones_like(look.loss))]
+
+    def _values(self, points: Points) -> Tensor:
+        return super()._values(points) + self._term(points)[:, None]
+
+    def _change(self, outputs: Tensor) -> Tensor:
+        """The weighted squared change of the output; (m,)."""
+        if self._before is None:  # the first point that is looked at is the example
+            self._before = outputs.detach()
+        change = (outputs - self._before[self.rows]).flatten(1)
+        return self.attack.prediction_weight * change.square().sum(dim=1).to(self.region.radius)
+
+
+class TargetMapAttack(ExplanationAttack):
+    r"""Make the map look like a target, and leave the output of the model as it is.
+
+    .. math::
+        \min_\delta \frac{\|\bar I(x + \delta) - \bar I^t\|_2^2}{\|\bar I(x) - \bar I^t\|_2^2}
+        + \gamma \, \|g(x + \delta) - g(x)\|_2^2, \qquad \bar I = I / \sum_j |I_j|
+
+    with g the output of the model, logits or probabilities, and its gradient. The first part is 1
+    at the example and 0 where the map is the target up to a factor. Source: Dombrowski, Alber,
+    Anders, Ackermann, Müller, Kessel 2019, "Explanations can be manipulated and geometry is to
+    blame" (arXiv 1906.07983), section 2, on maps normalised as in its experiments, there not
+    divided by the first distance. For ReLU networks it grows :math:`\beta` of a softplus from 10
+    to 100: ``smooth_relu=(10.0, 100.0)``.
+
+    Args:
+        attribution (Attribution): any Captum attribution.
+        target_map (Tensor or tuple[Tensor, ...]): the map that is aimed at, in the form of the
+            attributions: one row for all examples (first dimension 1), or one for each example of
+            the inputs. ``absolute`` and ``feature_mask`` apply to it as to the attributions.
+        prediction_weight (float, optional): :math:`\gamma`, not negative. Default: 1.0, of the
+            order of the paper's.
+        k (int, optional): size of the top set whose first change the info reports.
+        **options: as in :class:`ExplanationAttack`; soft constraints in ``preserve_prediction``
+            need ``prediction_weight=0``.
+
+    Raises:
+        ValueError: for targets of another shape, when the inputs are perturbed.
+
+    Examples::
+
+        >>> from captum.attr import Saliency
+        >>> from torch import nn
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(6, 16), nn.Softplus(), nn.Linear(16, 2))
+        >>> x, target_map = torch.randn(3, 6), torch.tensor([[1., 1., 1., 0., 0., 0.]])
+        >>> attack = TargetMapAttack(Saliency(model), target_map)
+        >>> _, info = attack.perturb(x, radius=1.0, target=1, return_info=True)
+        >>> bool((info.objective < 0.9).all())
+        True
+    """
+
+    searcher = TargetMapDescent
+
+    def __init__(
+        self,
+        attribution: Attribution,
+        target_map: Inputs,
+        prediction_weight: float = 1.0,
+        k: int | None = None,
+        **options: Any,
+    ) -> None:
+        check_radius(prediction_weight, "prediction_weight")
+        super().__init__(attribution, TargetMapObjective(target_map, k), **options)
+        soft = self.preserve_prediction not in ("reject", "early_stop", "none")
+        if soft and prediction_weight > 0:
+            raise ValueError(
+                f"prediction_weight must be 0 with preserve_prediction="
+                f"{self.preserve_prediction!r}, got {prediction_weight}"
+            )
+        self.prediction_weight = prediction_weight
