@@ -20,7 +20,7 @@ def selected(trainings: Mapping[Unit, Result], vanilla: Result) -> Unit:
     """The training with the best P@k under attack among those that are accurate enough.
 
     P@k is the mean over the validation rows and the radii. Equal ones: the higher AUC, then the
-    first. Where none is accurate enough: the highest AUC.
+    first given. Where none is accurate enough: the highest AUC.
     """
     accurate = [unit for unit, result in trainings.items() if is_accurate(result, vanilla)]
     if not accurate:

@@ -103,14 +103,14 @@ class Store:
         self._lock_path(self.runner).unlink(missing_ok=True)
         self._connection.close()
 
-    def finished(self) -> set[Unit]:
-        """The units that have a record."""
-        return {Unit(*row) for row in self._execute(f"SELECT {_COLUMNS} FROM records")}
+    def finished(self, **where: str | int) -> set[Unit]:
+        """The units with these attributes that have a record."""
+        rows = self._execute(f"SELECT {_COLUMNS} FROM records{_matching(where)}", *where.values())
+        return {Unit(*row) for row in rows}
 
     def results(self, **where: str | int) -> dict[Unit, Result]:
         """The records of the units with these attributes, in the order of the units."""
-        condition = " AND ".join(f"{column} = ?" for column in where) or "1"
-        query = f"SELECT {_COLUMNS}, result FROM records WHERE {condition} ORDER BY {_COLUMNS}"
+        query = f"SELECT {_COLUMNS}, result FROM records{_matching(where)} ORDER BY {_COLUMNS}"
         with self._refusing_damage():
             return {
                 Unit(*row[:-1]): json.loads(row[-1])
@@ -212,6 +212,10 @@ class Store:
             raise StoreError(f"{self.path} cannot be used: {error}") from error
         except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
             raise StoreError(f"{self.path} is damaged ({error}): move it away") from error
+
+
+def _matching(where: Mapping[str, str | int]) -> str:
+    return " WHERE " + " AND ".join(f"{column} = ?" for column in where) if where else ""
 
 
 def _lock(path: Path) -> sqlite3.Connection:

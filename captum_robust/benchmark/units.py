@@ -2,16 +2,22 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from captum_robust.benchmark.methods import METHODS
 
-__all__ = ["STARTS", "Group", "Plan", "Unit"]
+__all__ = ["STARTS", "Chapter", "Group", "Plan", "Unit"]
 
 STARTS = ("random", "vanilla")
 STUDY_KS = (2, 5)
+
+
+class Chapter(NamedTuple):
+    """What can be done without the rest: one split of one data set."""
+
+    dataset: str
+    seed: int
 
 
 class Group(NamedTuple):
@@ -83,17 +89,20 @@ class Plan:
     explanations: tuple[str, ...]
     k: int
 
-    def groups(self) -> Iterator[Group]:
-        """All groups, seed by seed; the vanilla one, to which others are compared, comes first."""
-        for dataset in self.datasets:
-            for seed in self.seeds:
-                yield Group(dataset, "vanilla", seed, "random")
-                for start in self.starts:
-                    for name in self.methods:
-                        if name != "vanilla" and (
-                            start == "random" or METHODS[name].activation == "leaky_relu"
-                        ):
-                            yield Group(dataset, name, seed, start)
+    def chapters(self) -> list[Chapter]:
+        """The pieces in the order in which they are done."""
+        return [Chapter(dataset, seed) for dataset in self.datasets for seed in self.seeds]
+
+    def groups(self, chapter: Chapter) -> list[Group]:
+        """All of a chapter; the vanilla one, to which the others are compared, comes first."""
+        dataset, seed = chapter
+        groups = [Group(dataset, "vanilla", seed, "random")]
+        for start in self.starts:
+            for name in self.methods:
+                fits = start == "random" or METHODS[name].activation == "leaky_relu"
+                if name != "vanilla" and fits:
+                    groups.append(Group(dataset, name, seed, start))
+        return groups
 
     def trainings(self, group: Group) -> list[Unit]:
         """One training for each setting."""
