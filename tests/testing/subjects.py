@@ -39,6 +39,27 @@ def one_of_each(checks: Iterable[tuple[str, Callable[[Any], None]]], turn: int) 
     return [own[(turn + i) % len(own)] for i, own in enumerate(by_rule.values())]
 
 
+def first_of_each(
+    checks: Iterable[tuple[str, Callable[[Any], None]]],
+) -> dict[str, Callable[[Any], None]]:
+    """Every rule on the first of the models that it applies to, by the name of the rule."""
+    found: dict[str, Callable[[Any], None]] = {}
+    for name, check in checks:
+        found.setdefault(name.split("[")[0], check)
+    return found
+
+
+def failing(checks: dict[str, Callable[[Any], None]], subject: Any) -> set[str]:
+    """Names of the rules that a subject breaks, by whatever error."""
+    found = set()
+    for rule, check in checks.items():
+        try:
+            check(subject)
+        except Exception:
+            found.add(rule)
+    return found
+
+
 # --- attacks -------------------------------------------------------------------------------------
 
 

@@ -8,51 +8,66 @@ from torch import nn
 from captum_robust import loss, metrics, robust
 from captum_robust._captum import Perturbation
 from captum_robust.noise import Noise
-from captum_robust.testing import attack_checks, loss_checks, metric_checks
+from captum_robust.testing import (
+    attack_checks,
+    check_attack,
+    check_loss,
+    check_metric,
+    loss_checks,
+    metric_checks,
+)
 from tests.testing.subjects import ATTACKS, LOSSES, METRICS, exported, one_of_each
 
 
-def every(subjects, checks_of, one):
-    """Parameters (subject, check): each rule on one model, or on all."""
-    parameters = []
+def every(subjects, checks_of):
+    """Parameters (subject, check): each rule on one model, half of them for a variant."""
+    parameters, seen = [], set()
     for turn, (name, s) in enumerate(subjects.items()):
-        checks = checks_of(models=s.models, **s.traits)
-        for check_name, check in one_of_each(checks, turn) if one else checks:
-            parameters.append(pytest.param(s.subject, check, id=f"{name}-{check_name}"))
+        checks = one_of_each(checks_of(models=s.models, **s.traits), turn)
+        checks = checks[turn % 2 :: 2] if s.exported in seen else checks
+        seen.add(s.exported)
+        parameters += [
+            pytest.param(s.subject, check, id=f"{name}-{check_name}")
+            for check_name, check in checks
+        ]
     return pytest.mark.parametrize("subject, check", parameters)
 
 
-@every(ATTACKS, attack_checks, one=True)
+def whole(subjects):
+    return pytest.mark.parametrize("subject", subjects.values(), ids=subjects)
+
+
+@every(ATTACKS, attack_checks)
 def test_our_attacks(subject, check):
     check(subject)
 
 
-@every(METRICS, metric_checks, one=True)
+@every(METRICS, metric_checks)
 def test_our_metrics(subject, check):
     check(subject)
 
 
-@every(LOSSES, loss_checks, one=True)
+@every(LOSSES, loss_checks)
 def test_our_losses(subject, check):
     check(subject)
 
 
 @pytest.mark.slow
-@every(ATTACKS, lambda **traits: attack_checks(every_norm=True, **traits), one=False)
-def test_our_attacks_on_every_model_in_every_norm(subject, check):
-    check(subject)
+@whole(ATTACKS)
+def test_our_attacks_on_every_model_in_every_norm(subject):
+    check_attack(subject.subject, models=subject.models, every_norm=True, **subject.traits)
 
 
 @pytest.mark.slow
-@every(METRICS, metric_checks, one=False)
-def test_our_metrics_on_every_model(subject, check):
-    check(subject)
+@whole(METRICS)
+def test_our_metrics_on_every_model(subject):
+    check_metric(subject.subject, models=subject.models, **subject.traits)
 
 
 @pytest.mark.slow
-@every(LOSSES, loss_checks, one=False)
-def test_our_losses_on_every_model(subject, check):
-    check(subject)
+@whole(LOSSES)
+def test_our_losses_on_every_model(subject):
+    check_loss(subject.subject, models=subject.models, **subject.traits)
 
 
 def is_attack(thing):
