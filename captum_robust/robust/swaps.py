@@ -32,12 +32,13 @@ def sorted_gaps(reference: Tensor, k: int) -> Callable[[Tensor], Tensor]:
     top = top_k_mask(reference, k)
     n_rest = reference.shape[1] - k
     n_pairs = min(k, n_rest)
-    high, low = (_picked(reference, mask).mean(dim=1, keepdim=True) for mask in (top, ~top))
+    high = _picked(reference, top, k).mean(dim=1, keepdim=True)
+    low = _picked(reference, ~top, n_rest).mean(dim=1, keepdim=True)
     unit = (high - low).clamp_min(torch.finfo(reference.dtype).tiny)
 
     def gaps(scores: Tensor) -> Tensor:
-        below = _picked(scores, top).topk(n_pairs, dim=1, largest=False).values
-        above = _picked(scores, ~top).topk(n_pairs, dim=1).values
+        below = _picked(scores, top, k).topk(n_pairs, dim=1, largest=False).values
+        above = _picked(scores, ~top, n_rest).topk(n_pairs, dim=1).values
         return (below - above) / unit.to(scores)
 
     return gaps
@@ -96,6 +97,6 @@ class SwapCountObjective:
         return lambda scores: (gaps_of(scores) / self.temperature).sigmoid().sum(dim=1)
 
 
-def _picked(scores: Tensor, mask: Tensor) -> Tensor:
-    """The scores of each row under a mask with equally many in every row."""
-    return scores[mask].view(len(scores), -1)
+def _picked(scores: Tensor, mask: Tensor, width: int) -> Tensor:
+    """The scores of each row under a mask with ``width`` of them in every row; (N, width)."""
+    return scores[mask].view(len(scores), width)  # −1 would not do for no rows
