@@ -29,6 +29,7 @@ from captum_robust.robust import (
     MSEAttack,
     ParetoERAttack,
     RandomSearchAttack,
+    TargetMapAttack,
     TopKAttack,
 )
 from captum_robust.robust.objectives import RankingObjective
@@ -65,6 +66,9 @@ ATTACKS = {
     "ParetoERAttack": Line(ParetoERAttack),
     "RandomSearchAttack": Line(
         lambda a, k, smooth_relu, **options: RandomSearchAttack(a, k, **options)
+    ),
+    "TargetMapAttack": Line(
+        lambda a, k, **options: TargetMapAttack(a, normal(1, N_FEATURES, seed=7), **options)
     ),
     "TopKAttack": Line(TopKAttack),
 }
