@@ -46,7 +46,7 @@ class TargetMapDescent(Descent):
         """The weighted squared change of the output; (m,)."""
         if self._before is None:  # the first point that is looked at is the example
             self._before = outputs.detach()
-        change = (outputs - self._before[self.rows]).flatten(1)
+        change = (outputs - self._before[self.rows]).reshape(len(outputs), -1)  # or (m,), one logit
         return self.attack.prediction_weight * change.square().sum(dim=1).to(self.region.radius)
 
 

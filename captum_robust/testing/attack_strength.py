@@ -114,13 +114,13 @@ def check_linear_model_is_perfectly_robust(case: AttackCase) -> None:
 
 
 def check_quadratic_model_reaches_the_optimum(case: AttackCase) -> None:
-    """Where saliencies are affine in the input, find 95 % of the best of 100 boundary points.
+    """Where saliencies are affine in the input, find 95 % of the best of 50 boundary points.
 
     The objective of a linear gap, a concave one too, has its optimum on the boundary of the ball.
     """
     start = _unattacked(case)
     found = case.objective(case.perturb(**case.effort(30)))
-    points = case.random_points(100, on_boundary=True)
+    points = case.random_points(50, on_boundary=True)
     best = torch.stack([case.objective(p) for p in points]).amin(dim=0)
     gained, possible = (start - found).mean(), (start - best).mean()
     require(

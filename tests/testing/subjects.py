@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from captum_robust import loss, metrics, robust
+from captum_robust._captum import as_tuple, like
 from captum_robust.testing import SmallModel, small_models
 from captum_robust.testing.attack_case import steps_of_one_size
 
@@ -82,6 +83,34 @@ def top_features_left(maps: Any, reference: Any) -> torch.Tensor:
     return metrics.precision_at_k(maps, reference, 2)
 
 
+class ToARamp:
+    """TargetMapAttack whose target rises along the features, whatever their number."""
+
+    def __init__(self, attribution: Any, k: int, **options: Any) -> None:
+        self.make = partial(robust.TargetMapAttack, attribution, k=k, **options)
+
+    def perturb(self, inputs: Any, radius: Any, **arguments: Any) -> Any:
+        attack = self.make(target_map=like(inputs, tuple(map(ramp, as_tuple(inputs)))))
+        return attack.perturb(inputs, radius, **arguments)
+
+
+def ramp(x: torch.Tensor) -> torch.Tensor:
+    return torch.arange(1.0, 1 + x[0].numel()).view_as(x[:1])
+
+
+def distance_from_ramp(maps: Any, reference: Any) -> torch.Tensor:
+    """Squared distance of the shares of the map from those of the ramp, over that at the start."""
+    target = torch.cat([ramp(m).flatten() for m in as_tuple(maps)])
+    now, start = (
+        torch.cat([m.flatten(1) for m in as_tuple(tensors)], dim=1) for tensors in (maps, reference)
+    )
+    distances = (
+        (rows / rows.abs().sum(dim=1, keepdim=True) - target / target.sum()).square().sum(dim=1)
+        for rows in (now, start)
+    )
+    return torch.div(*distances)
+
+
 def moved_centre(maps: Any, reference: Any) -> torch.Tensor:
     return -metrics.center_of_mass_shift(maps, reference)
 
@@ -133,6 +162,25 @@ ATTACKS = {
             "objective": top_features_left,
             "info": "precision",
             "restarts": False,
+        },
+    ),
+    "target map": Subject(
+        partial(ToARamp, prediction_weight=0.0),
+        "TargetMapAttack",
+        {"aims_at_top_k": False, "objective": distance_from_ramp},
+    ),
+    # What it minimises has a part that is not in the maps: it may trade one for the other.
+    "target map-outputs": Subject(
+        ToARamp,
+        "TargetMapAttack",
+        {
+            "aims_at_top_k": False,
+            "objective": distance_from_ramp,
+            "beats_noise": False,
+            "info": None,
+            "keeps_best": False,
+            "restarts": False,
+            "warm_start": False,
         },
     ),
     "centre of mass": Subject(
