@@ -93,6 +93,11 @@ def test_objectives_have_the_gradient_of_differences_and_no_unit(objective):
     assert torch.allclose(objective(scores, reference), larger, atol=1e-9)
 
 
+@pytest.mark.parametrize("objective", [NextSwapObjective(3), SwapCountObjective(3)])
+def test_no_rows(objective):
+    assert objective(normal(0, 8), normal(0, 8)).shape == (0,)
+
+
 def test_k_beyond_the_features():
     with pytest.raises(ValueError, match="k must be an int with 1 <= k < 6"):
         NextSwapObjective(6)(normal(2, 6), normal(2, 6))
