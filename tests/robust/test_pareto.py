@@ -441,10 +441,23 @@ def test_the_gaps_of_the_smoothed_network_fall_and_the_real_ones_are_reported(st
     real = gap_vectors(saliency, moved, reference, 2, 2, 1).sum(dim=1)
     assert torch.allclose(info.objective, real, atol=1e-12)
     assert (info.objective < info.trace[0, 0] - 1e-2).sum() > 5
-    growing = ParetoERAttack(saliency, k=2, smooth_relu=(2.0, 20.0))
-    assert (
-        growing.perturb(x, 0.8, target=1, return_info=True)[1].objective < info.trace[0, 0]
-    ).any()
+
+
+def test_every_step_lowers_the_gaps_of_its_own_smoothness(steps):
+    model, x = relu_mlp(), normal(10, 6)
+    saliency = Saliency(model)
+    reference = stock_scores(saliency, x, 1)
+    attack = ParetoERAttack(saliency, k=2, smooth_relu=(1.0, 30.0))
+    _, info = attack.perturb(x, 0.8, target=1, step_num=6, return_info=True)
+    assert (info.objective < info.trace[0, 0]).any()
+    whole = [step for step in steps if len(step.points) == 10]
+    assert len(whole) > 2
+    for number, step in enumerate(whole):
+        with smooth_relu(30.0 ** (number / 5)):
+            before, after = (
+                gap_vectors(saliency, p, reference, 2, 2, 1) for p in (step.points, step.ahead)
+            )
+        assert (after[step.rate > 0] < before[step.rate > 0]).all() and (step.rate > 0).any()
 
 
 # --- what is reported ----------------------------------------------------------------------------
