@@ -49,7 +49,10 @@ class AutoAttackInfo:
     @property
     def wins(self) -> dict[str, int]:
         """On how many examples each member was the first to find the precision returned."""
-        return {name: int((self.winner == m).sum()) for m, name in enumerate(self.members)}
+        wins = dict.fromkeys(self.members, 0)  # a member may run more than once
+        for m, name in enumerate(self.members):
+            wins[name] += int((self.winner == m).sum())
+        return wins
 
 
 class Ensemble:

@@ -1,6 +1,7 @@
 """The ensemble: never weaker than a member, honest in its report, within the region."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,6 +54,13 @@ def test_the_report_is_that_of_stock_captum(result):
             earlier = found[:winner]
             assert (earlier[~earlier.isnan()] > info.precision[example]).all()
     assert sum(info.wins.values()) == int((info.winner >= 0).sum())
+
+
+def test_wins_of_a_member_that_runs_twice_add_up(result):
+    *_, info, _ = result
+    winner = torch.tensor([0, 2, 1, -1, 2, 0])
+    twice = replace(info, members=("lead", "restarted", "lead"), winner=winner)
+    assert twice.wins == {"lead": 4, "restarted": 1}
 
 
 def test_it_breaks_something(result):
