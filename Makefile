@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv lint test test-slow demo benchmark wheel clean
+.PHONY: help venv lint test test-slow demo benchmark benchmark-peers wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ demo: $(STAMP) ## the demonstration on real data
 
 benchmark: $(STAMP) ## speed and memory as ratios to naive code
 	$(BIN)/python -m tests.benchmark
+
+# Quantus brings OpenCV and pandas, so it is installed only here.
+benchmark-peers: $(STAMP) ## speed and answers of Captum and Quantus beside ours
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[peers]'
+	$(BIN)/python -m tests.benchmark --only sensitivity
+	$(BIN)/python docs/figures/peers.py
 
 # From an empty folder and with python -I, so that only the installed wheel can be imported.
 wheel: $(STAMP) ## build the package and import it in a clean environment
