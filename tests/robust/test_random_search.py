@@ -205,6 +205,17 @@ def test_every_step_is_one_query_and_finished_examples_cost_no_more():
     assert (all_of_them.n_queries == 51).all()
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_examples_that_are_left_out_take_no_random_numbers_of_others_along(chunk):
+    model, x = mlp(), normal(10, 6)
+    run = {"target": 1, "step_num": 25, "seed": 0, "n_restarts": 2, "return_info": True}
+    attack = RandomSearchAttack(Saliency(model), 2)
+    whole, info = attack.perturb(x, 0.5, **run)
+    parts, other = attack.perturb(x, 0.5, max_examples_per_batch=chunk, **run)
+    assert torch.allclose(whole, parts, rtol=0, atol=1e-9)
+    assert torch.equal(info.n_queries, other.n_queries) and len(info.n_queries.unique()) > 2
+
+
 @pytest.mark.parametrize("n, steps", [(6, 200), (30, 300), (150, 1000)])
 def test_wider_inputs_get_more_steps(n, steps):
     model, x = nn.Sequential(nn.Linear(n, 2), nn.Tanh()).double(), normal(1, n)
