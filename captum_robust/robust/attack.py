@@ -83,7 +83,8 @@ class ExplanationAttack(Perturbation):
             :class:`~captum_robust.robust.constraints.Lagrangian` of the objective and of the
             change of the prediction, whose weights are fixed, raised by gradient ascent or by
             Hedge, or those of the steepest common descent (arXiv 2212.14106, appendix C.5.4); one
-            forward and backward pass a step more.
+            backward pass a step more, and a forward pass unless the gradient is that of Saliency
+            or InputXGradient itself.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed before the objective sees them, as in Captum.

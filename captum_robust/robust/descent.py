@@ -87,15 +87,16 @@ class Descent(Search):
     def _gradient(self, leaves: Points, look: Look) -> Points:
         """The direction of the gradient: of the objective, or of its Lagrangian."""
         outputs, violations = self._violations(leaves)
-        slopes = self._slopes(leaves, look)
-        self._note_gradient(slopes[0].direction)
-        if self._lagrangian is None:
-            return slopes[0].direction
-        if self.attack.gradient != "spsa":
-            slopes += [
+        of_constraints = []
+        if self.attack.gradient != "spsa":  # before the graph of the objective, if shared, is gone
+            of_constraints = [
                 autograd_gradient(v, [outputs], leaves, retain_graph=True)
                 for v in violations.unbind(dim=1)
             ]
+        slopes = [*self._slopes(leaves, look), *of_constraints]
+        self._note_gradient(slopes[0].direction)
+        if self._lagrangian is None:
+            return slopes[0].direction
         assert self._reference is not None
         progress = look.loss.detach() - self._loss([self._reference[self.rows]])
         return self._lagrangian.gradient(self.region, progress, violations.detach(), slopes)

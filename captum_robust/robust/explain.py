@@ -66,6 +66,7 @@ class Explanation:
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_queries = 0
+        self._graph = False
         self.map_dtype = torch.float32  # of the map, once one was made
         self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example, once one was explained
         self.forward_func = getattr(attribution, "attribution_method", attribution).forward_func
@@ -77,6 +78,7 @@ class Explanation:
     def maps(self, points: tuple[Tensor, ...], graph: bool, **changed: Any) -> Inputs:
         """The attributions at ``points``, with their graph or without."""
         self.n_queries += 1
+        self._graph = graph
         self._recorder.watch(points)
         reseed(self.seed)
         with ExitStack() as modes:
@@ -130,10 +132,11 @@ class Explanation:
     def outputs(self, points: tuple[Tensor, ...], graph: bool = False) -> Tensor:
         """The output of the model at ``points``, from the attribution's own forward if it can.
 
-        With its graph, it always takes a forward of its own.
+        With its graph, unless that of the maps is there, it takes a forward of its own.
         """
         seen = self._recorder.output
-        if graph or seen is None or not self._recorder.watches(points):
+        lost = graph and not self._graph
+        if lost or seen is None or not self._recorder.watches(points):
             with torch.set_grad_enabled(graph):
                 reseed(self.seed)
                 arguments = self.arguments.get("additional_forward_args")

@@ -226,7 +226,8 @@ class ParetoDescent(Descent):
     ) -> Tensor:
         """Which examples are at a critical point."""
         length = direction.norm(dim=1)
-        critical = alive & (length <= self.attack.tolerance * gradients.norm(dim=2).amax(dim=1))
+        longest = gradients.norm(dim=2).amax(dim=1)
+        critical: Tensor = alive & (length <= self.attack.tolerance * longest)
         rows = self.rows[alive]
         self.lengths[restart][step, rows] = length[alive].to(self.lengths[restart])
         self.critical[restart][self.rows] |= critical
@@ -234,5 +235,5 @@ class ParetoDescent(Descent):
 
 
 def _rows(points: Points) -> Tensor:
-    rows = torch.cat([p.detach().flatten(1) for p in points], dim=1)
-    return rows.double()
+    rows: Tensor = torch.cat([p.detach().flatten(1) for p in points], dim=1).double()
+    return rows

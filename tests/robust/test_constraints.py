@@ -425,7 +425,11 @@ def test_a_prediction_of_three_results_is_kept_in_all_of_them(rule):
     assert (changes < 0.7 * free_changes).all()
 
 
-def test_one_more_forward_a_step_and_no_more_maps():
+@pytest.mark.parametrize(
+    "options, forwards",
+    [({}, 8), ({"smooth_relu": 5.0}, 8 + 2 * 7), ({"gradient": "spsa"}, 8 + 7 * 4)],
+)
+def test_no_more_forwards_than_it_takes_and_no_more_maps(options, forwards):
     calls = []
 
     class Counted(nn.Module):
@@ -437,9 +441,13 @@ def test_one_more_forward_a_step_and_no_more_maps():
             calls.append(len(x))
             return self.inner(x)
 
-    attack = ERAttack(Saliency(Counted()), k=2, preserve_prediction="gda")
+    attack = ERAttack(
+        Saliency(Counted()), k=2, preserve_prediction="gda", n_directions=2, **options
+    )
     _, info = attack.perturb(normal(5, 6), 0.3, step_num=7, target=1, return_info=True)
-    assert len(calls) == 8 + 7 and (info.n_queries == 8).all()
+    free = ERAttack(Saliency(mlp()), k=2, n_directions=2, **options)
+    _, other = free.perturb(normal(5, 6), 0.3, step_num=7, target=1, return_info=True)
+    assert len(calls) == forwards and torch.equal(info.n_queries, other.n_queries)
 
 
 def test_what_cannot_be_constrained_says_so():
