@@ -31,11 +31,12 @@ class TargetMapDescent(Descent):
         return self._change(self.scored.outputs(points))
 
     def _slopes(self, leaves: Points, look: Look) -> list[Slope]:
-        slopes = super()._slopes(leaves, look)
         if self.attack.prediction_weight == 0 or self.attack.gradient == "spsa":
-            return slopes
+            return super()._slopes(leaves, look)
+        # Before the graph of the objective, which may be shared, is gone.
         outputs = self.scored.outputs(leaves, graph=True)
-        slopes.append(autograd_gradient(self._change(outputs), [outputs], leaves))
+        change = autograd_gradient(self._change(outputs), [outputs], leaves, retain_graph=True)
+        slopes = [*super()._slopes(leaves, look), change]
         together = combination(slopes, torch.ones(len(self.rows), 2).to(self.region.radius))
         return [Slope(together, torch.ones_like(look.loss))]
 
