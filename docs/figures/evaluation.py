@@ -76,6 +76,14 @@ class Case:
             **self.arguments,
         )  # fmt: skip
 
+    def tied(self) -> int:
+        """Examples whose top k is not told from the next by the values of the map."""
+        maps = self.attribution(self.model).attribute(
+            self.inputs.clone().requires_grad_(), target=self.target, **self.arguments
+        )
+        values = maps.detach().flatten(1).sort(dim=1, descending=True).values
+        return int((values[:, self.k - 1] == values[:, self.k]).sum())
+
     def certified(self, max_radius: float) -> Tensor:
         """Radius of each example within which no attack changes the top-k set."""
         output = 0 if self.name.startswith("Bank") else self.target
@@ -196,12 +204,12 @@ def cases() -> list[Case]:
 def table(found: list[Case]) -> None:
     """What every evaluation says at one radius, then which members won."""
     wins: Counter[str] = Counter()
-    ran: Counter[str] = Counter()
+    runs: Counter[str] = Counter()
     print(
         "| network | map | k | radius | noise | ERAttack | smoothed | AutoERAttack | certified "
-        "| certified radius | queries | flags |"
+        "| certified radius | queries | ties | flags |"
     )
-    print("|---" * 12 + "|")
+    print("|---" * 13 + "|")
     for case in found:
         differentiable = case.attribution is not DeepLift
         smoothed = {} if differentiable else {"surrogate": InputXGradient(case.model)}
@@ -209,7 +217,7 @@ def table(found: list[Case]) -> None:
         _, info = case.auto(case.radius)
         wins.update(info.wins)
         for name, precision in zip(info.members, info.member_precision, strict=True):
-            ran[name] += int((~precision.isnan()).sum())
+            runs[name] += int((~precision.isnan()).sum())
         proven, half = "–", "–"
         if case.certifiable:
             radii = case.certified(max(RADII))
@@ -219,13 +227,14 @@ def table(found: list[Case]) -> None:
             mean(case.noise(case.radius)), own,
             mean(case.er(case.radius, smooth_relu=BETA, **smoothed)[0]), mean(info.precision),
             proven, half, f"{info.n_queries.double().mean():.0f}",
+            case.tied(),
             ", ".join(f"{name} {count}" for name, count in info.flags.items()) or "none",
         ]  # fmt: skip
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
     print(f"\n{sum(len(case.inputs) for case in found)} examples\n")
-    print("| member | wins | ran on |\n|---|---|---|")
-    for name in ran:
-        print(f"| {name} | {wins[name]} | {ran[name]} |")
+    print("| member | wins | runs |\n|---|---|---|")
+    for name in runs:
+        print(f"| {name} | {wins[name]} | {runs[name]} |")
 
 
 def figure(case: Case) -> None:
