@@ -12,6 +12,7 @@ import torch
 from captum_robust import cli
 from captum_robust.benchmark import demo
 from captum_robust.benchmark.files import write_whole
+from captum_robust.benchmark.store import Store
 
 
 @pytest.fixture
@@ -117,3 +118,81 @@ def test_the_module_runs_as_a_program() -> None:
     command = [sys.executable, "-m", "captum_robust.cli", "--version"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == cli.__version__
+
+
+RUN = "run --dataset breast-cancer --seeds 1 --methods sp --attacks er --explanations saliency"
+SMALL = f"{RUN} --epochs 1 --rows 6 --out".split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "the following arguments are required: --dataset, --out"),
+        ([*RUN.split(), "--out", __file__], "is not a folder"),
+        ([*SMALL, "x", "--seeds", "0"], "--seeds: must be an integer of at least 1, got '0'"),
+        ([*SMALL, "x", "--k", "ten"], "--k: must be an integer of at least 1, got 'ten'"),
+        ([*SMALL, "x", "--methods", "r2et,best"], "--methods: got 'best', accepted: vanilla, wd,"),
+        ([*SMALL, "x", "--attacks", ""], "--attacks: got '', accepted: er, mse, auto"),
+        ([*SMALL, "x", "--explanations", "lime"], "--explanations: got 'lime', accepted: saliency"),
+        ([*SMALL, "x", "--starts", "cold"], "--starts: got 'cold', accepted: random, vanilla"),
+        ([*SMALL, "x", "--dataset", "mnist"], "--dataset: got 'mnist', accepted: adult, bank"),
+        (["report", "nowhere"], "nowhere holds no results.sqlite: nothing was run there"),
+    ],
+)
+def test_bad_options_of_run_and_report(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(arguments)
+    error = capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert error.count("\n") == 1 and said in error
+    assert not any(tmp_path.iterdir())
+
+
+def test_missing_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--dataset", "compas", "--data-root", str(tmp_path)]
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main([*SMALL, str(tmp_path / "out"), *options])
+    error = capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert error.count("\n") == 1 and "compas-scores-two-years.csv" in error
+
+
+def test_run_reports_and_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state, n_threads = torch.get_rng_state(), torch.get_num_threads()
+    assert cli.main([*SMALL, str(tmp_path), "--dry-run"]) == 0
+    planned = capsys.readouterr().out.splitlines()
+    assert not any(tmp_path.iterdir())
+    assert cli.main([*SMALL, str(tmp_path)]) == 0
+    with Store(tmp_path) as store:
+        done = store.finished()
+    assert len(planned) - 1 == len(done)
+    assert {unit.method for unit in done} == {"vanilla", "sp"}
+    capsys.readouterr()
+
+    assert cli.main([*SMALL, str(tmp_path), "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"0 units, 0:00 of processor time; {len(done)} are done\n"
+    assert cli.main(["report", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "### P@8, saliency under er, by radius" in printed and "| sp | " in printed
+    assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == n_threads
+
+
+def test_an_interrupt_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("captum_robust.benchmark.experiment.fit", interrupted)
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main([*SMALL, str(tmp_path)])
+    assert exit_info.value.code == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert not Store(tmp_path).finished()

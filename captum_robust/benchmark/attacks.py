@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_robust.benchmark.explanations import EXPLANATIONS, Explanation, Probability
 from captum_robust.metrics import precision_at_k
-from captum_robust.robust import ERAttack, MSEAttack, ZeroGradientWarning
+from captum_robust.robust import AutoERAttack, ERAttack, MSEAttack, ZeroGradientWarning
 
 __all__ = ["ATTACKS", "RADII", "attacked", "validation_precision"]
 
@@ -35,9 +35,7 @@ def _mse(model: nn.Module, explanation: Explanation, k: int) -> MSEAttack:
     return MSEAttack(explanation.attribution(Probability(model)), k, absolute=True)
 
 
-def _auto(model: nn.Module, explanation: Explanation, k: int) -> Any:
-    from captum_robust.robust.auto import AutoERAttack
-
+def _auto(model: nn.Module, explanation: Explanation, k: int) -> AutoERAttack:
     return AutoERAttack(explanation.attribution(model), k, absolute=True)
 
 

@@ -34,18 +34,20 @@ class Method:
         loss: makes the loss of a model, for the k of the study.
         grid: the settings among which one is selected, by name. ``weight_decay`` goes to Adam,
             ``beta`` to the softplus, the others to the loss.
-        activation: of the network: ``"leaky_relu"`` or ``"softplus"``.
+        activation: of the network: ``"leaky_relu"``, ``"softplus"``, or ``"none"``, which makes it
+            linear.
     """
 
     loss: Callable[..., Criterion]
     grid: Mapping[str, Setting]
-    activation: Literal["leaky_relu", "softplus"] = "leaky_relu"
+    activation: Literal["leaky_relu", "softplus", "none"] = "leaky_relu"
 
     def network(self, n_features: int, setting: Setting) -> TabularMLP:
         """The network with new weights."""
-        if self.activation == "leaky_relu":
-            return TabularMLP(n_features, activation=nn.LeakyReLU)
-        return TabularMLP(n_features, activation=lambda: nn.Softplus(beta=setting["beta"]))
+        if self.activation == "softplus":
+            return TabularMLP(n_features, activation=lambda: nn.Softplus(beta=setting["beta"]))
+        activation = nn.LeakyReLU if self.activation == "leaky_relu" else nn.Identity
+        return TabularMLP(n_features, activation=activation)
 
     def criterion(self, model: nn.Module, k: int, setting: Setting) -> Criterion:
         """The loss of the network."""
@@ -99,13 +101,17 @@ def _grid(**choices: tuple[Any, ...]) -> dict[str, Setting]:
 
 METHODS: dict[str, Method] = {
     "vanilla": Method(_plain, {"": {}}),
-    "wd": Method(_plain, _grid(weight_decay=(1e-4, 1e-3, 1e-2))),
+    "wd": Method(_plain, _grid(weight_decay=(1e-3, 1e-2, 3e-2))),
     "sp": Method(_plain, _grid(beta=(0.5, 1.0, 2.0)), "softplus"),
-    "est-h": Method(_curvature, _grid(weight=(0.01, 0.1, 1.0))),
-    "exact-h": Method(_curvature, _grid(weight=(0.1, 1.0), hessian=("exact",))),
-    "ssr": Method(_surface, _grid(weight=(0.01, 0.1, 1.0))),
-    "at": Method(_adversarial, _grid(radius=(0.5, 1.0), step_num=(1, 3))),
+    "est-h": Method(_curvature, _grid(weight=(0.01, 0.1, 0.3))),
+    "exact-h": Method(_curvature, _grid(weight=(0.01, 0.1), hessian=("exact",))),
+    "ssr": Method(_surface, _grid(weight=(1e-3, 1e-2))),
+    "at": Method(_adversarial, _grid(radius=(0.25, 0.5), step_num=(1, 3))),
 }
+#: The methods of the paper that R2ET is compared to.
+BASELINES = tuple(METHODS)
+
+_GAPS: dict[str, Any] = {"gap": ("linear", "exp")}
 _VARIANTS: tuple[tuple[str, Pairs, bool], ...] = (
     ("r2et", "anchor", True),
     ("r2et-mm", "mm", True),
@@ -114,17 +120,22 @@ _VARIANTS: tuple[tuple[str, Pairs, bool], ...] = (
 )
 for _name, _pairs, _curved in _VARIANTS:
     _loss = partial(_ranking, pairs=_pairs, curvature=_curved)
-    _choices: dict[str, Any] = {"weight": (0.01, 0.1, 1.0), "gap": ("linear", "exp")}
-    METHODS[_name] = Method(_loss, _grid(**_choices))
-    METHODS[f"{_name}-sp"] = Method(_loss, _grid(**_choices, beta=(0.5, 1.0)), "softplus")
+    METHODS[_name] = Method(_loss, _grid(weight=(0.01, 0.03, 0.1), **_GAPS))
+    # On a softplus network, as the authors' code runs it (β = 0.5).
+    METHODS[f"{_name}-sp"] = Method(
+        _loss, _grid(weight=(0.003, 0.01, 0.03), **_GAPS, beta=(0.5,)), "softplus"
+    )
 
-#: The study of k', linear gaps of R2ET\\H; R2ET-mm\\H is the same function.
+#: Flatter and flatter networks: softplus of β = 0.1, almost linear, and logistic regression, whose
+#: gradients rank alike everywhere. What they reach needs no regulariser.
+METHODS["sp-flat"] = Method(_plain, _grid(beta=(0.1,)), "softplus")
+METHODS["linear"] = Method(_plain, {"": {}}, "none")
+
+#: The study of k', linear gaps of R2ET\H; R2ET-mm\H is the same function.
 K_PRIMES = range(1, 9)
 for _k_prime in K_PRIMES:
     _loss = partial(_ranking, pairs="anchor", curvature=False, gap="linear", k_prime=_k_prime)
-    METHODS[f"r2et-no-h-k{_k_prime}"] = Method(_loss, _grid(weight=(0.1,)))
+    METHODS[f"r2et-no-h-k{_k_prime}"] = Method(_loss, _grid(weight=(0.03,)))
 
 #: What a command trains unless told otherwise.
 DEFAULT = tuple(name for name in METHODS if "-k" not in name)
-#: Those that R2ET is compared to.
-BASELINES = tuple(name for name in DEFAULT if "r2et" not in name)

@@ -1,5 +1,6 @@
 """What is measured of a model beside attacks: thickness, curvature, faithfulness, gradients."""
 
+import warnings
 from functools import partial
 
 import torch
@@ -14,7 +15,7 @@ from captum_robust.metrics import (
     ranking_thickness,
     sufficiency,
 )
-from captum_robust.robust import ERAttack, GaussianNoise, UniformNoise
+from captum_robust.robust import ERAttack, GaussianNoise, UniformNoise, ZeroGradientWarning
 
 __all__ = ["N_STEPS", "properties"]
 
@@ -38,10 +39,12 @@ def properties(model: nn.Module, inputs: Tensor, k: int, seed: int) -> dict[str,
     saliency = Saliency(model)
     maps = EXPLANATIONS["saliency"].magnitudes(model, inputs)
     attack = ERAttack(saliency, k, smooth_relu=5.0)
-    moved, info = attack.perturb(
-        inputs, _RADIUS, step_size=_RADIUS / N_STEPS, step_num=N_STEPS, target=0, norm="L2",
-        seed=seed, return_info=True,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZeroGradientWarning)  # a linear network: step 101
+        moved, info = attack.perturb(
+            inputs, _RADIUS, step_size=_RADIUS / N_STEPS, step_num=N_STEPS, target=0, norm="L2",
+            seed=seed, return_info=True,
+        )  # fmt: skip
     thickness = partial(
         ranking_thickness, saliency.attribute, inputs, k, perturb_radius=_RADIUS, target=0,
         reference_attributions=maps, seed=seed,

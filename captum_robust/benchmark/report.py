@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from captum_robust.benchmark.findings import Findings, Model, mean
-from captum_robust.benchmark.methods import BASELINES
+from captum_robust.benchmark.methods import BASELINES, DEFAULT
 from captum_robust.benchmark.statistics import difference, mean_std, paired_p_value
 from captum_robust.benchmark.store import Result
 from captum_robust.benchmark.studies import studies
@@ -81,7 +81,7 @@ def _precision(findings: Findings, dataset: str, models: list[Model], part: str)
 
 def _margin(findings: Findings, dataset: str, models: list[Model], part: str) -> Iterator[str]:
     """The best R2ET against the best other method, at each radius."""
-    ours = [m for m in models if m.method.startswith("r2et")]
+    ours = [m for m in models if m.method in DEFAULT and m.method.startswith("r2et")]
     others = [m for m in models if m.method in BASELINES]
     rows = []
     for radius in findings.protocol["radii"]:

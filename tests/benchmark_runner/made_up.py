@@ -19,7 +19,7 @@ from captum_robust.benchmark.units import Plan, Unit
 
 PLAN = Plan(
     datasets=("breast-cancer",),
-    methods=("vanilla", "wd", "sp", "ssr"),
+    methods=("vanilla", "wd", "sp", "r2et"),
     seeds=(0, 1),
     starts=("random", "vanilla"),
     attacks=("er", "auto"),

@@ -51,8 +51,8 @@ def groups_by_hand(plan: Plan) -> set[Group]:
         for dataset in plan.datasets
         for seed in plan.seeds
         for method, start in [
-            ("vanilla", "random"), ("wd", "random"), ("sp", "random"), ("ssr", "random"),
-            ("wd", "vanilla"), ("ssr", "vanilla"),
+            ("vanilla", "random"), ("wd", "random"), ("sp", "random"), ("r2et", "random"),
+            ("wd", "vanilla"), ("r2et", "vanilla"),
         ]
     }  # fmt: skip
 

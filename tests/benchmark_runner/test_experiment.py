@@ -1,0 +1,188 @@
+"""What a unit measures, against its definition; small networks on the bundled table."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from captum_robust.benchmark.attacks import ATTACKS, RADII, attacked, validation_precision
+from captum_robust.benchmark.experiment import Experiment, Protocol
+from captum_robust.benchmark.explanations import EXPLANATIONS, Probability
+from captum_robust.benchmark.properties import properties
+from captum_robust.benchmark.store import Store
+from captum_robust.benchmark.tables import ExplainedRows
+from captum_robust.benchmark.units import Unit
+from captum_robust.datasets import TabularDataset
+from captum_robust.metrics import precision_at_k
+from captum_robust.models import TabularMLP
+
+VANILLA = Unit("breast-cancer", "vanilla", "", 0, "random")
+PROTOCOL = Protocol(rows=6, costly_rows=3, validation_rows=5, epochs=2)
+
+
+def network(activation: type[nn.Module] = nn.LeakyReLU) -> TabularMLP:
+    torch.manual_seed(0)
+    return TabularMLP(9, hidden=12, activation=activation)
+
+
+def points(n: int = 5) -> torch.Tensor:
+    return torch.randn(n, 9, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("attack", ["er", "mse"])
+def test_attacks_stay_in_their_balls_and_keep_the_prediction(attack: str) -> None:
+    model, inputs = network(), points()
+    precision, moved = attacked(model, inputs, attack, "saliency", 3, 0)
+    saliency = EXPLANATIONS["saliency"]
+    reference = saliency.magnitudes(model, inputs)
+    for r, radius in enumerate(RADII):
+        assert bool(((moved[r] - inputs).norm(dim=1) <= radius * (1 + 1e-5)).all())
+        assert torch.equal(model(moved[r]) > 0, model(inputs) > 0)
+        found = precision_at_k(saliency.magnitudes(model, moved[r]), reference, 3)
+        assert torch.equal(precision[r], found)
+    assert bool((precision[1:] <= precision[:-1]).all())
+    assert float(precision[-1].mean()) < 1
+
+
+def test_auto_finds_no_less() -> None:
+    model, inputs = network(), points(3)
+    auto = attacked(model, inputs, "auto", "saliency", 3, 0)[0]
+    for other in (
+        attacked(model, inputs, "er", "saliency", 3, 0)[0],
+        validation_precision(model, inputs, 3, 0),
+    ):
+        assert float(auto.mean()) <= float(other.mean())
+
+
+def test_the_attack_of_the_selection_sees_through_kinks() -> None:
+    """A network of the ReLU family has no gradient of its own to attack."""
+    assert float(validation_precision(network(), points(), 3, 0)[-1].mean()) < 0.9
+
+
+@pytest.mark.parametrize("name", list(EXPLANATIONS))
+def test_explanations_are_captum_s(name: str) -> None:
+    model, inputs = network(nn.Softplus), points().requires_grad_()
+    expected = {
+        "saliency": lambda: Saliency(model).attribute(inputs, target=0),
+        "smoothgrad": lambda: NoiseTunnel(Saliency(model)).attribute(
+            inputs, target=0, nt_samples=50, stdevs=0.5**0.5
+        ),
+        "ig": lambda: IntegratedGradients(model).attribute(inputs, target=0, n_steps=50).abs(),
+    }
+    torch.manual_seed(0)
+    maps = EXPLANATIONS[name].magnitudes(model, inputs)
+    torch.testing.assert_close(maps, expected[name]().detach())
+    assert set(ATTACKS) == {"er", "mse", "auto"}
+
+
+def test_the_saliency_of_the_probability_ranks_as_that_of_the_logit() -> None:
+    model, inputs = network(), points()
+    maps = [EXPLANATIONS["saliency"].magnitudes(m, inputs) for m in (model, Probability(model))]
+    assert torch.equal(*(m.argsort(dim=1) for m in maps))
+    torch.testing.assert_close(Probability(model)(inputs), model(inputs).sigmoid() - 0.5)
+
+
+def test_rows_are_weighted_by_the_people_they_stand_for() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 2, (60, 3), generator=generator).float()
+    targets = torch.randint(0, 2, (60,), generator=generator)
+    data = TabularDataset("toy", inputs, targets, ("a", "b", "c"), "made up")
+    rows = ExplainedRows.of(data, 5)
+    model = torch.nn.Linear(3, 1)
+    model.load_state_dict({"weight": torch.tensor([[4.0, 2.0, 1.0]]), "bias": torch.zeros(1)})
+    there = [bool((row == rows.inputs).all(dim=1).any()) for row in inputs]
+    expected = roc_auc_score(targets[there], model(inputs[there]).detach().squeeze(1))
+    assert rows.area_under_curve(model(rows.inputs).detach()) == pytest.approx(expected)
+    assert int((rows.positives + rows.negatives).sum()) == sum(there)
+    broken = torch.full((5, 1), float("nan"))
+    assert rows.area_under_curve(broken) != rows.area_under_curve(broken)
+
+
+def test_properties_by_definition() -> None:
+    model, inputs = network(nn.Softplus), points(3)
+    found = properties(model, inputs, 3, 0)
+
+    def probability(x: torch.Tensor) -> torch.Tensor:
+        return model(x[None]).sigmoid().squeeze()
+
+    for i, x in enumerate(inputs):
+        hessian = torch.autograd.functional.hessian(probability, x)
+        torch.testing.assert_close(found["hessian norm"][i], hessian.norm())
+        gradient = torch.autograd.functional.jacobian(probability, x).abs()
+        torch.testing.assert_close(found["magnitudes"][i], gradient.sort(descending=True).values)
+    for name in ("thickness", "gaussian thickness", "adversarial thickness"):
+        assert bool(((found[name] >= 0) & (found[name] <= 1)).all())
+    assert bool((found["gaussian minimum thickness"] <= found["gaussian thickness"] + 0.1).all())
+
+
+def test_a_linear_network_is_never_manipulated() -> None:
+    found = properties(network(nn.Identity), points(3), 3, 0)
+    assert found["manipulation step"].tolist() == [101] * 3
+    for name in ("thickness", "gaussian thickness", "adversarial thickness"):
+        assert found[name].tolist() == [1.0] * 3
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A trained vanilla model and what was measured of it."""
+    with Store(tmp_path_factory.mktemp("store"), PROTOCOL.as_dict()) as store:
+        experiment = Experiment(store, PROTOCOL, None)
+        parts = ("training", "properties", "er saliency 8", "mse ig 8")
+        for unit in (VANILLA._replace(part=part) for part in parts):
+            assert store.claim(unit)
+            store.finish(unit, experiment.do(unit), 1.0)
+    return Store(store.folder)
+
+
+def test_a_unit_gives_the_same_result_again(store: Store, tmp_path: Path) -> None:
+    with Store(tmp_path, PROTOCOL.as_dict()) as other:
+        experiment = Experiment(other, PROTOCOL, None)
+        for unit, result in store.results().items():
+            if unit.part == "training":
+                assert other.claim(unit)
+                again = experiment.do(unit)
+                other.finish(unit, again, 1.0)
+                result, again = ({**r, "epoch_seconds": 0} for r in (result, again))
+                assert again == result
+        for unit, result in store.results(part="er saliency 8").items():
+            assert experiment.do(unit) == result
+
+
+def test_records_have_one_number_a_row(store: Store) -> None:
+    (found,) = store.results(part="properties").values()
+    assert len(found["magnitudes"]) == 30 and 0.9 < found["auc"] <= 1
+    assert all(len(v) == 6 for n, v in found.items() if n not in ("auc", "magnitudes"))
+    for part, n_rows in (("er saliency 8", 6), ("mse ig 8", 3)):
+        (found,) = store.results(part=part).values()
+        assert [len(rows) for rows in found["precision"]] == [n_rows] * len(RADII)
+        assert len(found["changed"]) == len(found["attacked_auc"]) == len(RADII)
+        assert found["changed"] == [0] * len(RADII)
+
+
+def test_from_vanilla_begins_with_its_weights(store: Store, tmp_path: Path) -> None:
+    """With a step too small to see."""
+    unit = VANILLA._replace(method="wd", setting="weight_decay=0.001", start="vanilla")
+    experiment = Experiment(store, PROTOCOL, None)
+    experiment.do(unit)
+    path = store.weights_path(unit)
+    ours, theirs = torch.load(path, weights_only=True), store.load_weights(VANILLA)
+    random = Experiment(store, PROTOCOL, None)
+    random.do(unit._replace(start="random"))
+    far = torch.load(store.weights_path(unit._replace(start="random")), weights_only=True)
+    key = "hidden.weight"
+    assert 0 < float((ours[key] - theirs[key]).norm()) < float((far[key] - ours[key]).norm())
+
+
+def test_a_model_that_diverged_is_not_measured(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(model: nn.Module, *rest: object) -> float:
+        nn.init.constant_(next(model.parameters()), float("nan"))
+        return 1.0
+
+    monkeypatch.setattr("captum_robust.benchmark.experiment.fit", diverge)
+    found = Experiment(store, PROTOCOL, None).do(VANILLA._replace(method="sp", setting="beta=1.0"))
+    assert found["auc"] != found["auc"] and found["precision"] != found["precision"]

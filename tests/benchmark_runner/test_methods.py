@@ -1,0 +1,116 @@
+"""Every method in every setting: it trains, and its setting reaches the loss."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from captum_robust._random import seeded
+from captum_robust.benchmark.methods import BASELINES, DEFAULT, K_PRIMES, METHODS
+from captum_robust.benchmark.training import fit
+from captum_robust.datasets import TabularDataset
+from captum_robust.loss import R2ETLoss
+
+SETTINGS = [(name, setting) for name, method in METHODS.items() for setting in method.grid]
+
+
+def table(n_rows: int = 24, n_features: int = 10) -> TabularDataset:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(n_rows, n_features, generator=generator)
+    names = tuple(map(str, range(n_features)))
+    return TabularDataset("toy", inputs, (inputs[:, 0] > 0).long(), names, "made up")
+
+
+@pytest.mark.parametrize(("name", "setting"), SETTINGS)
+def test_one_step_moves_the_weights_and_keeps_them_finite(name: str, setting: str) -> None:
+    method, data = METHODS[name], table()
+    options = method.grid[setting]
+    with seeded(0):
+        model = method.network(10, options)
+        before = [p.clone() for p in model.parameters()]
+        loss = method.criterion(model, 4 if "-k" not in name else 8, options)
+        fit(model, loss, data, 1, 24, 0, options.get("weight_decay", 0.0))
+    for old, new in zip(before, model.parameters(), strict=True):
+        assert new.isfinite().all() and not torch.equal(old, new)
+
+
+@pytest.mark.parametrize(("name", "setting"), SETTINGS)
+def test_the_name_of_a_setting_says_it(name: str, setting: str) -> None:
+    options = METHODS[name].grid[setting]
+    assert setting == " ".join(f"{key}={value}" for key, value in options.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs", "curved", "activation"),
+    [
+        ("r2et", "anchor", True, nn.LeakyReLU),
+        ("r2et-mm", "mm", True, nn.LeakyReLU),
+        ("r2et-no-h", "anchor", False, nn.LeakyReLU),
+        ("r2et-mm-no-h", "mm", False, nn.LeakyReLU),
+        ("r2et-sp", "anchor", True, nn.Softplus),
+        ("r2et-mm-sp", "mm", True, nn.Softplus),
+        ("r2et-no-h-sp", "anchor", False, nn.Softplus),
+        ("r2et-mm-no-h-sp", "mm", False, nn.Softplus),
+    ],
+)
+def test_variants_of_r2et(name: str, pairs: str, curved: bool, activation: type) -> None:
+    for options in METHODS[name].grid.values():
+        model = METHODS[name].network(10, options)
+        loss = METHODS[name].criterion(model, 8, options)
+        assert isinstance(loss, R2ETLoss) and isinstance(model.activation, activation)
+        assert (loss.k, loss.pairs, loss.gap) == (8, pairs, options["gap"])
+        assert loss.lambda1 == options["weight"]
+        assert loss.lambda2 == (options["weight"] if curved else 0)
+        # With k' = k and linear gaps R2ET-mm would be R2ET.
+        assert loss.k_prime == (4 if pairs == "mm" and options["gap"] == "linear" else None)
+        if activation is nn.Softplus:
+            assert model.activation.beta == options["beta"] == 0.5
+
+
+def test_the_study_of_k_prime() -> None:
+    for k_prime in K_PRIMES:
+        method = METHODS[f"r2et-no-h-k{k_prime}"]
+        loss = method.criterion(method.network(10, {}), 8, next(iter(method.grid.values())))
+        assert isinstance(loss, R2ETLoss) and (loss.k_prime, loss.lambda2) == (k_prime, 0)
+
+
+def test_names() -> None:
+    baselines = {"vanilla", "wd", "sp", "est-h", "exact-h", "ssr", "at"}
+    assert set(BASELINES) == baselines
+    assert baselines | {"r2et", "r2et-mm", "r2et-no-h", "r2et-mm-no-h"} <= set(DEFAULT)
+
+
+def test_fit_is_adam_with_a_falling_rate() -> None:
+    """Against the loop written out: two epochs of batches of 10, 10 and 4."""
+    data, options = table(), {"weight_decay": 0.1}
+    models = []
+    for _ in range(2):
+        with seeded(3):
+            models.append(METHODS["wd"].network(10, options))
+    fit(models[0], METHODS["wd"].criterion(models[0], 4, options), data, 2, 10, 7, 0.1)
+
+    generator = torch.Generator().manual_seed(7)
+    optimizer = torch.optim.Adam(models[1].parameters(), weight_decay=0.1)
+    orders = [torch.randperm(24, generator=generator) for _ in range(2)]
+    batches = [batch for order in orders for batch in (order[:10], order[10:20], order[20:])]
+    for step, rows in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 6)
+        logits = models[1](data.inputs[rows]).squeeze(1)
+        targets = data.targets[rows].float()
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(logits, targets).backward()
+        optimizer.step()
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_weights_do_not_depend_on_the_method() -> None:
+    """So that methods of one seed differ in their training alone."""
+    states = []
+    for name in ("vanilla", "r2et", "sp"):
+        with seeded(5):
+            options = next(iter(METHODS[name].grid.values()))
+            states.append(METHODS[name].network(10, options).state_dict())
+    assert all(torch.equal(states[0][key], state[key]) for state in states for key in state)
+    assert math.isfinite(float(states[0]["output.bias"]))

@@ -1,0 +1,206 @@
+"""The numbers of the report against NumPy and SciPy, from the records of each row."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from captum_robust.benchmark.attacks import RADII
+from captum_robust.benchmark.report import report
+from captum_robust.benchmark.selection import selection
+from captum_robust.benchmark.statistics import correlation, pareto_front
+from captum_robust.benchmark.store import Result, Store
+from tests.benchmark_runner.made_up import PLAN
+
+METHODS = ("vanilla", "wd", "sp", "r2et")
+
+
+@pytest.fixture(scope="module")
+def text(whole: Store) -> str:
+    return report(whole.folder)
+
+
+def table(text: str, title: str) -> dict[str, dict[str, str]]:
+    """The first table after a title: its rows by the first column, their cells by the header."""
+    after = text[text.index(f"### {title}") :].splitlines()
+    start = next(i for i, line in enumerate(after) if line.startswith("|"))
+    lines = []
+    for line in after[start:]:
+        if not line.startswith("|"):
+            break
+        lines.append([cell.strip() for cell in line.strip("|").split("|")])
+    header, _, *rows = lines
+    return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+
+
+def records(whole: Store, method: str, part: str, start: str = "random") -> list[Result]:
+    """Those of the selected setting, by seed."""
+    trainings = whole.results(part="training")
+    chosen = selection(trainings, list({unit.group for unit in trainings}))
+    found = whole.results(part=part, method=method, start=start)
+    models = [chosen[unit.group] for unit in found]
+    assert [unit.model for unit in found] == models and len(found) == len(PLAN.seeds)
+    return [found[unit] for unit in sorted(found, key=lambda unit: unit.seed)]
+
+
+def precisions(whole: Store, method: str, part: str, start: str = "random") -> NDArray[np.float64]:
+    """(seeds, radii)"""
+    rows = [r["precision"] for r in records(whole, method, part, start)]
+    return np.nanmean(np.array(rows), axis=2)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")  # two equal differences
+@pytest.mark.parametrize("attack", ["er", "auto"])
+@pytest.mark.parametrize("explanation", ["saliency", "ig"])
+def test_precision_is_mean_and_deviation_over_the_seeds(
+    explanation: str, attack: str, whole: Store, text: str
+) -> None:
+    found = table(text, f"P@8, {explanation} under {attack}, by radius")
+    part = f"{attack} {explanation} 8"
+    lines = {(m, m, "random") for m in METHODS}
+    if explanation == "saliency":
+        lines |= {(f"{m} (from vanilla)", m, "vanilla") for m in ("wd", "r2et")}
+    assert set(found) == {name for name, _, _ in lines}
+    vanilla = precisions(whole, "vanilla", part)
+    for name, method, start in lines:
+        values = precisions(whole, method, part, start)
+        for r, radius in enumerate(RADII):
+            cell = f"{values[:, r].mean():.3f} ± {values[:, r].std(ddof=1):.3f}"
+            same = np.array_equal(values[:, r], vanilla[:, r])
+            significant = not same and stats.ttest_rel(values[:, r], vanilla[:, r]).pvalue < 0.05
+            assert found[name][f"{radius:g}"] == cell + (" †" if significant else "")
+
+
+def test_margin_of_the_best_over_the_best_other(whole: Store, text: str) -> None:
+    rows = text[text.index("### P@8, saliency under auto") :].split("\n\n")[3].splitlines()[2:]
+    part = "auto saliency 8"
+    lines = {(m, m, "random") for m in METHODS}
+    lines |= {(f"{m} (from vanilla)", m, "vanilla") for m in ("wd", "r2et")}
+    values = {name: precisions(whole, m, part, start) for name, m, start in lines}
+    for r, row in enumerate(rows):
+        _, radius, best, _, rival, _, gain, _ = (cell.strip() for cell in row.split("|"))
+        assert radius == f"{RADII[r]:g}"
+        means = {name: v[:, r].mean() for name, v in values.items()}
+        assert best == max((n for n in means if n.startswith("r2et")), key=means.__getitem__)
+        assert rival == max((n for n in means if not n.startswith("r2et")), key=means.__getitem__)
+        gains = values[best][:, r] - values[rival][:, r]
+        low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+        assert gain == f"{gains.mean():+.3f} ± {(high - low) / 2:.3f}"
+
+
+def test_daggers_are_on_some_and_not_on_all(text: str) -> None:
+    """With two seeds and made-up numbers the test above would miss a dagger that is never set."""
+    values, others = {0: 0.9, 1: 0.91, 2: 0.92}, {0: 0.5, 1: 0.52, 2: 0.51}
+    from captum_robust.benchmark.report import _dagger
+
+    assert _dagger(values, others) == " †" and _dagger(values, values) == ""
+    assert _dagger({0: 0.9}, {0: 0.5}) == ""
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [
+        ("thickness", "thickness"),
+        ("Hessian norm", "hessian norm"),
+        ("DFFOT", "dffot"),
+        ("COMP", "comp"),
+        ("SUFF", "suff"),
+    ],
+)
+def test_properties(column: str, name: str, whole: Store, text: str) -> None:
+    found = table(text, "Properties")
+    for method in METHODS:
+        values = np.array([np.mean(r[name]) for r in records(whole, method, "properties")])
+        assert found[method][column] == f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+
+
+def test_accuracy_and_cost(whole: Store, text: str) -> None:
+    found, at = table(text, "Properties"), RADII.index(1.0)
+    trainings = whole.results(part="training")
+    chosen = selection(trainings, list({unit.group for unit in trainings}))
+    for method in METHODS:
+        attacked = records(whole, method, "auto saliency 8")
+        for column, values in (
+            ("cAUC", [r["auc"] for r in records(whole, method, "properties")]),
+            ("AUC of the rows", [r["clean_auc"] for r in attacked]),
+            ("aAUC", [r["attacked_auc"][at] for r in attacked]),
+            ("prediction change", [r["changed"][at] for r in attacked]),
+        ):
+            assert found[method][column].startswith(f"{np.mean(values):.4f} ")
+        cost = [
+            trainings[unit]["epoch_seconds"] / trainings[unit.vanilla]["epoch_seconds"]
+            for group, unit in chosen.items()
+            if (group.method, group.start) == (method, "random")
+        ]
+        assert found[method]["cost of an epoch"].startswith(f"{np.mean(cost):.2f} ")
+
+
+def test_selected_settings(whole: Store, text: str) -> None:
+    found = table(text, "Selected settings")
+    trainings = whole.results(part="training")
+    chosen = selection(trainings, list({unit.group for unit in trainings}))
+    for group, unit in chosen.items():
+        name = group.method if group.start == "random" else f"{group.method} (from vanilla)"
+        vanilla = trainings[unit.vanilla]["auc"]
+        star = " *" if trainings[unit]["auc"] < vanilla - 0.01 else ""
+        assert f"{unit.setting or 'none'}{star}: " in found[name]["setting: number of seeds"]
+
+
+def test_k(whole: Store, text: str) -> None:
+    found = table(text, "P@k by k: saliency under auto at radius 1")
+    for method in METHODS:
+        for k in (2, 5, 8):
+            values = precisions(whole, method, f"auto saliency {k}")[:, RADII.index(1.0)]
+            assert found[method][f"k = {k}"] == f"{values.mean():.3f}"
+
+
+def test_correlations(whole: Store, text: str) -> None:
+    found = table(text, "What goes with a late manipulation")
+    for method in METHODS:
+        for name in ("adversarial thickness", "gaussian thickness", "hessian norm"):
+            each = [
+                stats.spearmanr(r[name], r["manipulation step"]).statistic
+                for r in records(whole, method, "properties")
+            ]
+            assert found[method][name] == f"{np.mean(each):.3f}"
+    between = table(text, "What ranks the methods as P@k does")
+    precision = [precisions(whole, m, "auto saliency 8")[:, 2].mean() for m in METHODS]
+    for name in ("thickness", "adversarial thickness", "hessian norm"):
+        levels = [
+            np.mean([np.mean(r[name]) for r in records(whole, m, "properties")]) for m in METHODS
+        ]
+        expected = stats.spearmanr(levels, precision).statistic
+        assert between[name]["with P@k at radius 1"] == f"{expected:.3f}"
+
+
+def test_magnitudes(whole: Store, text: str) -> None:
+    found = table(text, "Gradient magnitudes of the probability, by rank")
+    for method in METHODS:
+        means = np.mean([r["magnitudes"] for r in records(whole, method, "properties")], axis=0)
+        for rank in (1, 2, 4, 8, 9, 16, 30):
+            assert found[method][str(rank)] == f"{means[rank - 1]:.4f}"
+
+
+def test_front(whole: Store, text: str) -> None:
+    found = table(text, "Accuracy against robustness (radius 1)")
+    points = {}
+    for method in METHODS:
+        auc = np.mean([r["auc"] for r in records(whole, method, "properties")])
+        points[method] = (precisions(whole, method, "auto saliency 8")[:, 2].mean(), auc)
+    for method, (p, a) in points.items():
+        beaten = any(q >= p and b >= a and (q, b) != (p, a) for q, b in points.values())
+        assert found[method]["front with cAUC"] == ("" if beaten else "yes")
+
+
+def test_front_by_hand() -> None:
+    points = {"a": (1.0, 0.0), "b": (0.5, 0.5), "c": (0.5, 0.4), "d": (0.0, 1.0), "e": (0.5, 0.5)}
+    assert pareto_front(points) == {"a", "b", "d", "e"}
+
+
+def test_correlation_leaves_out_what_is_not_a_number() -> None:
+    x, y = [1.0, 2.0, 3.0, math.nan, 5.0], [2.0, 1.0, 4.0, 9.0, math.inf]
+    assert correlation(x, y) == pytest.approx(stats.spearmanr(x[:3], y[:3]).statistic)
+    assert math.isnan(correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]))
+    assert math.isnan(correlation([1.0, 2.0], [1.0, 2.0]))
