@@ -50,15 +50,19 @@ def check_model_is_left_as_found(case: AttackCase) -> None:
 def check_model_is_left_as_found_after_an_exception(case: AttackCase) -> None:
     """An exception inside the model reaches the caller, and leaves model and random state alone."""
     for call in (1, 3):
-        model = failing_at(call, worn(case.model.build()).train())
+        model = worn(case.model.build()).train()
+        raised = failing_at(call, model)
         before = {**state_of_model(model), **random_state()}
         try:
             case.perturb(case.attack(model))
         except Trouble:
             changed = changes(before, {**state_of_model(model), **random_state()})
             require(not changed, f"changed after an exception: {', '.join(changed)}")
-        else:
-            require(False, f"an exception in call {call} of the model did not reach the caller")
+        else:  # a search that has nothing to find may end before
+            require(
+                call > 1 and not raised,
+                f"an exception in call {call} of the model did not reach the caller",
+            )
 
 
 def check_random_state_is_left_as_found(case: AttackCase) -> None:
@@ -136,12 +140,15 @@ def check_chunks_and_order_do_not_matter(case: AttackCase) -> None:
     """An example is attacked alike in any chunk, at any place of the batch, and alone."""
     whole = as_tuple(case.perturb())
     chunked = case.perturb(max_examples_per_batch=2)
-    require_close(chunked, whole, "max_examples_per_batch=2 changed the result")
+    # At an optimum, rounding of the objective leaves its root open in the inputs.
+    require_close(chunked, whole, "max_examples_per_batch=2 changed the result", 1e-6)
     for order in ([3, 1, 4, 0, 2], [2]):
         inputs, arguments = case.model.rows(order)
         moved = case.perturb(inputs=inputs, **arguments)
         expected = tuple(t[order] for t in whole)
-        require_close(moved, expected, f"rows {order} alone, in this order, changed the result")
+        require_close(
+            moved, expected, f"rows {order} alone, in this order, changed the result", 1e-6
+        )
 
 
 def check_tuple_in_tuple_out(case: AttackCase) -> None:

@@ -40,6 +40,8 @@ class AttackTraits:
             reference_maps)`` of shape (N,), in the call shape of a metric. Default: the attribute
             ``objective`` of the attack, a function of flattened maps (N, n); without one, the share
             of the top k that is left.
+        objective_of_maps (bool): what it minimises is a function of the maps alone; otherwise its
+            strength cannot be told from outside, and the rules that compare it are left out.
         keeps_prediction (bool): returned inputs are predicted as the examples are.
         keeps_best (bool): ``effort(n + m, radius)`` never finds less than ``effort(n, radius)``,
             for every example; otherwise no worse on the mean.
@@ -59,6 +61,7 @@ class AttackTraits:
     norms: tuple[str, ...] = ("Linf", "L2")
     effort: Callable[[int, float], Mapping[str, Any]] = steps_of_one_size
     objective: Judge | None = None
+    objective_of_maps: bool = True
     keeps_prediction: bool = True
     keeps_best: bool = True
     restarts: bool = True

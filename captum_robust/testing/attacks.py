@@ -14,6 +14,15 @@ from captum_robust.testing.report import Rule, run_all
 __all__ = ["ATTACK_RULES", "attack_checks", "check_attack"]
 
 
+def _is_measurable(case: AttackCase) -> bool:
+    return case.traits.objective_of_maps
+
+
+def _should_beat_noise(case: AttackCase) -> bool:
+    changes = not (case.model.hides_gradients or case.model.constant_map)
+    return _is_measurable(case) and case.traits.beats_noise and changes
+
+
 #: Every rule of an attack, and which cases it is a rule of.
 ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(region.check_stays_in_ball),
@@ -22,22 +31,28 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(region.check_bounds, lambda c: c.traits.bounds),
     Rule(region.check_mask, lambda c: c.traits.mask),
     Rule(region.check_prediction_is_kept, lambda c: c.traits.keeps_prediction),
-    Rule(strength.check_never_worse_than_no_attack),
-    Rule(strength.check_more_steps_are_never_weaker),
-    Rule(strength.check_more_restarts_are_never_weaker, lambda c: c.traits.restarts),
-    Rule(strength.check_larger_radius_is_never_weaker),
+    Rule(strength.check_never_worse_than_no_attack, _is_measurable),
+    Rule(strength.check_more_steps_are_never_weaker, _is_measurable),
     Rule(
-        strength.check_at_least_as_strong_as_random_draws,
-        lambda c: c.traits.beats_noise and not (c.model.hides_gradients or c.model.constant_map),
+        strength.check_more_restarts_are_never_weaker,
+        lambda c: _is_measurable(c) and c.traits.restarts,
     ),
+    Rule(strength.check_larger_radius_is_never_weaker, _is_measurable),
+    Rule(strength.check_at_least_as_strong_as_random_draws, _should_beat_noise),
     Rule(strength.check_relu_model_is_not_called_robust, lambda c: c.model.hides_gradients),
     Rule(strength.check_linear_model_is_perfectly_robust, lambda c: c.model.constant_map),
-    Rule(strength.check_quadratic_model_reaches_the_optimum, lambda c: c.model.quadratic),
+    Rule(
+        strength.check_quadratic_model_reaches_the_optimum,
+        lambda c: _is_measurable(c) and c.model.quadratic,
+    ),
     Rule(
         strength.check_large_radius_breaks_the_ranking,
         lambda c: c.model.quadratic and c.traits.aims_at_top_k,
     ),
-    Rule(strength.check_info_tells_the_objective, lambda c: c.traits.info is not None),
+    Rule(
+        strength.check_info_tells_the_objective,
+        lambda c: _is_measurable(c) and c.traits.info is not None,
+    ),
     Rule(behaviour.check_model_is_left_as_found),
     Rule(behaviour.check_model_is_left_as_found_after_an_exception),
     Rule(behaviour.check_random_state_is_left_as_found),

@@ -156,7 +156,8 @@ def check_model_is_left_as_found(case: LossCase) -> None:
 
 def check_model_is_left_as_found_after_an_exception(case: LossCase) -> None:
     """An exception inside the model reaches the caller, and leaves the model alone."""
-    model = failing_at(1, worn(case.model.build()))
+    model = worn(case.model.build())
+    failing_at(1, model)
     before = state_of_model(model)
     try:
         case.value(model)

@@ -121,7 +121,8 @@ def check_model_is_left_as_found(case: ModelCase) -> None:
 
 def check_model_is_left_as_found_after_an_exception(case: ModelCase) -> None:
     """An exception inside the model reaches the caller, and leaves model and random state alone."""
-    model = failing_at(1, worn(case.model.build()).train())
+    model = worn(case.model.build()).train()
+    failing_at(1, model)
     before = {**state_of_model(model), **random_state()}
     try:
         case.value(model)

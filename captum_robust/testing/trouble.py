@@ -1,6 +1,7 @@
 """Models in a state worth keeping, and things that go wrong on purpose."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import torch
@@ -24,17 +25,23 @@ def worn(model: nn.Module, hook: bool = True) -> nn.Module:
     return model
 
 
-def failing_at(call: int, model: nn.Module) -> nn.Module:
-    """The model, which raises :class:`Trouble` at the given call, after drawing random numbers."""
-    calls = iter(range(1, call))
+def failing_at(call: int, model: nn.Module) -> list[int]:
+    """Let the model raise :class:`Trouble` from the given call on, after drawing random numbers.
 
-    def count(module: nn.Module, args: Any) -> None:
+    Returns the calls at which it has raised, none so far.
+    """
+    calls = count(1)
+    raised: list[int] = []
+
+    def fail(module: nn.Module, args: Any) -> None:
         torch.rand(1)
-        if next(calls, None) is None:
+        number = next(calls)
+        if number >= call:
+            raised.append(number)
             raise Trouble
 
-    model.register_forward_pre_hook(count)
-    return model
+    model.register_forward_pre_hook(fail)
+    return raised
 
 
 def refusal(call: Callable[[], Any]) -> str | None:

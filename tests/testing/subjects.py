@@ -124,7 +124,7 @@ ATTACKS = {
         partial(robust.ERAttack, gradient="finite_difference"), "ERAttack", {"beats_noise": False}
     ),
     "er-spsa": Subject(partial(robust.ERAttack, gradient="spsa", n_directions=2), "ERAttack"),
-    # Its searches end where predictions change, and do not come back.
+    # A search that has crossed to another prediction may not come back.
     "mse": Subject(
         robust.MSEAttack,
         "MSEAttack",
@@ -140,10 +140,11 @@ ATTACKS = {
             attribution, lambda scores, reference: scores[:, 0], **options
         ),
         "ExplanationAttack",
-        {"aims_at_top_k": False},
+        {"aims_at_top_k": False, "beats_noise": False},  # as mse
     ),
     "top-k": Subject(robust.TopKAttack, "TopKAttack"),
-    "pareto": Subject(robust.ParetoERAttack, "ParetoERAttack"),
+    # It ends where no gap can be closed without another opening.
+    "pareto": Subject(robust.ParetoERAttack, "ParetoERAttack", {"beats_noise": False}),
     "random search": Subject(
         robust.RandomSearchAttack,
         "RandomSearchAttack",
@@ -169,19 +170,11 @@ ATTACKS = {
         "TargetMapAttack",
         {"aims_at_top_k": False, "objective": distance_from_ramp},
     ),
-    # What it minimises has a part that is not in the maps: it may trade one for the other.
+    # What it minimises has a part of the outputs.
     "target map-outputs": Subject(
         ToARamp,
         "TargetMapAttack",
-        {
-            "aims_at_top_k": False,
-            "objective": distance_from_ramp,
-            "beats_noise": False,
-            "info": None,
-            "keeps_best": False,
-            "restarts": False,
-            "warm_start": False,
-        },
+        {"aims_at_top_k": False, "objective_of_maps": False, "objective": distance_from_ramp},
     ),
     "centre of mass": Subject(
         robust.CenterOfMassAttack,

@@ -127,10 +127,22 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
         ({"info": None}, {"check_info_tells_the_objective"}),
         ({"beats_noise": False}, {"check_at_least_as_strong_as_random_draws"}),
         ({"aims_at_top_k": False}, {"check_large_radius_breaks_the_ranking"}),
+        (
+            {"objective_of_maps": False},
+            {
+                "check_never_worse_than_no_attack",
+                "check_more_steps_are_never_weaker",
+                "check_more_restarts_are_never_weaker",
+                "check_larger_radius_is_never_weaker",
+                "check_at_least_as_strong_as_random_draws",
+                "check_quadratic_model_reaches_the_optimum",
+                "check_info_tells_the_objective",
+            },
+        ),
         ({"warm_start": False}, set()),
         ({"keeps_best": False}, set()),
     ],
-    ids=str,
+    ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",
 )
 def test_a_declared_trait_leaves_out_its_own_check_and_no_other(trait, without):
     assert rules_of(attack_checks()) - rules_of(attack_checks(**trait)) == without
