@@ -104,7 +104,8 @@ class ExplanationAttack(Perturbation):
             those that no longer move, cost no further queries. Needs an objective with a ``k``.
         constraint (str or Callable, optional): what the soft constraints measure. ``"kl"``: the
             divergence of the predicted probabilities from those of the example; the outputs are
-            logits. ``"label"``: the share of the label's margin that is lost. Or a function of the
+            logits. ``"label"``: the share of the label's margin that is lost. ``"boundary"``: the
+            same beyond 95 %, which binds at the decision boundary alone. Or a function of the
             outputs and those of the example, differentiable unless ``gradient="spsa"``, that
             returns (N,) or, for K predictions, (N, K) values that grow with the change from 0.
         constraint_rate (float, optional): learning rate of ``"gda"`` and ``"hedge"``. Default: 1.

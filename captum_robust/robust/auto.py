@@ -157,11 +157,11 @@ class AutoERAttack(Perturbation):
         )  # fmt: skip
         ensemble = Ensemble(problem, self.k, budget, max_examples_per_batch)
         with left_as_found(self.attribution), seeded(problem.seed), torch.enable_grad():
-            kinked, randomised = ensemble.look(self._reference)
-            members = members_of(self.attribution, self.k, kinked, self.options)
+            nature = ensemble.look(self._reference)
+            members = members_of(self.attribution, self.k, nature, self.options)
             running = ensemble.run(members)
             for _ in tqdm(running, total=len(members), disable=not show_progress, unit="member"):
                 pass
-            ensemble.doubt(members[0], randomised)
+            ensemble.doubt(members[0], nature.randomised)
         perturbed = like(inputs, ensemble.points)
         return (perturbed, ensemble.info()) if return_info else perturbed

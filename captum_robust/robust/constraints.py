@@ -16,13 +16,17 @@ from captum_robust.robust.projections import Region
 __all__ = [
     "Constraint",
     "Lagrangian",
+    "beyond_boundary",
     "check_constraint",
     "kl_divergence",
     "lost_margin",
     "violations_of",
 ]
 
-Constraint = Literal["kl", "label"] | Callable[[Tensor, Tensor], Tensor]
+Constraint = Literal["kl", "label", "boundary"] | Callable[[Tensor, Tensor], Tensor]
+
+# The share of the margin that an attack may use before the boundary counts as near.
+_FREE_MARGIN = 0.95
 
 # Below, a change of the prediction may be the rounding of single precision.
 _HOLDS = 1e-5
@@ -61,6 +65,20 @@ def lost_margin(outputs: Tensor, reference: Tensor) -> Tensor:
     return lost.clamp_min(0).reshape(len(outputs), -1)
 
 
+def beyond_boundary(outputs: Tensor, reference: Tensor) -> Tensor:
+    r"""Share of the margin that is lost beyond 95 %; (N, P), as :func:`lost_margin`.
+
+    0 until the decision boundary is near, so that it binds nowhere else: with
+    ``preserve_prediction="qp"`` an attack runs free up to the boundary and then slides along it.
+
+    >>> beyond_boundary(torch.tensor([[3.0, 1.0]]), torch.tensor([[4.0, 0.0]]))
+    tensor([[0.]], dtype=torch.float64)
+    >>> beyond_boundary(torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, 0.0]]))
+    tensor([[0.5500]], dtype=torch.float64)
+    """
+    return (lost_margin(outputs, reference) - _FREE_MARGIN).clamp_min(0)
+
+
 def check_constraint(constraint: Constraint) -> None:
     """Raise ValueError unless it is the name of a constraint, or a function."""
     if not callable(constraint):
@@ -79,7 +97,7 @@ def violations_of(constraint: Constraint, outputs: Tensor, reference: Tensor) ->
     return values.reshape(len(values), -1).double()
 
 
-_NAMED = {"kl": kl_divergence, "label": lost_margin}
+_NAMED = {"kl": kl_divergence, "label": lost_margin, "boundary": beyond_boundary}
 
 
 def _logits(outputs: Tensor) -> Tensor:

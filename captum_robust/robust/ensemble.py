@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_robust.robust.flags import concerned, counted
-from captum_robust.robust.members import Member, unbounded
+from captum_robust.robust.members import Member, Nature, unbounded
 from captum_robust.robust.problem import Problem
 from captum_robust.robust.search import Search
 
@@ -75,24 +75,26 @@ class Ensemble:
         self.flags: dict[str, Tensor] = {}
         self._lowest = 0
 
-    def look(self, reference: Member) -> tuple[bool, bool]:
-        """Judge the examples and what was given; whether the network has kinks, and is random."""
+    def look(self, reference: Member) -> Nature:
+        """Judge the examples and what was given, and learn what there is to know."""
         self._run(reference, self.problem.start)
         rows = self._open(0)[:_N_LOOKED_AT]
         if len(rows) == 0:
-            return False, False
+            return Nature()
         attack, region = reference.attack, self.problem.region.of(rows)
         points = region.as_inputs(region.centre)
-        looks = []
+        looks, differentiable = [], False
         for seed, beta in ((0, None), (1, None), (0, _KINK_BETA)):
             problem = replace(self.problem, seed=self.problem.seed + seed)
             explanation = problem.explain(
                 attack.attribution, rows, attack.absolute, attack.feature_mask, beta
             )
             looks.append(explanation.scores(points, graph=False).detach())
+            differentiable = explanation.outputs(points, graph=True).requires_grad
         self.queries[rows] += len(looks)
         once, again, smoothed = looks
-        return not torch.equal(once, smoothed), not torch.equal(once, again)
+        kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)
+        return Nature(kinked, randomised, differentiable)
 
     def run(self, members: Sequence[Member]) -> Iterator[None]:
         """Run the members in turn; yields after each."""

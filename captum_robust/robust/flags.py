@@ -29,6 +29,8 @@ FLAGS = {
     "or on the other examples; call model.eval()",
     "randomised": "the map depends on the seed: the attack is against one draw of it",
     "float16_underflow": "the ranking is decided among values too small for half precision",
+    "tied_reference": "the k-th feature of the unperturbed map ties with the next: which of them "
+    "is in the top k is a convention, and any change may swap them",
     "black_box_beats_white_box": "random search found less precision than every gradient: the "
     "gradients are masked",
     "unconstrained_attack_fails": "even ten times the radius, without regard to bounds and "
@@ -57,6 +59,7 @@ def concerned(search: Search) -> dict[str, Tensor]:
         "label_flips_rejected": search.flips_rejected & ranked,
         "training_mode": ranked & in_training_mode(search.attack.attribution),
         "float16_underflow": search.underflow & ranked,
+        "tied_reference": search.tied & ranked,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from captum.attr import Attribution, InputXGradient, Saliency
@@ -18,23 +18,25 @@ from captum_robust.robust.problem import Problem
 from captum_robust.robust.random_search import RandomSearchAttack
 from captum_robust.robust.swaps import NextSwapObjective, SwapCountObjective
 
-__all__ = ["Member", "members_of", "reference_member", "unbounded"]
+__all__ = ["Member", "Nature", "members_of", "reference_member", "unbounded"]
 
 Way = dict[str, Any]
 Start = Literal["example", "random", "best"]
 
 # In the order in which they run: what is minimised, the way to its gradient, the start, and how
 # many starts. The strongest come first, as found on perceptrons and a convolutional network, with
-# kinks and without; the objectives of the papers and random search come late, as a safeguard.
+# kinks and without; the objectives of the papers come late, as a safeguard.
 _PLAN: tuple[tuple[str, str, Start, int], ...] = (
     ("next swap", "lead", "example", 1),
     ("wide swap count", "far differences", "example", 1),
     ("swap count", "near differences", "example", 1),
     ("next two swaps", "lead", "example", 1),
     ("swap count", "probes", "example", 1),
+    ("next swap", "lead", "random", 4),
     ("next swap", "lead", "best", 1),
     ("wide swap count", "far differences", "best", 1),
-    ("next swap", "lead", "random", 4),
+    ("swap count", "lead", "best", 1),
+    ("swap count", "random search", "example", 1),
     ("wide swap count", "far differences", "random", 2),
     ("swap count", "lead", "example", 1),
     ("next swap", "smoothed at 20", "best", 1),
@@ -43,14 +45,13 @@ _PLAN: tuple[tuple[str, str, Start, int], ...] = (
     ("weakest gaps", "lead", "example", 1),
     ("all gaps", "own gradient", "example", 1),
     ("all gaps", "smoothed at 5", "example", 1),
-    ("swaps", "random search", "example", 1),
-    ("next swap", "lead", "best", 1),
-    ("swaps", "random search", "best", 1),
+    ("swap count", "random search", "best", 1),
 )
+_SLIDING = {"preserve_prediction": "qp", "constraint": "boundary"}
 _HOW = {"example": "", "random": ", restarted", "best": ", refined"}
 _N_STEPS = {"example": 30, "random": 30, "best": 20}
 _N_STEPS_OF_PROBES = 10  # each takes 32 attributions
-_N_STEPS_AT_RANDOM = 100
+_N_STEPS_AT_RANDOM = {"example": 100, "best": 200}
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,30 @@ class Member:
         return (self.start != "example") + self.n_starts * (1 + self.n_steps * a_step)
 
 
-def members_of(attribution: Attribution, k: int, kinked: bool, options: Way) -> list[Member]:
+class Nature(NamedTuple):
+    """What the ensemble must know of a network and its explanation.
+
+    Attributes:
+        kinked: whether the network has kinks, so that a smoothed one differs from it.
+        randomised: whether the map depends on the seed.
+        differentiable: whether the output of the network is, so that its label can be followed.
+    """
+
+    kinked: bool = False
+    randomised: bool = False
+    differentiable: bool = False
+
+
+def members_of(attribution: Attribution, k: int, nature: Nature, options: Way) -> list[Member]:
     """All members that can add something, in the order in which they run.
+
+    Where the prediction must be kept, those that follow a gradient slide along the decision
+    boundary: an attack that runs into it, and is not counted beyond, finds little at large radii.
 
     Args:
         attribution (Attribution): the attribution under attack.
         k (int): size of the top set.
-        kinked (bool): whether the network has kinks, so that a smoothed one differs from it.
+        nature (Nature): what is known of the network.
         options (dict): what all members share: bounds, prediction, ranking.
     """
     objectives: dict[str, Objective] = {
@@ -104,17 +122,19 @@ def members_of(attribution: Attribution, k: int, kinked: bool, options: Way) -> 
         "weakest gaps": RankingObjective(k, "mm", "exp"),
         "all gaps": RankingObjective(k),
     }
-    ways = _ways_of(attribution, kinked)
+    ways = _ways_of(attribution, nature.kinked)
+    slides = nature.differentiable and options["preserve_prediction"] == "reject"
+    sliding = {**options, **_SLIDING} if slides else options
     members = []
     for objective, way, start, n_starts in _PLAN:
         name = f"{objective}, {way}{_HOW[start]}"
         if way == "random search":
             attack: ExplanationAttack = RandomSearchAttack(attribution, k, **options)
-            members.append(Member(name, attack, _N_STEPS_AT_RANDOM, start))
+            members.append(Member(name, attack, _N_STEPS_AT_RANDOM[start], start))
         elif way in ways:
             attack = ExplanationAttack(
                 attribution, objectives[objective], keep="precision", step_rule="halving",
-                **ways[way], **options,
+                **ways[way], **(options if way == "own gradient" else sliding),
             )  # fmt: skip
             n_steps = _N_STEPS_OF_PROBES if way == "probes" else _N_STEPS[start]
             members.append(Member(name, attack, n_steps, start, n_starts))

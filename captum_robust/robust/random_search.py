@@ -10,11 +10,11 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust.ranking import Gap, Pairs
 from captum_robust.robust.attack import ExplanationAttack
-from captum_robust.robust.objectives import RankingObjective
+from captum_robust.robust.objectives import Objective
 from captum_robust.robust.projections import per_example
 from captum_robust.robust.search import Keep, Look, Points, Search
+from captum_robust.robust.swaps import SwapCountObjective
 
 __all__ = ["RandomSearch", "RandomSearchAttack"]
 
@@ -125,7 +125,7 @@ class RandomSearchAttack(ExplanationAttack):
     r"""Search the ball at random for the input that loses the most of the top k features.
 
     Every step proposes to set a random block of features to random corners of the ball, and goes
-    there unless precision at k, or among equals the sum of the gaps of :class:`ERAttack`, rises.
+    there unless precision at k, or among equals a smooth count of the features kept, rises.
     In images, tensors of at least three dimensions, a block is a square of pixels in all
     channels; in tables it is any set of features. Its share of all features falls from 76 % to 8 %
     at step 1000. In the :math:`L_2` ball the block gets entries of random signs and one
@@ -142,11 +142,10 @@ class RandomSearchAttack(ExplanationAttack):
     Args:
         attribution (Attribution): any Captum attribution.
         k (int): size of the top set, 1 <= k < n.
-        pairs (str, optional): pairs of the sum of gaps, as in :class:`ERAttack`.
-        gap (str, optional): ``"linear"`` or ``"exp"``, as in :class:`ERAttack`.
-        k_prime (int, optional): number of pairs, as in :class:`ERAttack`.
+        objective (Callable, optional): what decides among points of equal precision, as in
+            :class:`ExplanationAttack`. Default: :class:`SwapCountObjective`.
         keep (str, optional): ``"precision"``: precision at k counts first; examples that can lose
-            no more cost no further queries. ``"objective"``: the sum of gaps alone.
+            no more cost no further queries. ``"objective"``: the objective alone.
         **options: as in :class:`ExplanationAttack`, without those of gradients and soft
             constraints. ``perturb`` makes ten steps a feature unless told otherwise, at least 200
             and at most 1000, and has no use for a ``step_size``.
@@ -169,9 +168,7 @@ class RandomSearchAttack(ExplanationAttack):
         self,
         attribution: Attribution,
         k: int,
-        pairs: Pairs = "all",
-        gap: Gap = "linear",
-        k_prime: int | None = None,
+        objective: Objective | None = None,
         keep: Keep = "precision",
         **options: Any,
     ) -> None:
@@ -180,9 +177,7 @@ class RandomSearchAttack(ExplanationAttack):
             raise ValueError(f"{unused[0]} has no meaning for a search without gradients")
         # Of all ways to a gradient, the one that asks nothing of the attribution.
         options["gradient"] = "spsa"
-        super().__init__(
-            attribution, RankingObjective(k, pairs, gap, k_prime), keep=keep, **options
-        )
+        super().__init__(attribution, objective or SwapCountObjective(k), keep=keep, **options)
 
     def default_step_num(self, inputs: tuple[Tensor, ...]) -> int:
         """Ten steps a feature, at least 200 and at most 1000."""

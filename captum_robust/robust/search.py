@@ -86,6 +86,7 @@ class Search(ABC):
         self.done = torch.zeros_like(self.gradient_found)
         self.looked_for_gradient = torch.zeros_like(self.gradient_found)
         self.underflow = torch.zeros_like(self.gradient_found)
+        self.tied = torch.zeros_like(self.gradient_found)
         self._reference: Tensor | None = None
         self._labels: Tensor | None = None
         self._outputs = torch.empty(0)
@@ -263,6 +264,8 @@ class Search(ABC):
         if k is not None:
             check_k(k, reference.shape[1])
             self._top = top_k_indices(reference, k)
+            boundary = reference.topk(k + 1, dim=1).values[:, -2:]
+            self.tied = boundary[:, 0] == boundary[:, 1]
             self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
 
     def _judging(self, reference: Tensor) -> Callable[[Tensor], Tensor]:

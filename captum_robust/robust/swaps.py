@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from captum_robust.ranking import check_k, top_k_mask
+from captum_robust.robust.checks import check_count
 
 __all__ = ["NextSwapObjective", "SwapCountObjective"]
 
@@ -57,6 +58,10 @@ class NextSwapObjective:
     k: int
     ahead: int = 1
 
+    def __post_init__(self) -> None:
+        check_count("k", self.k, 1)
+        check_count("ahead", self.ahead, 1)
+
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
         """The objective of each row of scores, (N,)."""
         return self.against(reference)(scores)
@@ -86,6 +91,11 @@ class SwapCountObjective:
 
     k: int
     temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_count("k", self.k, 1)
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
         """The count of each row of scores, (N,)."""

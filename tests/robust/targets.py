@@ -26,6 +26,7 @@ from captum_robust.robust import (
     TargetMapAttack,
     TopKAttack,
 )
+from captum_robust.robust.objectives import RankingObjective
 
 Inputs = Tensor | tuple[Tensor, ...]
 
@@ -307,7 +308,9 @@ ATTACKS = {
         partial(TargetMapAttack, target_map=AIM, prediction_weight=0.0), towards, ("mlp",)
     ),
     "random": Line(
-        partial(RandomSearchAttack, k=2, keep="objective"), linear(2), ("mlp", "conv", "two")
+        partial(RandomSearchAttack, k=2, objective=RankingObjective(2), keep="objective"),
+        linear(2),
+        ("mlp", "conv", "two"),
     ),
     "centre": Line(CenterOfMassAttack, shift((1, 4, 4)), ("conv",)),
     "centre-of-two": Line(CenterOfMassAttack, shift((3,), (1, 2)), ("two",)),

@@ -10,7 +10,7 @@ from torch import nn
 
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import AutoERAttack, ERAttack
-from captum_robust.robust.members import members_of
+from captum_robust.robust.members import Nature, members_of
 from tests.robust.targets import TwoInputs, convnet, drawn, mlp, normal, relu_mlp
 
 N, K, RADIUS = 6, 2, 0.4
@@ -72,7 +72,8 @@ def test_it_breaks_something(result):
 def test_never_weaker_than_a_member_alone(result):
     model, x, _, info, attack = result
     kinked = any("smoothed" in name for name in info.members)
-    for member in members_of(Saliency(model), K, kinked, attack.options):
+    nature = Nature(kinked, randomised=False, differentiable=True)
+    for member in members_of(Saliency(model), K, nature, attack.options):
         if member.start == "best":
             continue
         _, alone = member.attack.perturb(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from captum.attr import InputXGradient, Saliency
+from captum.attr import Attribution, InputXGradient, Saliency
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -12,7 +12,7 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from captum_robust.robust import ERAttack, ExplanationAttack
 from captum_robust.robust import constraints as soft
-from captum_robust.robust.constraints import Lagrangian, lost_margin
+from captum_robust.robust.constraints import Lagrangian, lost_margin, violations_of
 from captum_robust.robust.gradients import Slope
 from captum_robust.robust.projections import Region
 from tests.robust.targets import linear, mlp, normal, pairs_of, relu_mlp
@@ -473,3 +473,47 @@ def test_the_gaps_reported_are_those_of_the_map():
     )
     maps = [gradient_of(lambda p: model(p)[:, 1], p)[1].abs() for p in (moved, x)]
     assert torch.allclose(info.objective, linear(2)(*maps), atol=1e-9)
+
+
+# --- sliding along the boundary -------------------------------------------------------------------
+
+
+def test_the_boundary_binds_only_where_it_is_near():
+    before = torch.tensor([[4.0, 0.0]] * 4).double()
+    after = torch.tensor([[4, 0], [2.1, 1.9], [2.05, 1.95], [1, 3]], dtype=torch.float64)
+    lost = [0, 0.95, 0.975, 1.5]
+    expected = torch.tensor([[max(0, share - 0.95)] for share in lost]).double()
+    assert torch.allclose(violations_of("boundary", after, before), expected, atol=1e-12)
+
+
+class Wall(nn.Module):
+    """(N, 3) -> (N, 2): the label changes at x0 = 1; the map falls along x0 and, slower, x1."""
+
+    def forward(self, x):
+        logit = 1 - x[:, 0]
+        return torch.stack([logit, -logit], dim=1)
+
+
+class Rising(Attribution):
+    """Scores (0, x0 + x1 / 2 - 3, -5): the gap of the top feature closes along (1, 1/2)."""
+
+    def attribute(self, inputs, target=None):
+        level = inputs[:, 0] + inputs[:, 1] / 2 - 3
+        return torch.stack([0 * level, level, 0 * level - 5], dim=1)
+
+
+def test_an_attack_slides_along_the_boundary_to_what_lies_beyond_the_corner():
+    x, attribution = torch.zeros(1, 3).double(), Rising(Wall())
+    gaps = {}
+    for how in ("reject", "qp"):
+        attack = ERAttack(
+            attribution, k=1, pairs="mm", k_prime=1, preserve_prediction=how, constraint="boundary",
+            step_rule="halving",
+        )  # fmt: skip
+        moved, info = attack.perturb(x, 3.0, norm="L2", step_num=60, return_info=True)
+        assert info.prediction_kept.all() and moved[0, 0] <= 1
+        gaps[how] = info.objective.item()
+    # The best point with the label is (1, sqrt(8)); along the gradient one gets to (1, 1/2).
+    best = 3 - 1 - 8**0.5 / 2
+    assert gaps["qp"] == pytest.approx(best, abs=0.1)
+    assert gaps["reject"] > gaps["qp"] + 0.2

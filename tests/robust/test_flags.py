@@ -76,6 +76,19 @@ def test_float16_underflow():
     assert "float16_underflow" not in flags(ERAttack(Saliency(model.float()), k=2), x.float())
 
 
+def test_tied_reference():
+    model = Quadratic(6)
+    with torch.no_grad():
+        model.A[:, 1], model.A[1], model.b[1] = model.A[:, 0], model.A[0], model.b[0]
+        model.A[1, 1] = model.A[0, 0]
+    x = normal(N, 6)
+    scores = x @ model.A + model.b
+    assert torch.equal(scores[:, 0], scores[:, 1])
+    rank = (scores > scores[:, :1]).sum(dim=1)
+    told = flags(ERAttack(Saliency(model), k=2), x, target=None, abs=False)
+    assert told.get("tied_reference", 0) == int((rank == 1).sum()) > 0
+
+
 # --- what only an ensemble can say ----------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import RandomSearchAttack, UniformNoise
+from captum_robust.robust.objectives import RankingObjective
 from tests.robust.targets import (
     Quadratic,
     TwoInputs,
@@ -48,7 +49,9 @@ def kept(scores, reference, k):
 @pytest.mark.parametrize("n", [3, 8])
 def test_the_sum_of_gaps_of_a_quadratic_model_ends_at_the_worst_of_all_corners(n):
     model, x = Quadratic(n), normal(4, n)
-    attack = RandomSearchAttack(Saliency(model), 2, keep="objective", preserve_prediction="none")
+    attack = RandomSearchAttack(
+        Saliency(model), 2, RankingObjective(2), keep="objective", preserve_prediction="none"
+    )
     _, info = attack.perturb(x, RADIUS, seed=0, abs=False, return_info=True)
     for row, found in zip(x, info.objective, strict=True):
         maps = (row + RADIUS * corners(n)) @ model.A + model.b
@@ -74,7 +77,9 @@ def test_the_precision_is_that_of_the_worst_of_all_corners():
 def test_it_comes_close_to_the_worst_point_of_the_sphere():
     n = 8
     model, x = Quadratic(n), normal(4, n)
-    attack = RandomSearchAttack(Saliency(model), 2, keep="objective", preserve_prediction="none")
+    attack = RandomSearchAttack(
+        Saliency(model), 2, RankingObjective(2), keep="objective", preserve_prediction="none"
+    )
     moved, info = attack.perturb(x, RADIUS, norm="L2", seed=0, abs=False, return_info=True)
     assert torch.allclose((moved - x).norm(dim=1), torch.tensor(RADIUS).double())
     for row, found, start in zip(x, info.objective, info.trace[0, 0], strict=True):
@@ -160,7 +165,7 @@ MAPS = {
 @pytest.mark.parametrize("make", MAPS.values(), ids=MAPS)
 def test_any_attribution(make, chunk):
     x, attribution = normal(5, 6), make()
-    moved, info = RandomSearchAttack(attribution, 2).perturb(
+    moved, info = RandomSearchAttack(attribution, 2, RankingObjective(2)).perturb(
         x, 0.9, target=1, step_num=60, seed=0, return_info=True, max_examples_per_batch=chunk
     )
     end, start = (stock_scores(attribution, p, 1) for p in (moved, x))
@@ -392,7 +397,12 @@ def test_magnitudes_and_groups():
     model, x = mlp(), normal(5, 6)
     groups = torch.tensor([[0, 0, 1, 1, 2, 2]])
     attack = RandomSearchAttack(
-        InputXGradient(model), 1, keep="objective", absolute=True, feature_mask=groups
+        InputXGradient(model),
+        1,
+        RankingObjective(1),
+        keep="objective",
+        absolute=True,
+        feature_mask=groups,
     )
     moved, info = attack.perturb(x, 0.4, target=1, step_num=60, seed=0, return_info=True)
     end, start = (
