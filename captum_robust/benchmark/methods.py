@@ -17,7 +17,7 @@ from captum_robust.loss import (
 from captum_robust.models import TabularMLP
 from captum_robust.ranking import Gap, Pairs
 
-__all__ = ["BASELINES", "DEFAULT", "K_PRIMES", "METHODS", "Method", "Setting"]
+__all__ = ["BASELINES", "DEFAULT", "K_PRIMES", "METHODS", "RIVALS", "Method", "Setting"]
 
 Setting = Mapping[str, Any]
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -127,9 +127,17 @@ for _name, _pairs, _curved in _VARIANTS:
     )
 
 #: Flatter and flatter networks: softplus of β = 0.1, almost linear, and logistic regression, whose
-#: gradients rank alike everywhere. What they reach needs no regulariser.
+#: gradients rank alike everywhere. What they reach needs no regulariser. The first is SP with
+#: another value of its one parameter, so it is a baseline: the grid of the paper is lost.
 METHODS["sp-flat"] = Method(_plain, _grid(beta=(0.1,)), "softplus")
 METHODS["linear"] = Method(_plain, {"": {}}, "none")
+
+#: What the best R2ET is compared to, by name.
+RIVALS = {
+    "baselines": (*BASELINES, "sp-flat"),
+    "baselines without sp-flat": BASELINES,
+    "reference": ("linear",),
+}
 
 #: The study of k', linear gaps of R2ET\H; R2ET-mm\H is the same function.
 K_PRIMES = range(1, 9)

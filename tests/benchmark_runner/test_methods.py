@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from captum_robust._random import seeded
-from captum_robust.benchmark.methods import BASELINES, DEFAULT, K_PRIMES, METHODS
+from captum_robust.benchmark.methods import BASELINES, DEFAULT, K_PRIMES, METHODS, RIVALS
 from captum_robust.benchmark.training import fit
 from captum_robust.datasets import TabularDataset
 from captum_robust.loss import R2ETLoss
@@ -78,6 +78,7 @@ def test_the_study_of_k_prime() -> None:
 def test_names() -> None:
     baselines = {"vanilla", "wd", "sp", "est-h", "exact-h", "ssr", "at"}
     assert set(BASELINES) == baselines
+    assert set(RIVALS["baselines"]) == baselines | {"sp-flat"}
     assert baselines | {"r2et", "r2et-mm", "r2et-no-h", "r2et-mm-no-h"} <= set(DEFAULT)
 
 

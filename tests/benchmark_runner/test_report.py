@@ -1,6 +1,8 @@
 """The numbers of the report against NumPy and SciPy, from the records of each row."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from captum_robust.benchmark.report import report
 from captum_robust.benchmark.selection import selection
 from captum_robust.benchmark.statistics import correlation, pareto_front
 from captum_robust.benchmark.store import Result, Store
-from tests.benchmark_runner.made_up import PLAN
+from tests.benchmark_runner.made_up import PLAN, fill
 
 METHODS = ("vanilla", "wd", "sp", "r2et")
 
@@ -41,7 +43,8 @@ def records(whole: Store, method: str, part: str, start: str = "random") -> list
     chosen = selection(trainings, list({unit.group for unit in trainings}))
     found = whole.results(part=part, method=method, start=start)
     models = [chosen[unit.group] for unit in found]
-    assert [unit.model for unit in found] == models and len(found) == len(PLAN.seeds)
+    n_seeds = len({unit.seed for unit in trainings})
+    assert [unit.model for unit in found] == models and len(found) == n_seeds
     return [found[unit] for unit in sorted(found, key=lambda unit: unit.seed)]
 
 
@@ -73,21 +76,34 @@ def test_precision_is_mean_and_deviation_over_the_seeds(
             assert found[name][f"{radius:g}"] == cell + (" †" if significant else "")
 
 
-def test_margin_of_the_best_over_the_best_other(whole: Store, text: str) -> None:
-    rows = text[text.index("### P@8, saliency under auto") :].split("\n\n")[3].splitlines()[2:]
+def test_margin_of_the_best_over_the_best_of_each_group(tmp_path: Path) -> None:
+    """The line of sp-flat can only be lower than the one without it; linear stands apart."""
+    methods = (*METHODS, "r2et-sp", "sp-flat", "linear")
+    plan = replace(PLAN, methods=methods, seeds=(0, 1, 2), attacks=("auto",))
+    store = fill(tmp_path, plan)
+    rows = report(tmp_path).split("Best R2ET against")[1].split("\n\n")[1].splitlines()[2:]
+    groups = {
+        "baselines": {"vanilla", "wd", "sp", "sp-flat"},
+        "baselines without sp-flat": {"vanilla", "wd", "sp"},
+        "reference": {"linear"},
+    }
+    names = {(m, m, "random") for m in methods}
+    names |= {(f"{m} (from vanilla)", m, "vanilla") for m in ("wd", "r2et")}
     part = "auto saliency 8"
-    lines = {(m, m, "random") for m in METHODS}
-    lines |= {(f"{m} (from vanilla)", m, "vanilla") for m in ("wd", "r2et")}
-    values = {name: precisions(whole, m, part, start) for name, m, start in lines}
-    for r, row in enumerate(rows):
-        _, radius, best, _, rival, _, gain, _ = (cell.strip() for cell in row.split("|"))
-        assert radius == f"{RADII[r]:g}"
-        means = {name: v[:, r].mean() for name, v in values.items()}
-        assert best == max((n for n in means if n.startswith("r2et")), key=means.__getitem__)
-        assert rival == max((n for n in means if not n.startswith("r2et")), key=means.__getitem__)
-        gains = values[best][:, r] - values[rival][:, r]
-        low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
-        assert gain == f"{gains.mean():+.3f} ± {(high - low) / 2:.3f}"
+    values = {(name, m): precisions(store, m, part, start) for name, m, start in names}
+    expected = []
+    for r, radius in enumerate(RADII):
+        means = {key: v[:, r].mean() for key, v in values.items()}
+        best = max((key for key in means if key[1].startswith("r2et")), key=means.__getitem__)
+        for group, members in groups.items():
+            rival = max((key for key in means if key[1] in members), key=means.__getitem__)
+            gains = values[best][:, r] - values[rival][:, r]
+            low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+            gain = f"{gains.mean():+.3f} ± {(high - low) / 2:.3f}"
+            expected.append([f"{radius:g}", best[0], group, rival[0], gain])
+    assert {row[3] for row in expected if row[2] == "baselines"} >= {"sp-flat"}
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [[c[0], c[1], c[3], c[4], c[6]] for c in cells] == expected
 
 
 def test_daggers_are_on_some_and_not_on_all(text: str) -> None:
