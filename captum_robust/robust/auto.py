@@ -34,7 +34,8 @@ class AutoERAttack(Perturbation):
     points; the last members refine the best point of all. Attributions without a derivative are
     attacked through the saliency of their model, by simultaneous perturbation and random search.
 
-    All candidates are scored on the real model and attribution. The result is never weaker than
+    Where the prediction must be kept, the members slide along the decision boundary. All candidates
+    are scored on the real model and attribution. The result is never weaker than
     that of any member. Members that cannot add anything are left out: smoothed stand-ins of a
     network without kinks, and all that remain once an example has lost every feature that it can.
 

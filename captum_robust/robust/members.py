@@ -11,6 +11,7 @@ import torch
 from captum.attr import Attribution, InputXGradient, Saliency
 from captum.attr._utils.attribution import InternalAttribution
 
+from captum_robust._prediction import predicted_labels
 from captum_robust.attr.check import is_differentiable
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import Objective, RankingObjective
@@ -123,7 +124,11 @@ def members_of(attribution: Attribution, k: int, nature: Nature, options: Way) -
         "all gaps": RankingObjective(k),
     }
     ways = _ways_of(attribution, nature.kinked)
-    slides = nature.differentiable and options["preserve_prediction"] == "reject"
+    slides = (
+        nature.differentiable
+        and options["preserve_prediction"] == "reject"
+        and options["decision_func"] is predicted_labels  # of another, the boundary is not known
+    )
     sliding = {**options, **_SLIDING} if slides else options
     members = []
     for objective, way, start, n_starts in _PLAN:

@@ -9,8 +9,9 @@ from captum.attr import DeepLift, InputXGradient, LayerGradCam, NoiseTunnel, Sal
 from torch import nn
 
 from captum_robust.metrics import precision_at_k
-from captum_robust.robust import AutoERAttack, ERAttack
+from captum_robust.robust import AutoERAttack, ERAttack, ExplanationAttack
 from captum_robust.robust.members import Nature, members_of
+from captum_robust.robust.swaps import NextSwapObjective
 from tests.robust.targets import TwoInputs, convnet, drawn, mlp, normal, relu_mlp
 
 N, K, RADIUS = 6, 2, 0.4
@@ -89,6 +90,34 @@ def test_members_that_add_nothing_are_left_out(result):
     smoothed = [name for name in info.members if "smoothed" in name]
     assert bool(smoothed) == any(isinstance(m, nn.ReLU) for m in model.modules())
     assert ("zero_gradient" in info.flags) == bool(smoothed)
+
+
+def test_members_slide_along_a_boundary_that_is_known():
+    def ways(**options):
+        attack = AutoERAttack(Saliency(mlp()), K, **options)
+        members = members_of(attack.attribution, K, Nature(True, False, True), attack.options)
+        return {m.attack.preserve_prediction for m in members if "differences" in m.name}
+
+    assert ways() == {"qp"}
+    assert ways(decision_func=lambda outputs: outputs[:, 0] > 0.2) == {"reject"}
+    assert ways(preserve_prediction="none") == {"none"}
+
+
+def test_sliding_finds_what_lies_beside_the_boundary():
+    model = drawn(nn.Sequential(nn.Linear(6, 16), nn.Softplus(), nn.Linear(16, 1)), gain=2.0)
+    many = normal(400, 6)
+    x = many[model(many).abs().flatten().argsort()[:30]]  # close to the boundary
+    found = {}
+    for how in ("reject", "qp"):
+        attack = ExplanationAttack(
+            Saliency(model), NextSwapObjective(3), keep="precision", step_rule="halving",
+            preserve_prediction=how, constraint="boundary",
+        )  # fmt: skip
+        run = {"step_num": 20, "target": 0, "norm": "L2", "seed": 0, "return_info": True}
+        moved, info = attack.perturb(x, 2.0, **run)
+        assert torch.equal(model(moved) > 0, model(x) > 0)
+        found[how] = info.precision.mean()
+    assert found["qp"] < found["reject"] - 0.05
 
 
 def test_an_example_at_its_worst_is_left_alone():
