@@ -452,7 +452,9 @@ def test_no_more_forwards_than_it_takes_and_no_more_maps(options, forwards):
 
 def test_what_cannot_be_constrained_says_so():
     saliency, x = Saliency(mlp()), normal(4, 6)
-    with pytest.raises(ValueError, match=re.escape("constraint must be one of ('kl', 'label')")):
+    with pytest.raises(
+        ValueError, match=re.escape("constraint must be one of ('kl', 'label', 'boundary')")
+    ):
         ERAttack(saliency, k=2, constraint="l2")
     with pytest.raises(ValueError, match="constraint_rate must be finite and not negative, got -1"):
         ERAttack(saliency, k=2, constraint_rate=-1.0)
