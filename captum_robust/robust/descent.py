@@ -81,8 +81,12 @@ class Descent(Search):
     def _note_gradient(self, gradients: Points) -> None:
         flat = torch.cat([g.flatten(1) for g in gradients], dim=1)
         self.looked_for_gradient[self.rows] |= self.region.radius > 0
-        self.gradient_found[self.rows] |= (torch.nan_to_num(flat) != 0).any(dim=1)
-        self.gradient_broken[self.rows] |= ~torch.isfinite(flat).all(dim=1)
+        largest = flat.abs().amax(dim=1)
+        broken, found = ~torch.isfinite(largest), largest > 0
+        if bool(broken.any()):  # beside a NaN there may be something
+            found = (torch.nan_to_num(flat) != 0).any(dim=1)
+        self.gradient_found[self.rows] |= found
+        self.gradient_broken[self.rows] |= broken
 
     def _gradient(self, leaves: Points, look: Look) -> Points:
         """The direction of the gradient: of the objective, or of its Lagrangian."""

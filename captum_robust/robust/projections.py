@@ -61,10 +61,14 @@ class Region:
 
     def as_inputs(self, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Points of the region in the precision of the inputs, rounded towards the centre."""
-        return tuple(
-            _not_beyond(point.to(centre), centre, point - centre).detach().requires_grad_()
+        rounded = (
+            # What has the precision of the inputs is in the region already.
+            point.clone()
+            if point.dtype == centre.dtype
+            else _not_beyond(point.to(centre), centre, point - centre)
             for point, centre in zip(points, self.centre, strict=True)
         )
+        return tuple(point.detach().requires_grad_() for point in rounded)
 
     def generators(self, seed: int, stream: int) -> list[torch.Generator]:
         """One an example, of its own values: neither chunks nor rounding on the way change it."""
@@ -133,6 +137,8 @@ def project(
 def _not_beyond(points: Tensor, centre: Tensor, step: Tensor) -> Tensor:
     """``points``, one place closer to the centre where rounding took them further than ``step``."""
     beyond = (points.to(step) - centre.to(step)).abs() > step.abs()
+    if not bool(beyond.any()):
+        return points
     place = torch.finfo(points.dtype).eps * points.abs()
     return torch.where(beyond, points - place * step.sign().to(points), points)
 

@@ -137,7 +137,9 @@ class RobustnessTable:
         try:
             pandas = import_module("pandas")
         except ImportError as error:
-            raise ImportError("to_pandas needs pandas: pip install captum-robust[benchmark]") from error
+            raise ImportError(
+                "to_pandas needs pandas: pip install captum-robust[benchmark]"
+            ) from error
         return pandas.DataFrame(self.records())
 
     def _estimate(self, measurement: Measurement, metric: str) -> Estimate:
