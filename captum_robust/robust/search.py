@@ -74,7 +74,6 @@ class Search(ABC):
         self.seed = seed
         self.with_info = with_info
         self.traces: list[list[Tensor]] = []
-        self.queries = torch.zeros(n_examples, dtype=torch.long)
         self.best: Points = ()
         self.best_loss = self.best_kept = torch.empty(0)
         self.best_step = torch.zeros(n_examples, dtype=torch.long, device=device)
@@ -92,7 +91,7 @@ class Search(ABC):
         self._outputs = torch.empty(0)
         self._top: Tensor | None = None
         self._explain = explain
-        self._spent = self.queries
+        self._spent = torch.zeros(n_examples, dtype=torch.long)  # by the rows looked at before
         self._point_at(torch.arange(n_examples, device=device))
 
     @abstractmethod
