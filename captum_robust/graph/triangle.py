@@ -1,0 +1,113 @@
+"""An undirected graph as the vector of its edges: the upper triangle of the adjacency matrix."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["adjacency", "edges_of_entries", "gathered", "n_edges", "n_nodes_of", "upper_triangle"]
+
+# Correlations that were computed twice differ in the last places.
+_SYMMETRIC = 1e-5
+
+
+def n_edges(n_nodes: int) -> int:
+    """Number of pairs of nodes, n (n − 1) / 2.
+
+    >>> n_edges(190)
+    17955
+    """
+    return n_nodes * (n_nodes - 1) // 2
+
+
+def n_nodes_of(n_pairs: int) -> int:
+    """Number of nodes that have so many pairs.
+
+    >>> n_nodes_of(17955)
+    190
+    """
+    n_nodes = (1 + math.isqrt(1 + 8 * n_pairs)) // 2
+    if n_pairs < 1 or n_edges(n_nodes) != n_pairs:
+        raise ValueError(
+            "edges must have n (n - 1) / 2 columns for n nodes, such as 1, 3, 6 or 10, "
+            f"got {n_pairs}"
+        )
+    return n_nodes
+
+
+def upper_triangle(adjacency: Tensor) -> Tensor:
+    """The edges of undirected graphs, row by row: (0, 1), (0, 2), … (n − 2, n − 1).
+
+    Differentiable. The diagonal is left out.
+
+    Args:
+        adjacency (Tensor): symmetric matrices, weighted or not, shape (N, n, n), n > 1.
+
+    Returns:
+        - **edges** (*Tensor*): shape (N, n (n − 1) / 2), in the order of
+          ``torch.triu_indices(n, n, offset=1)``.
+
+    Raises:
+        ValueError: for another shape, or a matrix that is not symmetric: its graph is directed.
+
+    Examples::
+
+        >>> upper_triangle(torch.tensor([[[0., 1., 2.], [1., 0., 3.], [2., 3., 0.]]]))
+        tensor([[1., 2., 3.]])
+    """
+    shape = tuple(adjacency.shape)
+    if len(shape) != 3 or shape[1] != shape[2] or shape[1] < 2:
+        raise ValueError(f"adjacency must have shape (N, n, n) with n > 1, got {shape}")
+    given = adjacency.detach()
+    if not torch.allclose(given, given.mT, rtol=_SYMMETRIC, atol=_SYMMETRIC, equal_nan=True):
+        raise ValueError("adjacency must hold symmetric matrices, got one of a directed graph")
+    row, column = torch.triu_indices(shape[1], shape[1], offset=1, device=adjacency.device)
+    return adjacency[:, row, column]
+
+
+def adjacency(edges: Tensor, n_nodes: int | None = None) -> Tensor:
+    """Symmetric adjacency matrices with a zero diagonal, from the edges of undirected graphs.
+
+    Differentiable as often as needed. The gradient of an edge is the sum of those of its two
+    entries: the raw gradient of a matrix is not symmetric, and a step along it leaves the
+    undirected graphs.
+
+    Args:
+        edges (Tensor): shape (N, n (n − 1) / 2), in the order of :func:`upper_triangle`.
+        n_nodes (int, optional): n. Default: what the number of edges says.
+
+    Returns:
+        - **adjacency** (*Tensor*): shape (N, n, n).
+
+    Raises:
+        ValueError: for edges that are not those of n nodes.
+
+    Examples::
+
+        >>> adjacency(torch.tensor([[1., 2., 3.]]))
+        tensor([[[0., 1., 2.],
+                 [1., 0., 3.],
+                 [2., 3., 0.]]])
+    """
+    found = n_nodes_of(edges.shape[1]) if edges.dim() == 2 else 0
+    if found == 0 or n_nodes not in (None, found):
+        expected = f"(N, {n_edges(n_nodes)})" if n_nodes else "(N, n (n - 1) / 2)"
+        raise ValueError(f"edges must have shape {expected}, got {tuple(edges.shape)}")
+    return gathered(edges, edges_of_entries(found).to(edges.device))
+
+
+def edges_of_entries(n_nodes: int) -> Tensor:
+    """For every entry of the matrix the place of its edge, n (n − 1) / 2 on the diagonal; (n²,)."""
+    row, column = torch.triu_indices(n_nodes, n_nodes, offset=1)
+    places = torch.full((n_nodes, n_nodes), n_edges(n_nodes))
+    places[row, column] = places[column, row] = torch.arange(n_edges(n_nodes))
+    return places.flatten()
+
+
+def gathered(edges: Tensor, places: Tensor) -> Tensor:
+    """The matrices whose entries stand at ``places`` of the edges with a zero behind; (N, n, n)."""
+    n_nodes = math.isqrt(len(places))
+    return F.pad(edges, (0, 1)).index_select(1, places).view(-1, n_nodes, n_nodes)
