@@ -73,6 +73,8 @@ class Ensemble:
         self.names: list[str] = []
         self.found: list[Tensor] = []
         self.flags: dict[str, Tensor] = {}
+        self._by_chance = torch.full((n_examples,), float("inf"), dtype=torch.float64)
+        self._by_gradient = self._by_chance.clone()
         self._lowest = 0
 
     def look(self, reference: Member) -> Nature:
@@ -106,6 +108,8 @@ class Ensemble:
         """Note what only the whole ensemble can say."""
         if randomised:
             self._flag(torch.arange(len(self.ranked)), "randomised", self.ranked)
+        masked = self._by_chance < self._by_gradient
+        self._flag(torch.arange(len(masked)), "black_box_beats_white_box", masked)
         unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
         rows = self._open(strongest.cost)
         rows = rows[unmoved.cpu()[rows]][:_N_LOOKED_AT]
@@ -151,6 +155,10 @@ class Ensemble:
             self._take(rows, member, search)
         self.names.append(member.name)
         self.found.append(found)
+        if member.black_box:
+            self._by_chance = torch.fmin(self._by_chance, found)
+        elif member.start != "best":  # which may be where chance has led
+            self._by_gradient = torch.fmin(self._by_gradient, found)
 
     def _take(self, rows: Tensor, member: Member, search: Search) -> None:
         """Keep what the search has found where it is worse than all before."""
@@ -171,10 +179,8 @@ class Ensemble:
                 examples = examples & better
             if name != "zero_gradient" or member.own:
                 self._flag(rows, name, examples)
-        if member.black_box:
-            self._flag(rows, "black_box_beats_white_box", better)
 
     def _flag(self, rows: Tensor, name: str, examples: Tensor) -> None:
         """Raise a flag for those of the examples ``rows`` that it concerns."""
         raised = self.flags.setdefault(name, torch.zeros_like(self.ranked))
-        raised[rows.to(raised.device)] |= examples
+        raised[rows.to(raised.device)] |= examples.to(raised.device)

@@ -113,6 +113,19 @@ def test_black_box_beats_white_box():
     assert "black_box_beats_white_box" not in flags(AutoERAttack(Saliency(mlp()), k=2), radius=0.5)
 
 
+def test_black_box_is_judged_by_all_gradients_also_those_that_ran_later():
+    model = drawn(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)))
+    attack = AutoERAttack(Saliency(model), k=2)
+    _, info = attack.perturb(normal(40, 6), 0.2, target=0, seed=0, return_info=True)
+    found = info.member_precision.nan_to_num(nan=2.0)
+    chance = torch.tensor([name.endswith("random search") for name in info.members])
+    refined = torch.tensor([name.endswith("refined") for name in info.members])
+    by_chance = found[chance].amin(dim=0)
+    masked = by_chance < found[~chance & ~refined].amin(dim=0)
+    before = by_chance < found[: chance.nonzero()[0, 0]].amin(dim=0)
+    assert info.flags["black_box_beats_white_box"] == masked.sum() < before.sum()
+
+
 def test_unconstrained_attack_fails():
     linear = drawn(nn.Sequential(nn.Linear(6, 3)))
     assert flags(AutoERAttack(Saliency(linear), k=2))["unconstrained_attack_fails"] == N
