@@ -1,0 +1,176 @@
+"""Graph embeddings: two graph convolutions and a mean over the nodes, dense and sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from captum_robust.models._sizes import check_sizes
+
+
+def normalized_adjacency(adjacency: Tensor) -> Tensor:
+    r"""The matrix of a graph convolution, :math:`D^{-1/2} (A + I) D^{-1/2}`.
+
+    The degree counts the self-loop and the size of each weight,
+    :math:`D_{ii} = 1 + \sum_j |A_{ij}|`: for weights of 0 or more the usual one, and for signed
+    weights one that is never below 1, where the usual one can be 0 or negative and has no root.
+    No node is left out and nothing is clamped. At weight 0 the derivative is that from above, that
+    of an edge that is being added.
+
+    Args:
+        adjacency: Symmetric weights, shape (N, n, n).
+
+    Returns:
+        Shape (N, n, n), symmetric; differentiable in ``adjacency``.
+
+    Source:
+        Kipf and Welling, arXiv 1609.02907; the degree of signed graphs: Kunegis and others (2010),
+        Spectral Analysis of Signed Graphs, SDM.
+
+    Example:
+        >>> normalized_adjacency(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]))
+        tensor([[[0.5000, 0.5000],
+                 [0.5000, 0.5000]]])
+    """
+    scale = (1 + _magnitude(adjacency).sum(dim=-1)).rsqrt()
+    loops = torch.eye(adjacency.shape[-1], dtype=adjacency.dtype, device=adjacency.device)
+    return scale.unsqueeze(-1) * (adjacency + loops) * scale.unsqueeze(-2)
+
+
+class DenseGCN(nn.Module):
+    r"""A two-layer graph convolutional network on dense adjacency matrices, to a graph embedding.
+
+    Node features are the identity, so the adjacency is the only input: the first layer has a
+    weight vector for each node. Every derivative with respect to the adjacency is that of the
+    formula, diagonal and nodes of low degree included; see :func:`normalized_adjacency`.
+
+    Args:
+        n_nodes: Number of nodes, n, 1 or more; node i means the same in every graph.
+        hidden: Width of the first layer, 1 or more.
+        out: Width of the embedding, 1 or more.
+        activation: Makes the module between the layers, such as ``nn.LeakyReLU`` or
+            ``nn.Softplus``; called once, without arguments.
+
+    Raises:
+        ValueError: If a size is less than 1.
+
+    Source:
+        R2ET, arXiv 2212.14106, experiments on brain networks.
+
+    Example:
+        >>> import torch
+        >>> graphs = torch.ones(3, 5, 5) - torch.eye(5)
+        >>> DenseGCN(n_nodes=5)(graphs).shape
+        torch.Size([3, 128])
+    """
+
+    def __init__(
+        self,
+        n_nodes: int,
+        hidden: int = 256,
+        out: int = 128,
+        activation: Callable[[], nn.Module] = nn.LeakyReLU,
+    ) -> None:
+        super().__init__()
+        check_sizes(n_nodes=n_nodes, hidden=hidden, out=out)
+        self.hidden = nn.Linear(n_nodes, hidden)
+        self.activation = activation()
+        self.output = nn.Linear(hidden, out)
+
+    def forward(self, adjacency: Tensor) -> Tensor:
+        """Returns the embeddings, shape (N, out), of ``adjacency``, shape (N, n, n)."""
+        matrix = normalized_adjacency(adjacency)
+        nodes = self.activation(self.hidden(matrix))
+        # The mean over the nodes comes before the second layer, which is linear: n times cheaper.
+        embeddings: Tensor = self.output((matrix.mean(dim=1).unsqueeze(1) @ nodes).squeeze(1))
+        return embeddings
+
+
+class SparseGCN(nn.Module):
+    """The network of :class:`DenseGCN` on sparse batches of PyTorch Geometric.
+
+    The same graphs give the same embeddings, and the weights are interchangeable:
+    ``sparse.load_state_dict(dense.state_dict())``. The convolution runs in a ``MessagePassing``
+    module, so PyTorch Geometric's explainers find where to put their edge masks.
+
+    Args:
+        n_features: Width of the node features, 1 or more; the number of nodes, with the identity
+            as features, is what :class:`DenseGCN` does.
+        hidden: Width of the first layer, 1 or more.
+        out: Width of the embedding, 1 or more.
+        activation: Makes the module between the layers; called once, without arguments.
+
+    Raises:
+        ValueError: If a size is less than 1.
+
+    Example:
+        >>> import torch
+        >>> ends = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> SparseGCN(n_features=3)(torch.eye(3), ends).shape
+        torch.Size([1, 128])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        hidden: int = 256,
+        out: int = 128,
+        activation: Callable[[], nn.Module] = nn.LeakyReLU,
+    ) -> None:
+        from torch_geometric.nn import MeanAggregation, SimpleConv
+
+        super().__init__()
+        check_sizes(n_features=n_features, hidden=hidden, out=out)
+        self.hidden = nn.Linear(n_features, hidden)
+        self.activation = activation()
+        self.output = nn.Linear(hidden, out)
+        self.propagate = SimpleConv(aggr="sum")
+        self.mean = MeanAggregation()
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """The embeddings of a batch of undirected graphs.
+
+        Args:
+            x: Node features, shape (nodes, n_features).
+            edge_index: Ends of the edges, both directions of each, shape (2, edges).
+            batch: The graph of each node, shape (nodes,); None for one graph.
+            edge_weight: Shape (edges,); None for 1.
+
+        Returns:
+            Shape (graphs, out).
+        """
+        if edge_weight is None:
+            edge_weight = x.new_ones(edge_index.shape[1])
+        if batch is None:
+            batch = edge_index.new_zeros(len(x))
+        ends, weights = _normalized_edges(edge_index, edge_weight, len(x))
+        nodes = self.activation(self.hidden(self.propagate(x, ends, weights)))
+        graphs = self.mean(self.propagate(nodes, ends, weights), batch)
+        embeddings: Tensor = self.output(graphs)
+        return embeddings
+
+
+def _normalized_edges(ends: Tensor, weights: Tensor, n_nodes: int) -> tuple[Tensor, Tensor]:
+    """The entries of :func:`normalized_adjacency`, the loops last, where PyG's masks want them."""
+    sources, destinations = ends
+    degrees = weights.new_ones(n_nodes).index_add(0, destinations, _magnitude(weights))
+    between = sources != destinations
+    own = sources[~between]
+    loops = weights.new_ones(n_nodes).index_add(0, own, weights[~between])
+    nodes = torch.arange(n_nodes, device=ends.device)
+    ends = torch.cat([ends[:, between], nodes.expand(2, -1)], dim=1)
+    scale = degrees.rsqrt()[ends]
+    return ends, scale[0] * torch.cat([weights[between], loops]) * scale[1]
+
+
+def _magnitude(weights: Tensor) -> Tensor:
+    """The absolute value, with derivative 1 at 0, where that of ``abs`` is 0."""
+    return torch.where(weights < 0, -weights, weights)
