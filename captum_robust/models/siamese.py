@@ -31,7 +31,8 @@ def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
     r"""The cosine of the angle between two embeddings, :math:`\sum_i u_i v_i / (|u| |v|)`.
 
     Each length is :math:`\sqrt{|u|^2 + 10^{-12}}`, which is smooth: at a zero embedding the cosine
-    is 0 and all its derivatives are finite. ``torch.nn.functional.cosine_similarity`` clamps the
+    is 0 and all its derivatives are finite (half precision: the square of its rounding unit in
+    place of :math:`10^{-12}`). ``torch.nn.functional.cosine_similarity`` clamps the
     length instead, and its second derivative there is not a number.
 
     Args:
@@ -139,6 +140,8 @@ class SiameseNetwork(nn.Module):
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    # 1e-12 vanishes in half precision; its smallest normal number does not.
-    floor = max(1e-12, torch.finfo(vectors.dtype).tiny)
-    return vectors * (vectors.square().sum(dim=-1, keepdim=True) + floor).rsqrt()
+    precision = torch.finfo(vectors.dtype)
+    # Powers of the floor overflow in half precision.
+    wide = vectors.float() if precision.bits == 16 else vectors
+    floor = max(1e-12, precision.eps**2)
+    return (wide * (wide.square().sum(dim=-1, keepdim=True) + floor).rsqrt()).to(vectors.dtype)

@@ -1,4 +1,4 @@
-"""The networks of the papers."""
+"""The network for tables."""
 
 from __future__ import annotations
 
