@@ -78,8 +78,8 @@ def is_differentiable(attribution: Attribution) -> bool:
     versions; for GuidedBackprop, Deconvolution and GuidedGradCam on models with ``nn.ReLU``; for
     models compiled by ``torch.compile``; for language model and DataLoader attributions, which
     take no tensors; and for a NoiseTunnel of one of these. True for Captum's other attributions.
-    An attribution of your own is taken at its word (True): check it once with
-    :func:`~captum_robust.attr.attribution_gradcheck`.
+    An attribution of your own is taken at its word, True unless its attribute ``differentiable`` is
+    False: check it once with :func:`~captum_robust.attr.attribution_gradcheck`.
 
     Args:
         attribution (Attribution): a Captum attribution object.
@@ -116,7 +116,7 @@ def _obstacle(attribution: Attribution) -> str | None:
         method = method.attribution_method
     name = type(method).__name__
     modules = [module for model in models_of(method) for module in model.modules()]
-    if isinstance(method, _NEVER):
+    if isinstance(method, _NEVER) or getattr(method, "differentiable", None) is False:
         return f"{name} has no correct gradient under autograd"
     if isinstance(method, _NOT_ON_RELU) and any(isinstance(m, nn.ReLU) for m in modules):
         return f"{name} has no correct gradient on models with nn.ReLU"
