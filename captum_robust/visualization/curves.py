@@ -1,0 +1,100 @@
+"""Curves of means with confidence bands, in styles told apart without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_robust.robust.estimate import estimate
+from captum_robust.visualization.labels import label_ends
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["STYLES", "Curve", "Style", "curve_of_means", "draw_curves"]
+
+
+class Style(NamedTuple):
+    """Colour (of Okabe and Ito), marker and line of a curve."""
+
+    colour: str
+    marker: str
+    line: Any
+
+
+STYLES = (
+    Style("#0072B2", "o", "-"),
+    Style("#D55E00", "s", (0, (5, 1.5))),
+    Style("#009E73", "^", (0, (1.5, 1))),
+    Style("#CC79A7", "D", (0, (6, 1.5, 1.5, 1.5))),
+    Style("#000000", "v", "-"),
+    Style("#E69F00", "P", (0, (5, 1.5))),
+    Style("#56B4E9", "X", (0, (1.5, 1))),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Means at every x, and the ends of the band around them; NaN where there is none."""
+
+    name: str
+    x: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def curve_of_means(
+    name: str,
+    x: NDArray[np.float64],
+    values: NDArray[np.float64],
+    weights: Tensor | None,
+    confidence: float,
+) -> Curve:
+    """The mean over the examples of values (R, N), with Student's t interval at each x."""
+    found = [estimate(torch.from_numpy(row), weights, confidence) for row in values]
+    mean, low, high = (
+        np.array([getattr(e, end) for e in found]) for end in ("mean", "low", "high")
+    )
+    return Curve(name, x, mean, low, high)
+
+
+def draw_curves(axis: Axes, curves: Sequence[Curve], step: bool = False) -> None:
+    """Draw curves and bands, and write the names at their ends; limits must be final."""
+    ends = []
+    for curve, style in zip(curves, cycle(STYLES), strict=False):
+        known = ~np.isnan(curve.mean)
+        axis.plot(
+            curve.x,
+            curve.mean,
+            color=style.colour,
+            linestyle=style.line,
+            linewidth=1.8,
+            marker="" if step else style.marker,
+            markersize=6,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            drawstyle="steps-post" if step else "default",
+            zorder=3,
+            label=curve.name,
+        )
+        axis.fill_between(
+            curve.x,
+            curve.low,
+            curve.high,
+            color=style.colour,
+            alpha=0.15,
+            linewidth=0,
+            step="post" if step else None,
+            zorder=2,
+        )
+        if known.any():
+            ends.append((curve.x[known][-1], curve.mean[known][-1], curve.name, style.colour))
+    label_ends(axis, ends)

@@ -1,0 +1,168 @@
+"""The top-k edges of a graph before and after an attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_robust.visualization.canvas import Array, Canvas, open_canvas, show
+from captum_robust.visualization.change import as_map, ranking_change
+from captum_robust.visualization.marks import GAINED, KEPT, LOST, draw_key, draw_marks
+from captum_robust.visualization.nodes import (
+    Edges,
+    check_names,
+    ends_of_edges,
+    node_positions,
+    triangle_edges,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
+
+__all__ = ["visualize_graph_rankings"]
+
+_MOST_NAMES = 40
+# More edges than these would be a grey disc, and are not drawn.
+_MOST_EDGES = 400
+
+
+def visualize_graph_rankings(
+    attribution: Array,
+    reference_attribution: Array,
+    k: int,
+    edge_index: Array | None = None,
+    absolute: bool = False,
+    node_names: Sequence[str] | None = None,
+    node_regions: Sequence[Any] | None = None,
+    positions: Array | None = None,
+    title: str | None = None,
+    plt_fig_axis: Canvas | None = None,
+    fig_size: tuple[float, float] | None = None,
+    use_pyplot: bool = True,
+) -> Canvas:
+    r"""Draw a graph before and after an attack, with its top k edges marked.
+
+    Left the edges that were kept (blue, solid, circle) and lost (orange, dashed, cross), right
+    those kept and gained (green, dotted, triangle), on a layout of ``networkx``. The other edges
+    are thin and grey; of more than 400 edges they are not drawn.
+
+    Args:
+        attribution (Tensor or ndarray): the scores of the edges after the attack, (m,).
+        reference_attribution (Tensor or ndarray): those before it, (m,).
+        k (int): size of the top sets, 1 <= k < m.
+        edge_index (Tensor or ndarray, optional): both ends of every edge, (2, m) integers, as in
+            PyTorch Geometric; each column is ranked, so give undirected edges once. Default: all
+            pairs of n nodes, m = n(n − 1)/2, in the order of ``torch.triu_indices(n, n,
+            offset=1)``.
+        absolute (bool, optional): rank :math:`|I|`. Default: False.
+        node_names (Sequence[str], optional): names of the nodes; up to 40 are written.
+        node_regions (Sequence, optional): region of every node, say its lobe; nodes stand on the
+            circle region by region, and the names of the regions around it.
+        positions (Tensor or ndarray, optional): where the nodes are drawn, (n, 2). Default: on a
+            circle.
+        title (str, optional): title of the figure.
+        plt_fig_axis (tuple, optional): figure and its two axes. Default: new ones.
+        fig_size (tuple, optional): size of a new figure, inches.
+        use_pyplot (bool, optional): create and show the figure by pyplot. Default: True.
+
+    Returns:
+        - **figure** and list of the two **axes**.
+
+    Raises:
+        ValueError: for scores, edges, names or positions that do not fit together, for scores
+            without a ranking (not finite or constant), and for k out of its range.
+
+    Examples::
+
+        >>> import torch
+        >>> before, after = torch.arange(10.0), torch.arange(10.0).roll(1)      # 5 nodes
+        >>> figure, axes = visualize_graph_rankings(after, before, k=4, use_pyplot=False)
+        >>> axes[1].get_title()
+        'after: P@4 = 0.75'
+    """
+    maps = [
+        as_map(attribution, "attribution"),
+        as_map(reference_attribution, "reference_attribution"),
+    ]
+    change = ranking_change(maps[0], maps[1], k, absolute)
+    if edge_index is None:
+        n_nodes, edges = triangle_edges(maps[0])
+    else:
+        edges = ends_of_edges(edge_index, maps[0].numel())
+        given = [len(of) for of in (node_names, node_regions, positions) if of is not None]
+        n_nodes = max([1 + int(end.max()) for end in edges] + given)
+    names = check_names(node_names, n_nodes)
+    places = node_positions(positions, node_regions, n_nodes, edges)
+
+    size = (6.4, 3.9) if fig_size is None else fig_size
+    figure, axes = open_canvas(plt_fig_axis, use_pyplot, size, 1, 2)
+    for axis, heading, marks in (
+        (axes[0], "before", ((KEPT, change.kept), (LOST, change.lost))),
+        (
+            axes[1], f"after: {change.heading}",
+            ((KEPT, change.kept), (GAINED, change.gained)),
+        ),
+    ):  # fmt: skip
+        axis.plot(places[:, 0], places[:, 1], "o", color="0.25", markersize=3, zorder=2)
+        if node_regions is not None and positions is None:
+            _write_regions(axis, places, node_regions)
+        elif n_nodes <= _MOST_NAMES:
+            _write_names(axis, places, names)
+        others = ~(change.top_before | change.top_after)
+        if others.sum() <= _MOST_EDGES:
+            _draw_edges(axis, places, edges, others, color="0.8", linewidth=0.6)
+        for mark, which in marks:
+            lines = _draw_edges(axis, places, edges, which, color=mark.colour, linewidth=1.8)
+            lines.set(linestyle=mark.line, zorder=3, gid=f"{mark.name} edges")
+            middle = (places[edges[0][which]] + places[edges[1][which]]) / 2
+            draw_marks(axis, mark, middle[:, 0], middle[:, 1], 6)
+        draw_key(axis, marks)
+        axis.set_title(heading)
+        axis.set_aspect("equal")
+        axis.set_axis_off()
+    if title is not None:
+        figure.suptitle(title)
+    show(use_pyplot)
+    return figure, axes
+
+
+def _draw_edges(
+    axis: Axes, places: NDArray[np.float64], edges: Edges, which: NDArray[np.bool_], **style: Any
+) -> LineCollection:
+    from matplotlib.collections import LineCollection
+
+    ends = np.stack([places[edges[0][which]], places[edges[1][which]]], axis=1)
+    lines = LineCollection(list(ends), **style)
+    axis.add_collection(lines)
+    return lines
+
+
+def _write_names(axis: Axes, places: NDArray[np.float64], names: list[str]) -> None:
+    """Beside the nodes, away from the middle of the graph."""
+    middle = places.mean(axis=0)
+    for place, name in zip(places, names, strict=True):
+        _write_outwards(axis, place, place - middle, name, 6)
+
+
+def _write_regions(axis: Axes, places: NDArray[np.float64], regions: Sequence[Any]) -> None:
+    """Around the circle, each at the middle of its arc."""
+    for region in dict.fromkeys(regions):
+        own = places[[r == region for r in regions]]
+        middle = own.mean(axis=0)
+        middle = middle / max(float(np.hypot(*middle)), 1e-9)
+        _write_outwards(axis, middle, middle, str(region), 8)
+
+
+def _write_outwards(
+    axis: Axes, place: NDArray[np.float64], direction: NDArray[np.float64], text: str, gap: float
+) -> None:
+    right, up = direction / max(float(np.hypot(*direction)), 1e-9)
+    axis.annotate(
+        text, tuple(place), (gap * right, gap * up), textcoords="offset points", fontsize="small",
+        ha="left" if right > 0.3 else "right" if right < -0.3 else "center",
+        va="bottom" if up > 0.3 else "top" if up < -0.3 else "center",
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""How kept, lost and gained features look: by colour, by shape and by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["GAINED", "KEPT", "LOST", "Mark", "draw_key", "draw_marks"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One of the three; the colours are those of Okabe and Ito."""
+
+    name: str
+    colour: str
+    marker: str
+    line: Any
+    hatch: str
+
+
+KEPT = Mark("kept", "#0072B2", "o", "-", "")
+LOST = Mark("lost", "#D55E00", "X", (0, (4, 1.5)), "////")
+GAINED = Mark("gained", "#009E73", "^", (0, (1.5, 1)), "....")
+
+
+def draw_marks(axis: Axes, mark: Mark, x: NDArray[Any], y: NDArray[Any], size: float = 6.0) -> None:
+    """One marker a point, ``size`` points wide."""
+    axis.plot(
+        x, y, linestyle="none", marker=mark.marker, markersize=size, color=mark.colour,
+        markeredgecolor="white", markeredgewidth=size / 10, clip_on=False, zorder=5,
+        gid=mark.name,
+    )  # fmt: skip
+
+
+def draw_key(axis: Axes, marks: Sequence[tuple[Mark, NDArray[np.bool_]]]) -> None:
+    """Under the axis: each mark, its name, and how many there are."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=mark.colour, linestyle=mark.line, marker=mark.marker, markersize=7)
+        for mark, _ in marks
+    ]
+    labels = [f"{which.sum()} {mark.name}" for mark, which in marks]
+    axis.legend(
+        handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=len(marks),
+        frameon=False, borderpad=0, borderaxespad=0.3, handlelength=2.4, columnspacing=1.5,
+    )  # fmt: skip
