@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv lint test test-slow demo benchmark benchmark-peers wheel clean
+.PHONY: help venv hooks lint test test-slow demo docs linkcheck benchmark benchmark-peers wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) captum_robust/__init__.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[benchmark,dev]'
 	touch $@
+
+hooks: $(STAMP) ## let git run the checks of a commit
+	$(BIN)/pre-commit install
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check
@@ -40,6 +43,19 @@ demo: $(STAMP) ## the demonstration on real data
 
 benchmark: $(STAMP) ## speed and memory as ratios to naive code
 	$(BIN)/python -m tests.benchmark
+
+DOCS_STAMP := .venv/.docs-installed
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[docs]'
+	touch $@
+
+# DOCS_NOTEBOOKS: cache runs the tutorials that have changed, force all of them, off none.
+docs: $(DOCS_STAMP) ## the site, into build/docs; runs the tutorials, needs no network
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees docs build/docs
+
+linkcheck: $(DOCS_STAMP) ## the links of the site to other sites; needs a network
+	DOCS_NOTEBOOKS=off $(BIN)/python -m sphinx -b linkcheck -d build/linkcheck-doctrees docs build/linkcheck
 
 # Quantus brings OpenCV and pandas, so it is installed only here.
 benchmark-peers: $(STAMP) ## speed and answers of Captum and Quantus beside ours

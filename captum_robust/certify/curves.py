@@ -22,7 +22,7 @@ _HALVINGS = 12  # leaves a band less than two parts in a thousand wider than nee
 
 @dataclass(frozen=True)
 class Curve:
-    """A function with |slope| <= 1 and |value| <= 1 + |t|, convex and concave by turns.
+    """A function with ``|slope| <= 1`` and ``|value| <= 1 + |t|``, convex and concave by turns.
 
     Attributes:
         value: the function.

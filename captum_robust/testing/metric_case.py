@@ -26,7 +26,8 @@ class MetricTraits:
             :func:`~captum_robust.metrics.ranking_thickness`. ``"model"``: ``metric(forward_func,
             inputs, **kwargs)``, as :func:`~captum_robust.metrics.hessian_norm`. The metric is
             given with its other arguments bound (functools.partial).
-        lowest, highest (float): the range of its values.
+        lowest (float): the smallest value that it can take.
+        highest (float): the largest.
         perfect (float, optional): the value of an explanation that does not change: of a map and
             itself, and of a linear model. None where there is no such value.
         symmetric (bool): of maps: the two may be exchanged.

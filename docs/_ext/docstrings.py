@@ -1,0 +1,76 @@
+"""Docstrings in Captum's style as Sphinx understands them."""
+
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.typing import ExtensionMetadata
+
+# Types as the docstrings name them, and where they are explained.
+_TYPES = {
+    "Any": "typing.Any",
+    "Attribution": "captum.attr.Attribution",
+    "Axes": "matplotlib.axes.Axes",
+    "Callable": "collections.abc.Callable",
+    "DataLoader": "torch.utils.data.DataLoader",
+    "Figure": "matplotlib.figure.Figure",
+    "Generator": "torch.Generator",
+    "Iterable": "collections.abc.Iterable",
+    "Iterator": "collections.abc.Iterator",
+    "Mapping": "collections.abc.Mapping",
+    "Module": "torch.nn.Module",
+    "Path": "pathlib.Path",
+    "Perturbation": "captum.robust.Perturbation",
+    "Saliency": "captum.attr.Saliency",
+    "Sequence": "collections.abc.Sequence",
+    "Tensor": "torch.Tensor",
+    "nn.Module": "torch.nn.Module",
+}
+
+
+def _keep_colons(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Under "Returns", Napoleon would take all that stands before a colon for the type."""
+    returned = False
+    for place, line in enumerate(lines):
+        if returned and line.strip():
+            lines[place] = re.sub(r"^(\s*- \*\*.*?\)): ", r"\1 – ", line)
+            if lines[place - 1].strip() == "Returns:":
+                lines[place] = lines[place].replace(": ", " – ", 1)
+        if line and not line[0].isspace():
+            returned = line.strip() == "Returns:"
+        elif line.strip() == "Returns:":
+            returned = True
+
+
+def _spell_out(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
+) -> nodes.Element | None:
+    """Find what is named in short: a type above, or the one object here that ends in the name."""
+    if node.get("refdomain") != "py":
+        return None
+    name = node["reftarget"]
+    if name == "optional":  # "Tensor, optional" is not a pair of types
+        return content
+    if name in _TYPES:
+        node["reftarget"] = _TYPES[name]  # for intersphinx, which is asked next
+        return None
+    domain = env.domains.python_domain
+    ours = [full for full in domain.objects if full.endswith(f".{name}")]
+    if len(ours) != 1 or app.builder is None:
+        return None
+    return domain.resolve_xref(
+        env, node["refdoc"], app.builder, node["reftype"], ours[0], node, content
+    )
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Run before Napoleon and before intersphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)
+    app.connect("missing-reference", _spell_out, priority=400)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,80 @@
+"""How Sphinx builds the site: ``make docs``. Needs no network."""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
+
+from captum_robust import __version__  # noqa: E402
+
+project = "captum_robust"
+author = "The captum_robust developers"
+copyright = f"2026, {author}"
+release = version = __version__
+
+extensions = [
+    "command_help",  # docs/_ext
+    "docstrings",
+    "mathml",
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_ext", "figures", "inventories"]
+
+# Pages
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+# Tutorials: the notebooks lie in tutorials/, without outputs. They are copied to where Sphinx looks
+# for pages, with their links, and run from there. "cache" runs those that have changed, "force" all.
+for stale in (HERE / "tutorials").glob("*.ipynb"):
+    stale.unlink()
+for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
+    text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
+    (HERE / "tutorials" / notebook.name).write_text(text, encoding="utf-8")
+nb_execution_mode = os.environ.get("DOCS_NOTEBOOKS", "cache")
+nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+# Reference
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings name the types
+autodoc_preserve_defaults = True
+autodoc_class_signature = "mixed"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+trim_doctest_flags = True
+
+# Every reference must lead somewhere. The inventories are short lists of the names that we link to,
+# so that the site is built alike with and without a network; `make linkcheck` asks the real pages.
+nitpicky = True
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", "inventories/python.inv"),
+    "torch": ("https://docs.pytorch.org/docs/stable", "inventories/torch.inv"),
+    "captum": ("https://captum.ai/api", "inventories/captum.inv"),
+}
+nitpick_ignore_regex: list[tuple[str, str]] = []
+
+linkcheck_timeout = 20
+linkcheck_workers = 4
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]  # made by JavaScript
+
+# Looks
+html_theme = "furo"
+html_title = f"captum_robust {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_theme_options = {
+    "source_repository": "https://github.com/captum-robust/captum-robust/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
