@@ -20,13 +20,14 @@ class Original:
     Attributes:
         names: What a folder may call it; the first is its name at the source.
         folder: The subfolder of a data folder in which it may lie.
-        url: The https address of the file, or of a zip archive with the file in it.
-        sha256: Digest of what the address gives.
+        url: The https address of the file, or of a zip archive with the file in it; None for a
+            file that is not published in this form.
+        sha256: Digest of what the address gives, or of the file that results were obtained with.
     """
 
     names: tuple[str, ...]
     folder: str
-    url: str
+    url: str | None
     sha256: str
 
     @property
@@ -44,14 +45,18 @@ class Original:
         return None
 
 
+def named_root() -> str | None:
+    """The folder that the environment names, if it names one."""
+    root = os.environ.get(VARIABLE) or None
+    if root and not Path(root).is_dir():
+        raise FileNotFoundError(f"{VARIABLE}: got {root!r}, accepted: a folder")
+    return root
+
+
 def named_folder(originals: Sequence[Original]) -> str | None:
     """The folder that the environment names, if any of the files lies there."""
-    root = os.environ.get(VARIABLE)
-    if not root:
-        return None
-    if not Path(root).is_dir():
-        raise FileNotFoundError(f"{VARIABLE}: got {root!r}, accepted: a folder")
-    return root if any(original.within(root) for original in originals) else None
+    root = named_root()
+    return root if root and any(original.within(root) for original in originals) else None
 
 
 def locate(originals: Sequence[Original], root: str | os.PathLike[str] | None) -> list[File]:
@@ -79,6 +84,10 @@ def locate(originals: Sequence[Original], root: str | os.PathLike[str] | None) -
 def _download(original: Original) -> File:
     name = original.names[0]
     advice = f"or name in {VARIABLE} a folder that holds {original.accepted}"
+    if original.url is None:
+        raise FileNotFoundError(
+            f"{name}: not published in this form; make it as docs/data.md says, {advice}"
+        )
     try:
         import pooch
     except ImportError as error:
