@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -33,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for add in (_add_demo, _add_run, _add_report):
         add(commands)
     options = parser.parse_args(arguments)
-    code: int = options.do(options)
+    try:
+        code: int = options.do(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, ``head`` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        return 0
     return code
 
 
@@ -73,15 +79,23 @@ def _add_run(commands: Any) -> None:
             "command goes on. Start it once for each core; runners share the work."
         ),
     )
-    run.add_argument("--dataset", required=True, help="adult, bank, compas, breast-cancer; commas")
-    run.add_argument("--methods", help="default: all; commas")
-    run.add_argument("--seeds", type=_count, default=5, help="how many: 0, 1, … (default: 5)")
+    run.add_argument(
+        "--dataset", required=True, help="adult, bank, compas, compas-recid, breast-cancer; commas"
+    )
+    run.add_argument("--methods", help="default: those of the paper; commas")
+    run.add_argument("--seeds", type=_count, default=5, help="how many (default: 5)")
+    run.add_argument("--first-seed", type=_seed, default=0, help="default: 0")
     run.add_argument("--starts", default="random,vanilla", help="default: random,vanilla")
     run.add_argument("--attacks", default="er,mse,auto", help="default: er,mse,auto")
     run.add_argument(
         "--explanations", default="saliency,smoothgrad,ig", help="default: saliency,smoothgrad,ig"
     )
-    run.add_argument("--k", type=_count, default=8, help="size of the top set (default: 8)")
+    run.add_argument(
+        "--k",
+        type=_counts,
+        default=(8, 5, 2),
+        help="size of the top set that is trained for, then others to attack (default: 8,5,2)",
+    )
     run.add_argument("--rows", type=_count, default=150, help="distinct test rows (default: 150)")
     run.add_argument("--epochs", type=_count, help="default: that of the data set")
     run.add_argument("--data-root", type=Path, help="folder of the original files")
@@ -112,20 +126,23 @@ def _run(parser: _Parser, options: argparse.Namespace) -> int:
         datasets=chosen("--dataset", options.dataset, TABLES),
         methods=DEFAULT if options.methods is None
         else chosen("--methods", options.methods, METHODS),
-        seeds=tuple(range(options.seeds)),
+        seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
         starts=chosen("--starts", options.starts, units.STARTS),
         attacks=chosen("--attacks", options.attacks, ATTACKS),
         explanations=chosen("--explanations", options.explanations, EXPLANATIONS),
-        k=options.k,
+        k=options.k[0],
+        other_ks=options.k[1:],
     )  # fmt: skip
-    protocol = Protocol(k=options.k, rows=options.rows, epochs=options.epochs)
+    protocol = Protocol(k=plan.k, rows=options.rows, epochs=options.epochs)
     try:
         if options.dry_run:
-            print(runner.dry_run(plan, options.out))
+            print(runner.dry_run(plan, options.out), flush=True)
         else:
             runner.run(plan, protocol, options.out, options.data_root)
     except (StoreError, runner.RunError) as error:
         parser.error(_one_line(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         parser.error(f"cannot write to {options.out}: {error.strerror}")
     except KeyboardInterrupt:
@@ -178,6 +195,10 @@ def _seed(text: str) -> int:
 
 def _count(text: str) -> int:
     return _integer(text, 1, _MAX_SEED, "must be an integer of at least 1")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_count(part) for part in text.split(",")))
 
 
 def _integer(text: str, lowest: int, highest: int, must: str) -> int:

@@ -5,7 +5,7 @@ score with its graph. The norms have a graph of their own unless gradients are s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 Tensors = tuple[Tensor, ...]
+
+#: Numbers in the vectors of one backward.
+_BLOCK = 2**18
 
 
 def sign_direction(gradients: Tensors) -> Tensors:
@@ -86,32 +89,22 @@ def hessian_vector_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
 
 
 def exact_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
-    r"""Exact Frobenius norm :math:`\|H\|_F`; (N,). One backward for each of the n features."""
-    sizes = [math.prod(g.shape[1:]) for g in gradients]
-    rows: Tensors = ()
-    for feature in torch.eye(sum(sizes), dtype=gradients[0].dtype, device=gradients[0].device):
-        unit = tuple(
-            part.to(g).view(1, *g.shape[1:]).expand_as(g)
-            for part, g in zip(feature.split(sizes), gradients, strict=True)
-        )
-        rows += _hessian_product(inputs, gradients, unit)
-    return joint_norm(rows)
+    r"""Exact Frobenius norm :math:`\|H\|_F`; (N,). A backward for each feature, many at once."""
+    return joint_norm(tuple(joint_norm((rows,)) for rows in _hessian_rows(inputs, gradients)))
 
 
 def exact_spectral_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
-    r"""Exact :math:`\|H\|_2 = \max |\lambda(H)|`; (N,). One backward for each of the n features.
+    r"""Exact :math:`\|H\|_2 = \max |\lambda(H)|`; (N,). A backward for each feature, many at once.
 
     From the eigenvector v of the Hessian, which is held whole, as :math:`|v^T H v|`: that has the
     derivative of a simple eigenvalue, for one product with a graph.
     """
     product = hessian_operator(inputs, gradients)
-    shape = joined(gradients).shape
     with torch.no_grad():
-        unit = torch.eye(shape[1]).to(joined(gradients))
-        hessian = torch.stack([product(row.expand(shape)) for row in unit], dim=1)
+        hessian = torch.cat(list(_hessian_rows(inputs, gradients)), dim=1)
         broken = ~hessian.isfinite().flatten(1).all(dim=1)  # which eigh would refuse
         values, vectors = torch.linalg.eigh(hessian.masked_fill(broken[:, None, None], 0))
-        leading = values.abs().argmax(dim=1).view(-1, 1, 1).expand(-1, shape[1], 1)
+        leading = values.abs().argmax(dim=1).view(-1, 1, 1).expand(-1, hessian.shape[1], 1)
         vector = vectors.gather(2, leading).squeeze(2)
     quotient: Tensor = (vector * product(vector)).sum(dim=1)  # NaN where the Hessian is not finite
     return quotient.abs()
@@ -181,17 +174,45 @@ def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     return value
 
 
-def _hessian_product(inputs: Tensors, gradients: Tensors, vectors: Tensors) -> Tensors:
+def _hessian_rows(inputs: Tensors, gradients: Tensors) -> Iterator[Tensor]:
+    """Rows of the Hessian of each example, in blocks (N, rows, n) that together are all n."""
+    n_examples, n_features = joined(gradients).shape
+    unit = torch.eye(n_features, dtype=gradients[0].dtype, device=gradients[0].device)
+    for block in unit.split(max(1, _BLOCK // max(1, n_examples * n_features))):
+        vectors = tuple(
+            part.to(g).view(-1, 1, *g.shape[1:]).expand(-1, *g.shape)
+            for part, g in zip(
+                block.split([math.prod(g.shape[1:]) for g in gradients], dim=1), gradients,
+                strict=True,
+            )
+        )  # fmt: skip
+        try:
+            rows = _hessian_product(inputs, gradients, vectors, batched=True)
+        except RuntimeError:  # an operation that cannot be vectorised
+            each = [_hessian_product(inputs, gradients, v) for v in zip(*vectors, strict=True)]
+            rows = tuple(torch.stack(found) for found in zip(*each, strict=True))
+        yield torch.stack([joined(row) for row in zip(*rows, strict=True)], dim=1)
+
+
+def _hessian_product(
+    inputs: Tensors, gradients: Tensors, vectors: Tensors, batched: bool = False
+) -> Tensors:
+    """H v in the shapes of the inputs; of vectors with one more dimension in front if batched."""
     attached = [(g, v) for g, v in zip(gradients, vectors, strict=True) if g.requires_grad]
+    front = vectors[0].shape[:1] if batched else ()
     if not attached:
-        return tuple(torch.zeros_like(x) for x in inputs)
+        return tuple(x.new_zeros((*front, *x.shape)) for x in inputs)
     outputs, directions = zip(*attached, strict=True)
-    rows = torch.autograd.grad(
+    products = torch.autograd.grad(
         outputs,
         inputs,
         directions,
         retain_graph=True,
         create_graph=torch.is_grad_enabled(),
         allow_unused=True,
+        is_grads_batched=batched,
     )
-    return tuple(torch.zeros_like(x) if r is None else r for x, r in zip(inputs, rows, strict=True))
+    return tuple(
+        x.new_zeros((*front, *x.shape)) if product is None else product
+        for x, product in zip(inputs, products, strict=True)
+    )

@@ -120,6 +120,27 @@ def test_the_module_runs_as_a_program() -> None:
     assert shown.stdout.strip() == cli.__version__
 
 
+def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
+    """The listing of a plan is longer than a pipe holds."""
+    plan = ["run", "--dry-run", "--dataset", "adult,bank,compas", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "captum_robust.cli", *plan]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert b"training" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
+
+
+def test_seeds_and_ks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--first-seed", "3", "--seeds", "2", "--k", "6,4", "--dry-run"]
+    assert cli.main([*SMALL, str(tmp_path), *options]) == 0
+    listed = capsys.readouterr().out
+    for seed in range(7):
+        assert (f"seed {seed}" in listed) == (seed in (3, 4))
+    for k in (2, 4, 5, 6, 8):
+        assert (f"er saliency {k}" in listed) == (k in (4, 6))
+
+
 RUN = "run --dataset breast-cancer --seeds 1 --methods sp --attacks er --explanations saliency"
 SMALL = f"{RUN} --epochs 1 --rows 6 --out".split()
 
@@ -131,6 +152,8 @@ SMALL = f"{RUN} --epochs 1 --rows 6 --out".split()
         ([*RUN.split(), "--out", __file__], "is not a folder"),
         ([*SMALL, "x", "--seeds", "0"], "--seeds: must be an integer of at least 1, got '0'"),
         ([*SMALL, "x", "--k", "ten"], "--k: must be an integer of at least 1, got 'ten'"),
+        ([*SMALL, "x", "--k", "8,0"], "--k: must be an integer of at least 1, got '0'"),
+        ([*SMALL, "x", "--first-seed", "-1"], "--first-seed: must be an integer from 0"),
         ([*SMALL, "x", "--methods", "r2et,best"], "--methods: got 'best', accepted: vanilla, wd,"),
         ([*SMALL, "x", "--attacks", ""], "--attacks: got '', accepted: er, mse, auto"),
         ([*SMALL, "x", "--explanations", "lime"], "--explanations: got 'lime', accepted: saliency"),
@@ -174,6 +197,9 @@ def test_run_reports_and_continues(tmp_path: Path, capsys: pytest.CaptureFixture
         done = store.finished()
     assert len(planned) - 1 == len(done)
     assert {unit.method for unit in done} == {"vanilla", "sp"}
+    assert {unit.part for unit in done} == {
+        "training", "properties", "er saliency 8", "er saliency 5", "er saliency 2"
+    }  # fmt: skip
     capsys.readouterr()
 
     assert cli.main([*SMALL, str(tmp_path), "--dry-run"]) == 0

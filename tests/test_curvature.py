@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from captum_robust.curvature import (
     exact_norm,
+    exact_spectral_norm,
     finite_difference_norm,
     hessian_vector_norm,
     joint_norm,
@@ -140,6 +141,42 @@ def test_exact_norm_is_the_frobenius_norm_of_each_hessian(case):
     found = exact_norm(leaves, gradient_at(score, leaves))
     expected = hessians(score, inputs).flatten(1).norm(dim=1)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("norm", [exact_norm, exact_spectral_norm])
+@pytest.mark.parametrize("case", CASES)
+def test_exact_norms_do_not_depend_on_the_size_of_the_blocks(case, norm, monkeypatch):
+    score, inputs = CASES[case]
+    leaves = leaves_of(inputs)
+    whole = norm(leaves, gradient_at(score, leaves))
+    for size in (1, 60, 90):  # of 6 examples with 5 features: blocks of 1, 2 and 3 rows
+        monkeypatch.setattr("captum_robust.curvature._BLOCK", size)
+        leaves = leaves_of(inputs)
+        found = norm(leaves, gradient_at(score, leaves))
+        torch.testing.assert_close(found, whole, rtol=1e-12, atol=0)
+
+
+class Halting(torch.autograd.Function):
+    """x³, whose backward looks at its numbers, as no vectorised backward can."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * gradient if bool(gradient.isfinite().all()) else gradient
+
+
+@pytest.mark.parametrize("norm", [exact_norm, exact_spectral_norm])
+def test_what_cannot_be_vectorised_is_done_row_by_row(norm):
+    leaves = (normal(4, 3).requires_grad_(),)
+    gradients = gradient_at(lambda x: Halting.apply(x).square().sum(dim=1), leaves)
+    diagonal = 30 * leaves[0].detach() ** 4  # x⁶ has the second derivative 30 x⁴
+    expected = diagonal.norm(dim=1) if norm is exact_norm else diagonal.amax(dim=1)
+    torch.testing.assert_close(norm(leaves, gradients), expected)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._random import seeded
-from captum_robust.benchmark.attacks import RADII, attacked, validation_precision
+from captum_robust.benchmark.attacks import (
+    RADII,
+    attacked,
+    strict_precision,
+    validation_precision,
+)
 from captum_robust.benchmark.explanations import EXPLANATIONS
 from captum_robust.benchmark.methods import METHODS
 from captum_robust.benchmark.properties import properties
@@ -76,7 +81,7 @@ class Experiment:
         method = METHODS[unit.method]
         setting = method.grid[unit.setting]
         model = method.network(data.train.n_features, setting)
-        n_epochs = self.protocol.epochs or table.n_epochs
+        n_epochs = (self.protocol.epochs or table.n_epochs) * setting.get("times", 1)
         if unit.start == "vanilla":
             model.load_state_dict(self.store.load_weights(unit.vanilla))
             n_epochs = max(1, n_epochs // 2)
@@ -87,8 +92,8 @@ class Experiment:
         rows = ExplainedRows.of(data.validation, self.protocol.validation_rows)
         auc, precision = area_under_curve(model, data.validation), float("nan")
         if auc == auc:
-            precisions = validation_precision(model, rows.inputs, self.protocol.k, unit.seed)
-            precision = float(precisions.nanmean())
+            judge = strict_precision if method.judged_by_auto else validation_precision
+            precision = float(judge(model, rows.inputs, self.protocol.k, unit.seed).nanmean())
         return {
             "auc": auc,
             "precision": precision,

@@ -1,112 +1,28 @@
-"""The training methods that are compared: a network, a loss, and the grid of their settings."""
+"""The training methods that are compared, each with the grid of its settings."""
 
-import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
+from captum_robust.benchmark import recipes
+from captum_robust.benchmark.recipes import Method, Setting, grid
+from captum_robust.ranking import Pairs
 
-from captum_robust.loss import (
-    AdversarialRankingLoss,
-    HessianNormLoss,
-    R2ETLoss,
-    SSRLoss,
-)
-from captum_robust.models import TabularMLP
-from captum_robust.ranking import Gap, Pairs
+__all__ = [
+    "BASELINES", "DEFAULT", "IDEAS", "K_PRIMES", "LAZY", "METHODS", "RIVALS", "Method", "Setting",
+]  # fmt: skip
 
-__all__ = ["BASELINES", "DEFAULT", "K_PRIMES", "METHODS", "RIVALS", "Method", "Setting"]
-
-Setting = Mapping[str, Any]
-Criterion = Callable[[Tensor, Tensor], Tensor]
-
-#: Sharpness of the softplus by whose gradients a loss attacks a LeakyReLU network.
-_BETA = 5.0
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a network is trained.
-
-    Attributes:
-        loss: makes the loss of a model, for the k of the study.
-        grid: the settings among which one is selected, by name. ``weight_decay`` goes to Adam,
-            ``beta`` to the softplus, the others to the loss.
-        activation: of the network: ``"leaky_relu"``, ``"softplus"``, or ``"none"``, which makes it
-            linear.
-    """
-
-    loss: Callable[..., Criterion]
-    grid: Mapping[str, Setting]
-    activation: Literal["leaky_relu", "softplus", "none"] = "leaky_relu"
-
-    def network(self, n_features: int, setting: Setting) -> TabularMLP:
-        """The network with new weights."""
-        if self.activation == "softplus":
-            return TabularMLP(n_features, activation=lambda: nn.Softplus(beta=setting["beta"]))
-        activation = nn.LeakyReLU if self.activation == "leaky_relu" else nn.Identity
-        return TabularMLP(n_features, activation=activation)
-
-    def criterion(self, model: nn.Module, k: int, setting: Setting) -> Criterion:
-        """The loss of the network."""
-        options = {n: v for n, v in setting.items() if n not in ("beta", "weight_decay")}
-        return self.loss(model, k, **options)
-
-
-def _plain(model: nn.Module, k: int) -> R2ETLoss:
-    return R2ETLoss(model, k, lambda1=0, lambda2=0)
-
-
-def _curvature(model: nn.Module, k: int, **options: Any) -> HessianNormLoss:
-    return HessianNormLoss(model, **options)
-
-
-def _surface(model: nn.Module, k: int, **options: Any) -> SSRLoss:
-    return SSRLoss(model, **options)
-
-
-def _adversarial(model: nn.Module, k: int, **options: Any) -> AdversarialRankingLoss:
-    return AdversarialRankingLoss(model, k, smooth_relu=_BETA, **options)
-
-
-def _ranking(
-    model: nn.Module,
-    k: int,
-    weight: float,
-    gap: Gap,
-    pairs: Pairs,
-    curvature: bool,
-    k_prime: int | None = None,
-) -> R2ETLoss:
-    """R2ET; both weights are equal, as for the tables of the paper.
-
-    R2ET-mm takes half the pairs of linear gaps: with as many it would be R2ET.
-    """
-    if pairs == "mm" and gap == "linear":
-        k_prime = max(1, k // 2)
-    return R2ETLoss(
-        model, k, lambda1=weight, lambda2=weight * curvature, gap=gap, pairs=pairs, k_prime=k_prime
-    )
-
-
-def _grid(**choices: tuple[Any, ...]) -> dict[str, Setting]:
-    """Every combination, by a name such as ``"weight=0.1 gap=exp"``."""
-    points = [
-        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
-    ]
-    return {" ".join(f"{name}={value}" for name, value in p.items()): p for p in points}
-
+#: From the sharpest network to one that is almost linear.
+_BETAS = (0.1, 0.2, 0.5, 1.0, 2.0)
+_FLAT = (0.1, 0.2)
 
 METHODS: dict[str, Method] = {
-    "vanilla": Method(_plain, {"": {}}),
-    "wd": Method(_plain, _grid(weight_decay=(1e-3, 1e-2, 3e-2))),
-    "sp": Method(_plain, _grid(beta=(0.5, 1.0, 2.0)), "softplus"),
-    "est-h": Method(_curvature, _grid(weight=(0.01, 0.1, 0.3))),
-    "exact-h": Method(_curvature, _grid(weight=(0.01, 0.1), hessian=("exact",))),
-    "ssr": Method(_surface, _grid(weight=(1e-3, 1e-2))),
-    "at": Method(_adversarial, _grid(radius=(0.25, 0.5), step_num=(1, 3))),
+    "vanilla": Method(recipes.plain, {"": {}}),
+    "wd": Method(recipes.plain, grid(weight_decay=(1e-3, 1e-2, 3e-2))),
+    "sp": Method(recipes.plain, grid(beta=_BETAS), "softplus"),
+    "est-h": Method(recipes.curvature, grid(weight=(0.01, 0.1, 0.3))),
+    "exact-h": Method(recipes.curvature, grid(weight=(0.01, 0.1), hessian=("exact",))),
+    "ssr": Method(recipes.surface, grid(weight=(1e-3, 1e-2))),
+    "at": Method(recipes.adversarial, grid(radius=(0.25, 0.5), step_num=(1, 3))),
 }
 #: The methods of the paper that R2ET is compared to.
 BASELINES = tuple(METHODS)
@@ -119,31 +35,92 @@ _VARIANTS: tuple[tuple[str, Pairs, bool], ...] = (
     ("r2et-mm-no-h", "mm", False),
 )
 for _name, _pairs, _curved in _VARIANTS:
-    _loss = partial(_ranking, pairs=_pairs, curvature=_curved)
-    METHODS[_name] = Method(_loss, _grid(weight=(0.01, 0.03, 0.1), **_GAPS))
+    _loss = partial(recipes.ranking, pairs=_pairs, curvature=_curved)
+    METHODS[_name] = Method(_loss, grid(weight=(0.01, 0.03, 0.1), **_GAPS))
     # On a softplus network, as the authors' code runs it (β = 0.5).
     METHODS[f"{_name}-sp"] = Method(
-        _loss, _grid(weight=(0.003, 0.01, 0.03), **_GAPS, beta=(0.5,)), "softplus"
+        _loss, grid(weight=(0.003, 0.01, 0.03), **_GAPS, beta=(0.5,)), "softplus"
     )
 
-#: Flatter and flatter networks: softplus of β = 0.1, almost linear, and logistic regression, whose
-#: gradients rank alike everywhere. What they reach needs no regulariser. The first is SP with
-#: another value of its one parameter, so it is a baseline: the grid of the paper is lost.
-METHODS["sp-flat"] = Method(_plain, _grid(beta=(0.1,)), "softplus")
-METHODS["linear"] = Method(_plain, {"": {}}, "none")
+#: Logistic regression, whose gradients rank alike everywhere. What it reaches needs no regulariser.
+METHODS["linear"] = Method(recipes.plain, {"": {}}, "none")
+
+#: What a command trains unless told otherwise.
+DEFAULT = tuple(METHODS)
+
+#: SP whose grid ends where R2ET-sp begins. Selected from it in 8 of 9 runs was its end, β = 0.5.
+METHODS["sp-steep"] = Method(recipes.plain, grid(beta=(0.5, 1.0, 2.0)), "softplus")
+
+#: CL explains a smooth network: that of a logit of the ReLU family has no slopes.
+METHODS["cl"] = Method(
+    recipes.cross_lipschitz, grid(weight=(1e-4, 3e-4), k_prime=(4,), beta=(0.5,)), "softplus"
+)
 
 #: What the best R2ET is compared to, by name.
 RIVALS = {
-    "baselines": (*BASELINES, "sp-flat"),
-    "baselines without sp-flat": BASELINES,
+    "baselines": (*BASELINES, "cl"),
+    "baselines, SP of β ≥ 0.5": (*(m for m in BASELINES if m != "sp"), "sp-steep", "cl"),
     "reference": ("linear",),
 }
+
+
+def _softplus(betas: tuple[float, ...] = (0.5,), **grids: tuple[Any, ...]) -> dict[str, Setting]:
+    return grid(**grids, beta=betas)
+
+
+_no_hessian = partial(recipes.ranking, curvature=False)
+
+#: What was tried to keep the ranking where a flat softplus loses it: R2ET-sp with one thing
+#: changed, and what is left of it without the ranking.
+IDEAS: dict[str, Method] = {
+    "r2et-flat": Method(
+        recipes.ranking, _softplus(_FLAT, weight=(0.003, 0.01, 0.03)), "softplus"
+    ),
+    "r2et-no-h-flat": Method(_no_hessian, _softplus(_FLAT, weight=(0.003, 0.01, 0.03)), "softplus"),
+    "r2et-all": Method(
+        partial(recipes.ranking, pairs="all"), _softplus(weight=(3e-4, 1e-3, 3e-3)), "softplus"
+    ),
+    "r2et-boundary": Method(
+        partial(recipes.ranking, k_prime=1), _softplus(weight=(0.01, 0.03, 0.1)), "softplus"
+    ),
+    "r2et-normalize": Method(
+        partial(recipes.ranking, normalize=True), _softplus(weight=(0.01, 0.03, 0.1)), "softplus"
+    ),
+    "r2et-adaptive": Method(
+        partial(recipes.ranking, adaptive=True), _softplus(weight=(0.001, 0.003, 0.01)), "softplus"
+    ),
+    "r2et-logit": Method(
+        partial(recipes.ranking, explain="logit"), _softplus(weight=(0.001, 0.003, 0.01)),
+        "softplus",
+    ),
+    "r2et-heavy": Method(recipes.ranking, _softplus(weight=(0.06, 0.1)), "softplus"),
+    "r2et-long": Method(recipes.ranking, _softplus(weight=(0.003, 0.03), times=(4,)), "softplus"),
+    "sp-long": Method(recipes.plain, _softplus(_FLAT, times=(4,)), "softplus"),
+    "r2et-judged": Method(
+        recipes.ranking, _softplus((0.1, 0.5), weight=(0.003, 0.03)), "softplus",
+        judged_by_auto=True,
+    ),
+    "sp-judged": Method(recipes.plain, _softplus((0.1, 0.5)), "softplus", judged_by_auto=True),
+    "est-h-sp": Method(recipes.curvature, _softplus(weight=(0.01, 0.1)), "softplus"),
+    "wd-sp": Method(recipes.plain, _softplus(weight_decay=(1e-3, 1e-2)), "softplus"),
+}  # fmt: skip
+METHODS.update(IDEAS)
+
+#: R2ET that regularises every m-th step, or a part of each batch; the name of what it is cheaper
+#: than, before the last dash.
+LAZY: dict[str, Method] = {}
+for _full in ("r2et", "r2et-sp"):
+    for _name, _options in (
+        ("every4", {"every": 4}),
+        ("every8", {"every": 8}),
+        ("fraction", {"fraction": 0.25, "seed": 0}),
+    ):
+        _loss = partial(recipes.ranking, **_options)  # type: ignore[arg-type]
+        LAZY[f"{_full}-{_name}"] = Method(_loss, METHODS[_full].grid, METHODS[_full].activation)
+METHODS.update(LAZY)
 
 #: The study of k', linear gaps of R2ET\H; R2ET-mm\H is the same function.
 K_PRIMES = range(1, 9)
 for _k_prime in K_PRIMES:
-    _loss = partial(_ranking, pairs="anchor", curvature=False, gap="linear", k_prime=_k_prime)
-    METHODS[f"r2et-no-h-k{_k_prime}"] = Method(_loss, _grid(weight=(0.03,)))
-
-#: What a command trains unless told otherwise.
-DEFAULT = tuple(name for name in METHODS if "-k" not in name)
+    _loss = partial(_no_hessian, k_prime=_k_prime)
+    METHODS[f"r2et-no-h-k{_k_prime}"] = Method(_loss, grid(weight=(0.03,)))

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from captum_robust.benchmark.findings import Findings, Model, mean
 from captum_robust.benchmark.methods import DEFAULT, RIVALS
-from captum_robust.benchmark.statistics import difference, mean_std, paired_p_value
+from captum_robust.benchmark.statistics import (
+    difference,
+    mean_std,
+    on_common_seeds,
+    paired_p_value,
+)
 from captum_robust.benchmark.store import Result
 from captum_robust.benchmark.studies import studies
 from captum_robust.robust.text_tables import markdown_table
@@ -84,21 +89,25 @@ def _margin(findings: Findings, dataset: str, models: list[Model], part: str) ->
     ours = [m for m in models if m.method in DEFAULT and m.method.startswith("r2et")]
     rows = []
     for radius in findings.protocol["radii"]:
-        values = {m: findings.precision(dataset, m, part, radius) for m in models}
+        found = {m: findings.precision(dataset, m, part, radius) for m in models}
         for group, methods in RIVALS.items():
             others = [m for m in models if m.method in methods]
-            sides = [[m for m in side if values[m]] for side in (ours, others)]
+            values = on_common_seeds({m: found[m] for m in (*ours, *others) if found[m]})
+            sides = [[m for m in side if values.get(m)] for side in (ours, others)]
             if not all(sides):
                 continue
             best, rival = (max(side, key=lambda m: mean_std(values[m])[0]) for side in sides)
             gain, half = difference(values[best], values[rival])
             rows.append(
                 [f"{radius:g}", str(best), _cell(values[best]), group, str(rival),
-                 _cell(values[rival]), _interval(gain, half)]
+                 _cell(values[rival]), _interval(gain, half), str(len(values[best]))]
             )  # fmt: skip
     if rows:
-        yield "Best R2ET against the best other method (difference and its 95 % interval):"
-        header = ["radius", "R2ET", "P@k", "among", "other", "P@k", "difference"]
+        yield (
+            "Best R2ET against the best other method, over the seeds that all of them have "
+            "(difference and its 95 % interval):"
+        )
+        header = ["radius", "R2ET", "P@k", "among", "other", "P@k", "difference", "seeds"]
         yield markdown_table(header, rows)
 
 

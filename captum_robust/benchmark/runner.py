@@ -60,8 +60,9 @@ def _check(plan: Plan, experiment: Experiment) -> None:
             n_features = experiment.table(dataset).n_features
         except (FileNotFoundError, ImportError, ValueError) as error:
             raise RunError(str(error)) from error
-        if plan.k >= n_features:
-            raise RunError(f"k: got {plan.k}, accepted: less than the {n_features} of {dataset}")
+        largest = max((plan.k, *plan.other_ks))
+        if largest >= n_features:
+            raise RunError(f"k: got {largest}, accepted: less than the {n_features} of {dataset}")
 
 
 def dry_run(plan: Plan, out: Path) -> str:

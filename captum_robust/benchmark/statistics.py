@@ -8,10 +8,25 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["correlation", "difference", "mean_std", "paired_p_value", "pareto_front"]
+__all__ = [
+    "correlation",
+    "difference",
+    "mean_std",
+    "on_common_seeds",
+    "paired_p_value",
+    "pareto_front",
+]
 
 Values = Mapping[int, float]  # by seed
 _Name = TypeVar("_Name")
+
+
+def on_common_seeds(by_name: Mapping[_Name, Values]) -> dict[_Name, dict[int, float]]:
+    """The values at the seeds that all names have: their means can be compared."""
+    seeds = set.intersection(*(set(values) for values in by_name.values())) if by_name else set()
+    return {
+        name: {seed: values[seed] for seed in sorted(seeds)} for name, values in by_name.items()
+    }
 
 
 def mean_std(values: Values) -> tuple[float, float]:

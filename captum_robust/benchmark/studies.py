@@ -6,7 +6,12 @@ from functools import partial
 
 from captum_robust.benchmark.findings import Findings, Model, mean
 from captum_robust.benchmark.methods import K_PRIMES
-from captum_robust.benchmark.statistics import correlation, mean_std, pareto_front
+from captum_robust.benchmark.statistics import (
+    correlation,
+    mean_std,
+    on_common_seeds,
+    pareto_front,
+)
 from captum_robust.benchmark.store import Result
 from captum_robust.robust.text_tables import markdown_table
 
@@ -69,36 +74,65 @@ def _manipulation(findings: Findings, dataset: str, models: list[Model]) -> Iter
 
 def _between_models(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
     part = findings.main_part(dataset)
-    precision = [_mean(findings.precision(dataset, m, part, _RADIUS)) for m in models]
-    rows = []
-    for name in ("thickness", *_PREDICTORS):
-        of = partial(_mean_of_rows, name)
-        levels = [_mean(findings.values(dataset, m, "properties", of)) for m in models]
-        rows.append([name, _number(correlation(levels, precision))])
+    of = {name: partial(_mean_of_rows, name) for name in ("thickness", *_PREDICTORS)}
+    levels = {
+        **{(m, "P@k"): findings.precision(dataset, m, part, _RADIUS) for m in models},
+        **{
+            (m, name): findings.values(dataset, m, "properties", of[name])
+            for m in models
+            for name in of
+        },
+    }
+    means, n_seeds = _means_on_common_seeds(levels)
+    found = [m for m in models if (m, "P@k") in means and (m, "thickness") in means]
+    rows = [
+        [
+            name,
+            _number(correlation([means[m, name] for m in found], [means[m, "P@k"] for m in found])),
+        ]
+        for name in of
+    ]
     yield "### What ranks the methods as P@k does: rank correlation over the methods"
+    yield f"{len(found)} methods, means over the {n_seeds} seeds that all of them have."
     yield markdown_table(["mean over the rows", f"with P@k at radius {_RADIUS:g}"], rows)
 
 
 def _pareto(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
     part = findings.main_part(dataset)
     at = findings.protocol["radii"].index(_RADIUS)
-    points: dict[Model, tuple[float, float, float]] = {}
-    for model in models:
-        points[model] = (
-            _mean(findings.precision(dataset, model, part, _RADIUS)),
-            _mean(findings.values(dataset, model, "properties", lambda r: float(r["auc"]))),
-            _mean(findings.values(dataset, model, part, lambda r: float(r["attacked_auc"][at]))),
+    levels: dict[tuple[Model, str], dict[int, float]] = {}
+    for m in models:
+        levels[m, "P@k"] = findings.precision(dataset, m, part, _RADIUS)
+        levels[m, "cAUC"] = findings.values(dataset, m, "properties", lambda r: float(r["auc"]))
+        levels[m, "aAUC"] = findings.values(
+            dataset, m, part, lambda r: float(r["attacked_auc"][at])
         )
+    means, n_seeds = _means_on_common_seeds(levels)
+    names = ("P@k", "cAUC", "aAUC")
+    points = {
+        m: [means[m, n] for n in names] for m in models if all((m, n) in means for n in names)
+    }
     clean = pareto_front({m: (p, c) for m, (p, c, _) in points.items()})
     attacked = pareto_front({m: (p, a) for m, (p, _, a) in points.items()})
     rows = [
-        [str(m), *map(_number, points[m]), _tick(m in clean), _tick(m in attacked)] for m in models
+        [str(m), *map(_number, point), _tick(m in clean), _tick(m in attacked)]
+        for m, point in points.items()
     ]
     yield f"### Accuracy against robustness (radius {_RADIUS:g})"
+    yield f"Means over the {n_seeds} seeds that all of these methods have."
     yield markdown_table(
         ["method", f"P@{findings.protocol['k']}", "cAUC", "aAUC", "front with cAUC", "with aAUC"],
         rows,
     )
+
+
+def _means_on_common_seeds(
+    levels: dict[tuple[Model, str], dict[int, float]],
+) -> tuple[dict[tuple[Model, str], float], int]:
+    """Means of what has values, and over how many seeds."""
+    common = on_common_seeds({key: values for key, values in levels.items() if values})
+    n_seeds = len(next(iter(common.values()), {}))
+    return {key: _mean(values) for key, values in common.items()}, n_seeds
 
 
 def _magnitudes(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:

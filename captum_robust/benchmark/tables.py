@@ -34,6 +34,7 @@ TABLES = {
     "adult": Table(load_adult, 12, 512),
     "bank": Table(load_bank, 12, 512),
     "compas": Table(load_compas, 24, 128),
+    "compas-recid": Table(lambda root: load_compas(root, "two_year_recid"), 24, 128),
     "breast-cancer": Table(lambda root: load_breast_cancer(), 60, 32),
 }
 

@@ -5,12 +5,11 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from captum_robust.benchmark.methods import METHODS
+from captum_robust.benchmark.methods import DEFAULT, METHODS
 
 __all__ = ["STARTS", "Chapter", "Group", "Plan", "Unit"]
 
 STARTS = ("random", "vanilla")
-STUDY_KS = (2, 5)
 
 
 class Chapter(NamedTuple):
@@ -79,7 +78,7 @@ class Unit(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """The units of a command."""
+    """The units of a command; ``other_ks`` are attacked beside k, for which models are trained."""
 
     datasets: tuple[str, ...]
     methods: tuple[str, ...]
@@ -88,6 +87,7 @@ class Plan:
     attacks: tuple[str, ...]
     explanations: tuple[str, ...]
     k: int
+    other_ks: tuple[int, ...] = ()
 
     def chapters(self) -> list[Chapter]:
         """The pieces in the order in which they are done."""
@@ -112,16 +112,16 @@ class Plan:
     def parts(self, group: Group) -> list[str]:
         """What is measured of the selected model.
 
-        All explanations for those from random weights, the first for those from the vanilla model;
-        smaller k for the first explanation under the last attack.
+        All explanations for the usual methods from random weights, the first for further methods
+        and for those from the vanilla model; other k for the first explanation under the last
+        attack.
         """
         if group.method not in self.methods:
             return []
-        if group.start == "vanilla" or "-k" in group.method:
+        if group.start == "vanilla" or group.method not in DEFAULT:
             return ["properties", *(f"{a} {self.explanations[0]} {self.k}" for a in self.attacks)]
-        smaller = [k for k in STUDY_KS if k < self.k]
         return [
             "properties",
             *(f"{a} {e} {self.k}" for e in self.explanations for a in self.attacks),
-            *(f"{self.attacks[-1]} {self.explanations[0]} {k}" for k in smaller),
+            *(f"{self.attacks[-1]} {self.explanations[0]} {k}" for k in self.other_ks),
         ]

@@ -25,6 +25,7 @@ PLAN = Plan(
     attacks=("er", "auto"),
     explanations=("saliency", "ig"),
     k=8,
+    other_ks=(5, 2),
 )
 N_ROWS = 6
 N_FEATURES = 30

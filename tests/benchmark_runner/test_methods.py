@@ -7,10 +7,18 @@ import torch
 from torch import nn
 
 from captum_robust._random import seeded
-from captum_robust.benchmark.methods import BASELINES, DEFAULT, K_PRIMES, METHODS, RIVALS
+from captum_robust.benchmark.methods import (
+    BASELINES,
+    DEFAULT,
+    IDEAS,
+    K_PRIMES,
+    LAZY,
+    METHODS,
+    RIVALS,
+)
 from captum_robust.benchmark.training import fit
 from captum_robust.datasets import TabularDataset
-from captum_robust.loss import R2ETLoss
+from captum_robust.loss import CrossLipschitzLoss, R2ETLoss
 
 SETTINGS = [(name, setting) for name, method in METHODS.items() for setting in method.grid]
 
@@ -78,8 +86,73 @@ def test_the_study_of_k_prime() -> None:
 def test_names() -> None:
     baselines = {"vanilla", "wd", "sp", "est-h", "exact-h", "ssr", "at"}
     assert set(BASELINES) == baselines
-    assert set(RIVALS["baselines"]) == baselines | {"sp-flat"}
+    assert set(RIVALS["baselines"]) == baselines | {"cl"}
+    assert set(RIVALS["baselines, SP of β ≥ 0.5"]) == baselines - {"sp"} | {"sp-steep", "cl"}
     assert baselines | {"r2et", "r2et-mm", "r2et-no-h", "r2et-mm-no-h"} <= set(DEFAULT)
+    assert not set(DEFAULT) & {*IDEAS, *LAZY, "cl", "sp-steep", "r2et-no-h-k1"}
+
+
+def test_the_baseline_gets_every_softplus_that_r2et_gets() -> None:
+    betas = {"sp": set(), "r2et": set()}
+    for name, method in METHODS.items():
+        side = "sp" if name in ("sp", "sp-long", "sp-judged") else "r2et"
+        if method.activation == "softplus":
+            betas[side] |= {options["beta"] for options in method.grid.values()}
+    assert betas["r2et"] <= {options["beta"] for options in METHODS["sp"].grid.values()}
+    steep = {options["beta"] for options in METHODS["sp-steep"].grid.values()}
+    assert steep == {b for b in betas["sp"] if b >= 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("r2et-flat", {}),
+        ("r2et-no-h-flat", {"lambda2": 0}),
+        ("r2et-all", {"pairs": "all"}),
+        ("r2et-boundary", {"k_prime": 1}),
+        ("r2et-normalize", {"normalize": True}),
+        ("r2et-adaptive", {"adaptive": True}),
+        ("r2et-logit", {"explain": "logit"}),
+        ("r2et-heavy", {}),
+        ("r2et-long", {}),
+        ("r2et-judged", {}),
+    ],
+)
+def test_an_idea_changes_one_thing(name: str, options: dict[str, object]) -> None:
+    for setting in IDEAS[name].grid.values():
+        loss = IDEAS[name].criterion(IDEAS[name].network(10, setting), 8, setting)
+        assert isinstance(loss, R2ETLoss)
+        weight = setting["weight"]
+        usual = {
+            "gap": "linear", "pairs": "anchor", "k_prime": None, "lambda1": weight,
+            "lambda2": weight, "normalize": False, "adaptive": False, "explain": "probability",
+        }  # fmt: skip
+        assert {key: getattr(loss, key) for key in usual} == {**usual, **options}
+    assert IDEAS[name].judged_by_auto == (name == "r2et-judged")
+
+
+@pytest.mark.parametrize("name", list(LAZY))
+def test_lazy_methods_differ_from_the_full_one_by_their_schedule(name: str) -> None:
+    full = METHODS[name.rpartition("-")[0]]
+    assert (LAZY[name].grid, LAZY[name].activation) == (full.grid, full.activation)
+    for setting in full.grid.values():
+        losses = [m.criterion(m.network(10, setting), 8, setting) for m in (LAZY[name], full)]
+        lazy, whole = losses
+        assert isinstance(lazy, R2ETLoss) and isinstance(whole, R2ETLoss)
+        assert whole.schedule is None and lazy.schedule is not None
+        expected = {"every4": (4, 1.0), "every8": (8, 1.0), "fraction": (1, 0.25)}
+        found = (lazy.schedule.every, lazy.schedule.fraction)
+        assert found == expected[name.rpartition("-")[2]]
+        for key in ("lambda1", "lambda2", "gap", "pairs", "k_prime"):
+            assert getattr(lazy, key) == getattr(whole, key)
+
+
+def test_cross_lipschitz_runs_on_a_smooth_network() -> None:
+    for setting in METHODS["cl"].grid.values():
+        model = METHODS["cl"].network(10, setting)
+        loss = METHODS["cl"].criterion(model, 8, setting)
+        assert isinstance(loss, CrossLipschitzLoss) and isinstance(model.activation, nn.Softplus)
+        assert (loss.k, loss.k_prime, loss.weight) == (8, 4, setting["weight"])
 
 
 def test_fit_is_adam_with_a_falling_rate() -> None:

@@ -43,8 +43,8 @@ def records(whole: Store, method: str, part: str, start: str = "random") -> list
     chosen = selection(trainings, list({unit.group for unit in trainings}))
     found = whole.results(part=part, method=method, start=start)
     models = [chosen[unit.group] for unit in found]
-    n_seeds = len({unit.seed for unit in trainings})
-    assert [unit.model for unit in found] == models and len(found) == n_seeds
+    seeds = {unit.seed for unit in trainings if unit.method == method}
+    assert [unit.model for unit in found] == models and {unit.seed for unit in found} == seeds
     return [found[unit] for unit in sorted(found, key=lambda unit: unit.seed)]
 
 
@@ -77,20 +77,21 @@ def test_precision_is_mean_and_deviation_over_the_seeds(
 
 
 def test_margin_of_the_best_over_the_best_of_each_group(tmp_path: Path) -> None:
-    """The line of sp-flat can only be lower than the one without it; linear stands apart."""
-    methods = (*METHODS, "r2et-sp", "sp-flat", "linear")
-    plan = replace(PLAN, methods=methods, seeds=(0, 1, 2), attacks=("auto",))
-    store = fill(tmp_path, plan)
+    """Over the seeds that all have: r2et-sp and linear have two of the three."""
+    methods = (*METHODS, "sp-steep", "r2et-sp", "linear")
+    plan = replace(PLAN, methods=(*METHODS, "sp-steep"), seeds=(0, 1, 2), attacks=("auto",))
+    fill(tmp_path, plan)
+    store = fill(tmp_path, replace(plan, methods=("r2et-sp", "linear"), seeds=(1, 2)))
     rows = report(tmp_path).split("Best R2ET against")[1].split("\n\n")[1].splitlines()[2:]
     groups = {
-        "baselines": {"vanilla", "wd", "sp", "sp-flat"},
-        "baselines without sp-flat": {"vanilla", "wd", "sp"},
+        "baselines": {"vanilla", "wd", "sp"},
+        "baselines, SP of β ≥ 0.5": {"vanilla", "wd", "sp-steep"},
         "reference": {"linear"},
     }
     names = {(m, m, "random") for m in methods}
     names |= {(f"{m} (from vanilla)", m, "vanilla") for m in ("wd", "r2et")}
     part = "auto saliency 8"
-    values = {(name, m): precisions(store, m, part, start) for name, m, start in names}
+    values = {(name, m): precisions(store, m, part, start)[-2:] for name, m, start in names}
     expected = []
     for r, radius in enumerate(RADII):
         means = {key: v[:, r].mean() for key, v in values.items()}
@@ -100,10 +101,30 @@ def test_margin_of_the_best_over_the_best_of_each_group(tmp_path: Path) -> None:
             gains = values[best][:, r] - values[rival][:, r]
             low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
             gain = f"{gains.mean():+.3f} ± {(high - low) / 2:.3f}"
-            expected.append([f"{radius:g}", best[0], group, rival[0], gain])
-    assert {row[3] for row in expected if row[2] == "baselines"} >= {"sp-flat"}
+            expected.append([f"{radius:g}", best[0], group, rival[0], gain, "2"])
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert [[c[0], c[1], c[3], c[4], c[6]] for c in cells] == expected
+    assert [[c[0], c[1], c[3], c[4], c[6], c[7]] for c in cells] == expected
+
+
+def test_fronts_and_correlations_are_over_common_seeds(tmp_path: Path) -> None:
+    plan = replace(PLAN, seeds=(0, 1, 2), attacks=("auto",))
+    fill(tmp_path, plan)
+    store = fill(tmp_path, replace(plan, methods=("linear",), seeds=(2,)))
+    text = report(tmp_path)
+    found = table(text, "Accuracy against robustness (radius 1)")
+    assert set(found) == {*METHODS, "linear"}
+    assert "Means over the 1 seeds" in text and "5 methods, means over the 1 seeds" in text
+    precision, thickness = [], []
+    for method in (*METHODS, "linear"):
+        value = precisions(store, method, "auto saliency 8")[-1, RADII.index(1.0)]
+        properties = records(store, method, "properties")[-1]
+        assert found[method]["P@8"] == f"{value:.3f}"
+        assert found[method]["cAUC"] == f"{properties['auc']:.3f}"
+        precision.append(value)
+        thickness.append(np.mean(properties["thickness"]))
+    between = table(text, "What ranks the methods as P@k does")
+    expected = stats.spearmanr(thickness, precision).statistic
+    assert between["thickness"]["with P@k at radius 1"] == f"{expected:.3f}"
 
 
 def test_daggers_are_on_some_and_not_on_all(text: str) -> None:

@@ -170,3 +170,12 @@ def test_estimates_are_means_of_what_was_done(tmp_path: Path) -> None:
 def test_k_must_be_less_than_the_features(k: int, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=rf"k: got {k}, accepted: less than the 30 of breast-cancer"):
         run(replace(PLAN, k=k), Protocol(k=k), tmp_path, None, experiment=MadeUp)
+    with pytest.raises(RunError, match=rf"k: got {k}, accepted: less than the 30 of breast-cancer"):
+        run(replace(PLAN, other_ks=(2, k)), Protocol(), tmp_path / "b", None, experiment=MadeUp)
+
+
+def test_further_methods_are_measured_at_the_main_point_only() -> None:
+    plan = replace(PLAN, methods=("vanilla", "sp-steep"))
+    measured = {g.method: plan.parts(g) for g in plan.groups(plan.chapters()[0])}
+    assert measured["sp-steep"] == ["properties", "er saliency 8", "auto saliency 8"]
+    assert set(measured["vanilla"]) > set(measured["sp-steep"])
