@@ -115,7 +115,7 @@ for _full in ("r2et", "r2et-sp"):
         ("every8", {"every": 8}),
         ("fraction", {"fraction": 0.25, "seed": 0}),
     ):
-        _loss = partial(recipes.ranking, **_options)  # type: ignore[arg-type]
+        _loss = partial(recipes.ranking, **_options)
         LAZY[f"{_full}-{_name}"] = Method(_loss, METHODS[_full].grid, METHODS[_full].activation)
 METHODS.update(LAZY)
 
