@@ -12,7 +12,8 @@ from torch import Tensor
 from captum_robust.visualization.canvas import Array, Canvas, open_canvas, show
 from captum_robust.visualization.change import as_map, ranking_change
 from captum_robust.visualization.grid import draw_map, draw_regions
-from captum_robust.visualization.marks import GAINED, KEPT, LOST, draw_key
+from captum_robust.visualization.labels import lay_out
+from captum_robust.visualization.marks import draw_key, sides
 from captum_robust.visualization.nodes import check_names, triangle_edges
 
 __all__ = ["visualize_adjacency_rankings"]
@@ -77,18 +78,10 @@ def visualize_adjacency_rankings(
     size = (6.4, 3.9) if fig_size is None else fig_size
     figure, axes = open_canvas(plt_fig_axis, use_pyplot, size, 1, 2)
     step = 1 if n_nodes <= _MOST_NAMES else int(np.ceil(n_nodes / 6))
-    for axis, scores, heading, marks in (
-        (axes[0], change.before, "before", ((KEPT, change.kept), (LOST, change.lost))),
-        (
-            axes[1], change.after, f"after: {change.heading}",
-            ((KEPT, change.kept), (GAINED, change.gained)),
-        ),
-    ):  # fmt: skip
-        draw_map(axis, np.where(regions >= 0, scores[regions], np.nan), cmap)
-        for mark, which in marks:
-            draw_regions(axis, mark, regions, which)
-        draw_key(axis, marks)
-        axis.set_title(heading)
+    for axis, side in zip(axes, sides(change), strict=True):
+        draw_map(axis, np.where(regions >= 0, side.scores[regions], np.nan), cmap)
+        draw_key(axis, side.marks)
+        axis.set_title(side.heading)
         # On top, where the corner of the upper triangle is, and away from the key.
         axis.xaxis.set_ticks_position("top")
         rotation = 90 if max(map(len, names)) > 2 else 0
@@ -97,6 +90,10 @@ def visualize_adjacency_rankings(
         axis.tick_params(length=2, labelsize="small")
     if title is not None:
         figure.suptitle(title)
+    lay_out(axes[0])
+    for axis, side in zip(axes, sides(change), strict=True):
+        for mark, which in side.marks:
+            draw_regions(axis, mark, regions, which)
     show(use_pyplot)
     return figure, axes
 

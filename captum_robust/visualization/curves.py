@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_robust.robust.estimate import estimate
-from captum_robust.visualization.labels import label_ends
+from captum_robust.visualization.labels import along, label_ends, label_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["STYLES", "Curve", "Style", "curve_of_means", "draw_curves"]
+__all__ = ["STYLES", "Curve", "Style", "curve_of_means", "draw_curves", "draw_steps"]
 
 
 class Style(NamedTuple):
@@ -66,35 +66,40 @@ def curve_of_means(
     return Curve(name, x, mean, low, high)
 
 
-def draw_curves(axis: Axes, curves: Sequence[Curve], step: bool = False) -> None:
+def draw_curves(axis: Axes, curves: Sequence[Curve]) -> None:
     """Draw curves and bands, and write the names at their ends; limits must be final."""
     ends = []
     for curve, style in zip(curves, cycle(STYLES), strict=False):
-        known = ~np.isnan(curve.mean)
         axis.plot(
-            curve.x,
-            curve.mean,
-            color=style.colour,
-            linestyle=style.line,
-            linewidth=1.8,
-            marker="" if step else style.marker,
-            markersize=6,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            drawstyle="steps-post" if step else "default",
-            zorder=3,
-            label=curve.name,
-        )
-        axis.fill_between(
-            curve.x,
-            curve.low,
-            curve.high,
-            color=style.colour,
-            alpha=0.15,
-            linewidth=0,
-            step="post" if step else None,
-            zorder=2,
-        )
-        if known.any():
-            ends.append((curve.x[known][-1], curve.mean[known][-1], curve.name, style.colour))
+            curve.x, curve.mean, color=style.colour, linestyle=style.line, linewidth=1.8,
+            marker=style.marker, markersize=6, markeredgecolor="white", markeredgewidth=0.6,
+            zorder=3, label=curve.name,
+        )  # fmt: skip
+        _draw_band(axis, curve, style)
+        known = np.flatnonzero(~np.isnan(curve.mean))
+        if len(known):
+            last = known[-1]
+            ends.append((curve.x[last], curve.mean[last], curve.name, style.colour))
     label_ends(axis, ends)
+
+
+def draw_steps(axis: Axes, curves: Sequence[Curve]) -> None:
+    """Draw falling steps and bands, and write the names half-way down; limits must be final."""
+    points, paths = [], []
+    for curve, style in zip(curves, cycle(STYLES), strict=False):
+        axis.plot(
+            curve.x, curve.mean, color=style.colour, linestyle=style.line, linewidth=1.8,
+            drawstyle="steps-post", zorder=3, label=curve.name,
+        )  # fmt: skip
+        _draw_band(axis, curve, style, step="post")
+        half = int(np.abs(curve.mean - 0.5).argmin())
+        points.append((curve.x[half], curve.mean[half], curve.name, style.colour))
+        paths.append(along(np.stack([curve.x, curve.mean], axis=1), 20))
+    label_points(axis, points, paths)
+
+
+def _draw_band(axis: Axes, curve: Curve, style: Style, step: Literal["post"] | None = None) -> None:
+    axis.fill_between(
+        curve.x, curve.low, curve.high, color=style.colour, alpha=0.15, linewidth=0, step=step,
+        zorder=2,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from captum_robust.visualization.canvas import Array, Canvas, open_canvas, show
 from captum_robust.visualization.change import as_map, ranking_change
-from captum_robust.visualization.marks import GAINED, KEPT, LOST, draw_key, draw_marks
+from captum_robust.visualization.marks import draw_key, draw_marks, sides
 from captum_robust.visualization.nodes import (
     Edges,
     check_names,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["visualize_graph_rankings"]
 
-_MOST_NAMES = 40
+_MOST_NAMES = 24
 # More edges than these would be a grey disc, and are not drawn.
 _MOST_EDGES = 400
 
@@ -59,7 +59,7 @@ def visualize_graph_rankings(
             pairs of n nodes, m = n(n − 1)/2, in the order of ``torch.triu_indices(n, n,
             offset=1)``.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
-        node_names (Sequence[str], optional): names of the nodes; up to 40 are written.
+        node_names (Sequence[str], optional): names of the nodes; up to 24 are written.
         node_regions (Sequence, optional): region of every node, say its lobe; nodes stand on the
             circle region by region, and the names of the regions around it.
         positions (Tensor or ndarray, optional): where the nodes are drawn, (n, 2). Default: on a
@@ -98,15 +98,9 @@ def visualize_graph_rankings(
     names = check_names(node_names, n_nodes)
     places = node_positions(positions, node_regions, n_nodes, edges)
 
-    size = (6.4, 3.9) if fig_size is None else fig_size
+    size = (6.4, 3.5) if fig_size is None else fig_size
     figure, axes = open_canvas(plt_fig_axis, use_pyplot, size, 1, 2)
-    for axis, heading, marks in (
-        (axes[0], "before", ((KEPT, change.kept), (LOST, change.lost))),
-        (
-            axes[1], f"after: {change.heading}",
-            ((KEPT, change.kept), (GAINED, change.gained)),
-        ),
-    ):  # fmt: skip
+    for axis, side in zip(axes, sides(change), strict=True):
         axis.plot(places[:, 0], places[:, 1], "o", color="0.25", markersize=3, zorder=2)
         if node_regions is not None and positions is None:
             _write_regions(axis, places, node_regions)
@@ -115,14 +109,14 @@ def visualize_graph_rankings(
         others = ~(change.top_before | change.top_after)
         if others.sum() <= _MOST_EDGES:
             _draw_edges(axis, places, edges, others, color="0.8", linewidth=0.6)
-        for mark, which in marks:
+        for mark, which in side.marks:
             lines = _draw_edges(axis, places, edges, which, color=mark.colour, linewidth=1.8)
             lines.set(linestyle=mark.line, zorder=3, gid=f"{mark.name} edges")
             middle = (places[edges[0][which]] + places[edges[1][which]]) / 2
             draw_marks(axis, mark, middle[:, 0], middle[:, 1], 6)
-        draw_key(axis, marks)
-        axis.set_title(heading)
-        axis.set_aspect("equal")
+        draw_key(axis, side.marks)
+        axis.set_title(side.heading)
+        axis.set_aspect("equal", adjustable="datalim")
         axis.set_axis_off()
     if title is not None:
         figure.suptitle(title)
@@ -152,9 +146,10 @@ def _write_regions(axis: Axes, places: NDArray[np.float64], regions: Sequence[An
     """Around the circle, each at the middle of its arc."""
     for region in dict.fromkeys(regions):
         own = places[[r == region for r in regions]]
+        axis.plot(1.07 * own[:, 0], 1.07 * own[:, 1], color="0.6", linewidth=1.5, zorder=1)
         middle = own.mean(axis=0)
-        middle = middle / max(float(np.hypot(*middle)), 1e-9)
-        _write_outwards(axis, middle, middle, str(region), 8)
+        middle = 1.07 * middle / max(float(np.hypot(*middle)), 1e-9)
+        _write_outwards(axis, middle, middle, str(region), 4)
 
 
 def _write_outwards(

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_map", "draw_regions"]
 
-# Below so many points a cell is no larger than the line around it.
-_SMALLEST_OUTLINED = 4.0
-_SMALLEST_MARKER, _LARGEST_MARKER = 5.0, 8.0
+# Points. A smaller cell is no larger than the line around it.
+_SMALLEST_OUTLINED = 6.0
+_SMALLEST_MARKER, _LARGEST_MARKER = 4.0, 8.0
 
 _Segment = tuple[tuple[float, float], tuple[float, float]]
 
@@ -41,6 +41,8 @@ def draw_regions(
 ) -> None:
     """Outline and mark those regions of a grid (H, W) that ``marked``, (n,), selects.
 
+    The axis must have its final place: marks fit into the cells.
+
     Args:
         axis: where the map is.
         mark: how.
@@ -56,7 +58,7 @@ def draw_regions(
     width = cell * np.sqrt(np.unique(chosen[chosen >= 0], return_counts=True)[1].max())
     if width >= _SMALLEST_OUTLINED:
         pen = float(np.clip(width / 8, 0.8, 2.0))
-        inset = (pen / 2 + 0.5) / cell
+        inset = pen / 2 / cell
         segments = list(_outlines(chosen, inset))
         # The halo of all lines first: that of one must not cover its neighbour.
         for colour, line, line_width, order in (
@@ -70,7 +72,7 @@ def draw_regions(
             lines.set_gid(f"{mark.name} outline")
             axis.add_collection(lines, autolim=False)
     rows, columns = _centres(chosen)
-    size = float(np.clip(0.5 * width, _SMALLEST_MARKER, _LARGEST_MARKER))
+    size = float(np.clip(0.42 * width, _SMALLEST_MARKER, _LARGEST_MARKER))
     draw_marks(axis, mark, columns, rows, size)
 
 

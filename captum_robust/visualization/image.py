@@ -12,7 +12,8 @@ from torch import Tensor
 from captum_robust.visualization.canvas import Array, Canvas, as_array, open_canvas, show
 from captum_robust.visualization.change import as_map, ranking_change
 from captum_robust.visualization.grid import draw_map, draw_regions
-from captum_robust.visualization.marks import GAINED, KEPT, LOST, draw_key
+from captum_robust.visualization.labels import lay_out
+from captum_robust.visualization.marks import draw_key, sides
 
 __all__ = ["visualize_image_rankings"]
 
@@ -36,7 +37,7 @@ def visualize_image_rankings(
     Left the map before, with the pixels that were kept (blue circle, solid line) and lost (orange
     cross, dashed); right the map after, with those kept and gained (green triangle, dotted). Each
     map has its own scale, from its smallest to its largest value: darker is more important. Pixels
-    that are smaller than 4 points are marked but not outlined.
+    that are smaller than 6 points are marked but not outlined.
 
     Args:
         attribution (Tensor or ndarray): the map after the attack, (H, W, C) or (H, W), channels
@@ -95,21 +96,17 @@ def visualize_image_rankings(
     for axis, image in zip(axes, images, strict=False):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set_axis_off()
-    summed = [(m.abs() if absolute else m).double().sum(dim=2).numpy() for m in maps]
-    for axis, values, heading, marks in (
-        (axes[-2], summed[1], "before", ((KEPT, change.kept), (LOST, change.lost))),
-        (
-            axes[-1], summed[0], f"after: {change.heading}",
-            ((KEPT, change.kept), (GAINED, change.gained)),
-        ),
-    ):  # fmt: skip
-        draw_map(axis, values, cmap)
-        for mark, which in marks:
-            draw_regions(axis, mark, region[:, :, 0], which)
-        draw_key(axis, marks)
-        axis.set_title(heading)
+    before_and_after = list(zip(axes[-2:], sides(change), strict=True))
+    for (axis, side), values in zip(before_and_after, reversed(maps), strict=True):
+        draw_map(axis, (values.abs() if absolute else values).double().sum(dim=2).numpy(), cmap)
+        draw_key(axis, side.marks)
+        axis.set_title(side.heading)
     if title is not None:
         figure.suptitle(title)
+    lay_out(axes[-1])
+    for axis, side in before_and_after:
+        for mark, which in side.marks:
+            draw_regions(axis, mark, region[:, :, 0], which)
     show(use_pyplot)
     return figure, axes
 
@@ -140,5 +137,5 @@ def _images(
                 f"got {image.shape}"
             )
         pair.append(image[:, :, 0] if image.shape[2:] == (1,) else image)
-    scale = 255.0 if max(image.max() for image in pair) > 1 else 1.0
+    scale = 255.0 if pair[0].max() > 1 else 1.0  # an attack without bounds may leave [0, 1]
     return [np.clip(image / scale, 0, 1) for image in pair]

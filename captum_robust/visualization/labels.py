@@ -12,117 +12,122 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
 
-__all__ = ["label_ends", "label_points"]
+__all__ = ["Named", "along", "label_ends", "label_points", "lay_out"]
 
-_GAP = 9.0  # points between a curve's end, or a point, and its name
+#: A point (x, y) with its name and its colour.
+Named = tuple[float, float, str, str]
+
+_GAP = 9.0  # points between the end of a curve and its name
+_FAR = 9.0  # a name further away than this gets a line to what it names
 
 
-def label_ends(axis: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names right of the ends (x, y, name, colour) of curves, moved apart where they would touch.
+def label_ends(axis: Axes, ends: Sequence[Named]) -> None:
+    """Write names right of the ends of curves, moved up or down where they would touch.
 
-    Call it when limits and scales are final.
+    Limits and scales must be final.
     """
     texts = [
         axis.annotate(
-            name, (x, y), (_GAP, 0), textcoords="offset points", va="center",
-            annotation_clip=False,
+            name, (x, y), (_GAP, 0), textcoords="offset points", va="center", annotation_clip=False
         )
         for x, y, name, _ in ends
-    ]  # fmt: skip
-    _lay_out(axis)
-    heights = np.array([_points(axis, t.get_window_extent().height) for t in texts])
-    wanted = np.array([_points(axis, axis.transData.transform((x, y))[1]) for x, y, *_ in ends])
-    shifts = _apart(wanted, heights + 1.5) - wanted
-    for text, shift, (*_, colour) in zip(texts, shifts, ends, strict=True):
+    ]
+    lay_out(axis)
+    scale = _pixels_a_point(axis)
+    heights = np.array([text.get_window_extent().height for text in texts]) / scale
+    wanted = np.array([axis.transData.transform((x, y))[1] for x, y, *_ in ends]) / scale
+    foot = axis.get_window_extent().y0 / scale
+    for text, shift, (*_, colour) in zip(
+        texts, _apart(wanted, heights + 1.5, foot) - wanted, ends, strict=True
+    ):
         text.xyann = (_GAP, float(shift))
-        if abs(shift) > 4:
+        if abs(shift) > _FAR:
             _lead(axis, text, colour)
 
 
-def label_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names beside points (x, y, name, colour): the nearest place that is still free.
+def label_points(
+    axis: Axes, points: Sequence[Named], obstacles: Sequence[NDArray[np.float64]] = ()
+) -> None:
+    """Write names beside points, each at the nearest place that is free.
 
-    Call it when limits and scales are final.
+    Limits and scales must be final. What is not to be covered, besides the points: ``obstacles``,
+    places (m, 2) in data coordinates, close together.
     """
-    _lay_out(axis)
-    centres = np.array([axis.transData.transform((x, y)) for x, y, *_ in points])
-    scale = axis.figure.canvas.figure.dpi / 72
-    frame = axis.get_window_extent()
-    taken = [np.array([*c - 5 * scale, *c + 5 * scale]) for c in centres]
-    # Crowded points first, while there is room.
+    lay_out(axis)
+    scale = _pixels_a_point(axis)
+    to_points = axis.transData.transform
+    centres = np.array([to_points((x, y)) for x, y, *_ in points]) / scale
+    thin = [to_points(places) / scale for places in obstacles]
+    taken = np.concatenate([_boxes(centres, 5.0), *(_boxes(places, 1.0) for places in thin)])
+    frame = np.array(axis.get_window_extent().extents) / scale
+    # The most crowded first, while there is room.
     distances = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
     for index in np.argsort(np.sort(distances, axis=1)[:, 1:4].sum(axis=1), kind="stable"):
         x, y, name, colour = points[index]
         text = axis.annotate(
-            name, (x, y), (0, 0), textcoords="offset points", ha="center", va="center",
-            fontsize="small",
-        )  # fmt: skip
+            name, (x, y), (0, 0), textcoords="offset points", ha="center", va="center"
+        )
         box = text.get_window_extent()
-        half = np.array([box.width, box.height]) / 2 + scale
-        offset, place = _free_place(centres[index], half, taken, np.array(frame.extents), scale)
-        text.xyann = tuple(offset / scale)
-        taken.append(place)
-        if np.hypot(*np.maximum(abs(offset) - half, 0)) > 9 * scale:
+        half = np.array([box.width, box.height]) / (2 * scale) + 1
+        offset = _free_place(centres[index], half, taken, frame)
+        text.xyann = (float(offset[0]), float(offset[1]))
+        place = np.concatenate([centres[index] + offset - half, centres[index] + offset + half])
+        taken = np.concatenate([taken, place[None]])
+        if np.hypot(*np.maximum(abs(offset) - half, 0)) > _FAR:
             _lead(axis, text, colour)
+
+
+def along(path: NDArray[np.float64], n: int = 200) -> NDArray[np.float64]:
+    """Places close together on a path (m, 2)."""
+    at = np.linspace(0, len(path) - 1, n * (len(path) - 1))
+    return np.stack([np.interp(at, np.arange(len(path)), path[:, i]) for i in (0, 1)], axis=1)
 
 
 def _free_place(
     centre: NDArray[np.float64],
     half: NDArray[np.float64],
-    taken: list[NDArray[np.float64]],
+    taken: NDArray[np.float64],
     frame: NDArray[np.float64],
-    scale: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The offset of the centre of a box, and the box: the one that overlaps least, then nearest."""
-    best: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
-    for distance in np.arange(7, 80, 4) * scale:
-        for angle in np.arange(0, 360, 15):
-            direction = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
-            offset = direction * (distance + np.abs(direction) * half)
-            box = np.concatenate([centre + offset - half, centre + offset + half])
-            outside = (
-                np.maximum(frame[:2] - box[:2], 0).sum() + np.maximum(box[2:] - frame[2:], 0).sum()
-            )
-            overlap = sum(_overlap(box, other) for other in taken)
-            cost = float(overlap + 100 * outside + (overlap > 0) * 1e3 + distance)
-            if best is None or cost < best[0]:
-                best = (cost, offset, box)
-    assert best is not None
-    return best[1:]
+) -> NDArray[np.float64]:
+    """Offset of the centre of a box: where it overlaps nothing, or least, and then the nearest."""
+    distance, angle = np.meshgrid(np.arange(7.0, 80.0, 3.0), np.radians(np.arange(0, 360, 15)))
+    direction = np.stack([np.cos(angle).ravel(), np.sin(angle).ravel()], axis=1)
+    offsets = direction * (distance.ravel()[:, None] + abs(direction) * half)
+    low, high = centre + offsets - half, centre + offsets + half
+    sides = np.minimum(high[:, None], taken[:, 2:]) - np.maximum(low[:, None], taken[:, :2])
+    overlap = np.prod(np.maximum(sides, 0), axis=2).sum(axis=1)
+    outside = np.maximum(frame[:2] - low, 0) + np.maximum(high - frame[2:], 0)
+    cost = distance.ravel() + overlap + 1000 * (overlap > 0) + 100 * outside.sum(axis=1)
+    best: NDArray[np.float64] = offsets[cost.argmin()]
+    return best
 
 
-def _overlap(box: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    return float(np.prod(np.maximum(sides, 0)))
+def _boxes(centres: NDArray[np.float64], half: float) -> NDArray[np.float64]:
+    """Squares (n, 4): left, bottom, right, top."""
+    return np.concatenate([centres - half, centres + half], axis=1)
 
 
-def _apart(wanted: NDArray[np.float64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _apart(
+    wanted: NDArray[np.float64], heights: NDArray[np.float64], foot: float
+) -> NDArray[np.float64]:
     """Places nearest to those wanted, in their order, at which nothing of these heights touches.
 
-    Neighbours that touch become a block, which stands where its members want it on average.
+    Neighbours that touch become a block, which stands where its members want it on average, and
+    never below ``foot``.
     """
-    order = np.argsort(wanted, kind="stable")
-    blocks: list[tuple[list[int], float]] = []  # members from below, and the centre
-    for index in order:
-        members, centre = [int(index)], float(wanted[index])
-        while blocks and _top(*blocks[-1], heights) > centre - heights[members].sum() / 2:
+    blocks: list[tuple[list[int], float]] = []  # members from below, and the lowest edge
+    for index in np.argsort(wanted, kind="stable"):
+        members = [int(index)]
+        bottom = max(float(wanted[index] - heights[index] / 2), foot)
+        while blocks and blocks[-1][1] + heights[blocks[-1][0]].sum() > bottom:
             members = blocks.pop()[0] + members
-            offsets = np.cumsum(heights[members]) - heights[members] / 2
-            centre = float((wanted[members] - offsets).mean() + heights[members].sum() / 2)
-        blocks.append((members, centre))
+            middles = np.cumsum(heights[members]) - heights[members] / 2
+            bottom = max(float((wanted[members] - middles).mean()), foot)
+        blocks.append((members, bottom))
     places = np.empty_like(wanted)
-    for members, centre in blocks:
-        bottom = centre - heights[members].sum() / 2
+    for members, bottom in blocks:
         places[members] = bottom + np.cumsum(heights[members]) - heights[members] / 2
     return places
-
-
-def _top(members: list[int], centre: float, heights: NDArray[np.float64]) -> float:
-    return float(centre + heights[members].sum() / 2)
-
-
-def _points(axis: Axes, pixels: float) -> float:
-    return pixels * 72 / float(axis.figure.canvas.figure.dpi)
 
 
 def _lead(axis: Axes, text: Annotation, colour: str) -> None:
@@ -133,6 +138,10 @@ def _lead(axis: Axes, text: Annotation, colour: str) -> None:
     )  # fmt: skip
 
 
-def _lay_out(axis: Axes) -> None:
-    """Give the axis its final place; a subfigure is laid out with the figure it is in."""
+def _pixels_a_point(axis: Axes) -> float:
+    return float(axis.figure.canvas.figure.dpi) / 72
+
+
+def lay_out(axis: Axes) -> None:
+    """Give everything drawn so far its place; a subfigure, with the figure that it is in."""
     axis.figure.canvas.figure.draw_without_rendering()

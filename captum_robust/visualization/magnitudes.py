@@ -80,6 +80,8 @@ def plot_magnitudes(
     axis.annotate(
         f"top {k} ", (k + 0.5, 1), xycoords=axis.get_xaxis_transform(), ha="right", va="top"
     )
+    n_ranks = max(rows.shape[1] for rows in sorted_maps.values())
+    axis.set_xlim(0.5, n_ranks + 0.5)
     axis.set_xlabel("rank of the feature")
     axis.set_ylabel(ylabel)
     axis.spines[["top", "right"]].set_visible(False)

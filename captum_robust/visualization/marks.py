@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_robust.visualization.change import RankingChange
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["GAINED", "KEPT", "LOST", "Mark", "draw_key", "draw_marks"]
+__all__ = ["GAINED", "KEPT", "LOST", "Mark", "Side", "draw_key", "draw_marks", "sides"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,23 @@ class Mark:
 KEPT = Mark("kept", "#0072B2", "o", "-", "")
 LOST = Mark("lost", "#D55E00", "X", (0, (4, 1.5)), "////")
 GAINED = Mark("gained", "#009E73", "^", (0, (1.5, 1)), "....")
+
+
+class Side(NamedTuple):
+    """What the picture of before, or of after, shows."""
+
+    heading: str
+    scores: NDArray[np.float64]
+    marks: tuple[tuple[Mark, NDArray[np.bool_]], ...]
+
+
+def sides(change: RankingChange) -> tuple[Side, Side]:
+    """Before, with what was lost, and after, with what was gained."""
+    kept = (KEPT, change.kept)
+    return (
+        Side("before", change.before, (kept, (LOST, change.lost))),
+        Side(f"after: {change.heading}", change.after, (kept, (GAINED, change.gained))),
+    )
 
 
 def draw_marks(axis: Axes, mark: Mark, x: NDArray[Any], y: NDArray[Any], size: float = 6.0) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from captum_robust.robust.robustness_table import RobustnessTable
 from captum_robust.visualization.canvas import Array, Canvas, as_array, one_axis, show
-from captum_robust.visualization.curves import Curve, curve_of_means, draw_curves
+from captum_robust.visualization.curves import Curve, curve_of_means, draw_curves, draw_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -239,7 +239,7 @@ def plot_min_radius(
         low, high = _wilson(share, len(known), confidence)
         curves.append(Curve(name, x, share, low, high))
     figure, axis = one_axis(plt_fig_axis, use_pyplot, fig_size)
-    _draw(axis, curves, xlabel, "share of explanations that hold", None, title, step=True)
+    _draw(axis, curves, xlabel, "share of explanations that hold", None, title, steps=True)
     show(use_pyplot)
     return figure, axis
 
@@ -263,7 +263,7 @@ def _draw(
     ylabel: str,
     ylim: tuple[float, float] | None,
     title: str | None,
-    step: bool = False,
+    steps: bool = False,
 ) -> None:
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
@@ -276,7 +276,7 @@ def _draw(
         axis.set_ylim(ylim)
     if title is not None:
         axis.set_title(title)
-    draw_curves(axis, curves, step)
+    (draw_steps if steps else draw_curves)(axis, curves)
 
 
 def _named(argument: str, given: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from captum_robust.visualization.canvas import Array, Canvas, open_canvas, show
 from captum_robust.visualization.change import as_map, ranking_change
-from captum_robust.visualization.marks import GAINED, KEPT, LOST, draw_key, draw_marks
+from captum_robust.visualization.marks import draw_key, draw_marks, sides
 
 __all__ = ["visualize_table_rankings"]
 
@@ -31,7 +31,7 @@ def visualize_table_rankings(
     r"""Show the maps of a table row before and after an attack as bars, the top k marked.
 
     Both sides list the features by decreasing score *before*; a line under the k-th parts the top.
-    So a lost feature is one above the line whose right bar is grey, and a gained one stands below
+    Each side has its own scale. So a lost feature is one above the line whose right bar is grey, and a gained one stands below
     it. Of more than 30 features those in either top set are shown, and the next ones up to 30.
 
     Args:
@@ -86,31 +86,30 @@ def visualize_table_rankings(
 
     size = (6.4, 0.24 * len(shown) + 1.1) if fig_size is None else fig_size
     figure, axes = open_canvas(plt_fig_axis, use_pyplot, size, 1, 2)
-    for axis, scores, heading, marks in (
-        (axes[0], change.before, "before", ((KEPT, change.kept), (LOST, change.lost))),
-        (
-            axes[1], change.after, f"after: {change.heading}",
-            ((KEPT, change.kept), (GAINED, change.gained)),
-        ),
-    ):  # fmt: skip
-        bars = axis.barh(places, scores[shown], color=_REST, height=0.7)
-        span = np.ptp([0.0, *scores[shown]])
-        for mark, which in marks:
+    for axis, side in zip(axes, sides(change), strict=True):
+        scores = side.scores[shown]
+        bars = axis.barh(places, scores, color=_REST, height=0.7)
+        span = np.ptp([0.0, *scores])
+        for mark, which in side.marks:
             at = places[which[shown]]
             for place in at:
                 bars[place].set(facecolor=mark.colour, hatch=mark.hatch, edgecolor="white")
-            ends = np.maximum(scores[shown][at], 0)
+            ends = np.maximum(scores[at], 0)
             draw_marks(axis, mark, ends + 0.05 * span, at, 7)
         axis.axhline(k - 0.5, color="0.3", linewidth=0.8, linestyle=(0, (1, 1)))
+        axis.text(
+            1, k - 0.5, f"top {k}", color="0.3", fontsize="small", ha="right", va="bottom",
+            transform=axis.get_yaxis_transform(),
+        )  # fmt: skip
         axis.set_yticks(places, [names[i] for i in shown] if axis is axes[0] else [])
         axis.set_ylim(len(shown) - 0.4, -0.6)
-        axis.set_xlim(right=max(scores[shown].max(), 0) + 0.1 * span)
+        axis.set_xlim(right=max(scores.max(), 0) + 0.1 * span)
         axis.set_xticks([])
         axis.axvline(0, color="black", linewidth=0.8)
         axis.tick_params(axis="y", length=0)
         axis.spines[:].set_visible(False)
-        axis.set_title(heading)
-        draw_key(axis, marks)
+        axis.set_title(side.heading)
+        draw_key(axis, side.marks)
     if len(shown) < n:
         axes[0].set_xlabel(f"{n - len(shown)} features below are not shown", loc="left")
     if title is not None:

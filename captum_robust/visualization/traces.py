@@ -7,6 +7,7 @@ import numpy as np
 from captum_robust.robust.info import AttackInfo
 from captum_robust.visualization.canvas import Canvas, as_array, one_axis, show
 from captum_robust.visualization.curves import curve_of_means
+from captum_robust.visualization.labels import label_ends
 
 __all__ = ["plot_traces"]
 
@@ -67,28 +68,40 @@ def plot_traces(
     steps = np.arange(values.shape[1], dtype=np.float64)
     figure, axis = one_axis(plt_fig_axis, use_pyplot, fig_size)
     for restart in values:
-        mean = curve_of_means("", steps, restart, None, confidence).mean
-        axis.plot(steps, mean, color="0.6", linewidth=0.9, zorder=2)
+        curve = curve_of_means("each restart", steps, restart, None, confidence)
+        axis.plot(steps, curve.mean, color="0.6", linewidth=0.9, zorder=2)
     best = np.fmin.accumulate(np.fmin.reduce(values, axis=0), axis=0)
     curve = curve_of_means("best so far", steps, best, None, confidence)
     axis.fill_between(steps, curve.low, curve.high, color=_COLOUR, alpha=0.15, linewidth=0)
     axis.plot(steps, curve.mean, color=_COLOUR, linewidth=2.2, zorder=3)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low - 0.2 * (high - low), high)  # room for the ticks
     if info.first_change_step is not None:
         changes = as_array(info.first_change_step)
+        changes = changes[changes >= 0]
+        foot = axis.get_xaxis_transform()
         axis.plot(
-            changes[changes >= 0], np.zeros((changes >= 0).sum()), color=_CHANGE,
-            linestyle="none", marker="|", markersize=12, transform=axis.get_xaxis_transform(),
-            alpha=0.6, gid="first change",
+            changes, np.full(len(changes), 0.03), color=_CHANGE, linestyle="none", marker="|",
+            markersize=12, alpha=0.6, transform=foot, gid="first change",
+        )  # fmt: skip
+        axis.text(
+            steps[0], 0.07, "a top-k feature first lost", color=_CHANGE, transform=foot,
+            va="bottom",
         )  # fmt: skip
     if not bool(info.gradient_found.any()):
         axis.text(
             0.5, 0.5, "gradient exactly zero:\nproves nothing", transform=axis.transAxes,
             ha="center", va="center", color=_CHANGE, weight="bold",
         )  # fmt: skip
+    ends = [(steps[-1], curve.mean[-1], "best so far", _COLOUR)]
+    if len(values) > 1:
+        last = np.nanmax(values[:, -1].mean(axis=1))
+        ends.append((steps[-1], last, "each restart", "0.6"))
     axis.set_xlabel("step")
     axis.set_ylabel("objective, mean over examples")
     axis.spines[["top", "right"]].set_visible(False)
     if title is not None:
         axis.set_title(title)
+    label_ends(axis, ends)
     show(use_pyplot)
     return figure, axis

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captum_robust.visualization.canvas import Array, Canvas, as_array, one_axis, show
-from captum_robust.visualization.labels import label_points
+from captum_robust.visualization.labels import along, label_points
 
 __all__ = ["plot_tradeoff"]
 
@@ -82,11 +83,14 @@ def plot_tradeoff(
         )  # fmt: skip
     axis.margins(0.12)
     axis.autoscale_view()
-    left, bottom = axis.get_xlim()[0], axis.get_ylim()[0]
     # To the left and down without end: there the best model dominates.
-    axis.step(
-        [left, *corners[:, 0], corners[-1, 0]], [corners[0, 1], *corners[:, 1], bottom],
-        where="pre", color=_FRONT, linewidth=1.0, linestyle=(0, (4, 2)), zorder=2,
+    left, bottom = axis.get_xlim()[0], axis.get_ylim()[0]
+    stairs = [(left, corners[0, 1]), tuple(corners[0])]
+    for (x, _), (next_x, next_y) in pairwise(corners):
+        stairs += [(x, next_y), (next_x, next_y)]
+    path = np.array([*stairs, (corners[-1, 0], bottom)])
+    axis.plot(
+        path[:, 0], path[:, 1], color=_FRONT, linewidth=1.0, linestyle=(0, (4, 2)), zorder=2,
         scalex=False, scaley=False,
     )  # fmt: skip
     axis.set_xlabel(f"{xlabel} →")
@@ -94,13 +98,17 @@ def plot_tradeoff(
     axis.spines[["top", "right"]].set_visible(False)
     if title is not None:
         axis.set_title(title)
-    label_points(
-        axis,
-        [
-            (*means[row], name, _FRONT if on_front[row] else _REST)
-            for row, name in enumerate(models)
-        ],
-    )
+    names = [
+        (*mean, name, _FRONT if front else _REST)
+        for name, mean, front in zip(models, means, on_front, strict=True)
+    ]
+    bars = [
+        along(np.stack([mean - reach, mean + reach]))
+        for mean, spread in zip(means, spreads, strict=True)
+        for reach in np.diag(spread)
+        if reach.any()
+    ]
+    label_points(axis, names, [along(path), *bars])
     show(use_pyplot)
     return figure, axis
 
