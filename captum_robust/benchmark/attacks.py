@@ -12,7 +12,7 @@ from captum_robust.benchmark.explanations import EXPLANATIONS, Explanation, Prob
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import AutoERAttack, ERAttack, MSEAttack, ZeroGradientWarning
 
-__all__ = ["ATTACKS", "RADII", "attacked", "strict_precision", "validation_precision"]
+__all__ = ["ATTACKS", "RADII", "attacked", "validation_precision"]
 
 #: Radii of the balls, L2.
 RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -66,14 +66,6 @@ def validation_precision(model: nn.Module, inputs: Tensor, k: int, seed: int) ->
     """
     attack = ERAttack(Saliency(model), k, smooth_relu=5.0, step_rule="halving", keep="precision")
     return _over_radii(model, inputs, attack, EXPLANATIONS["saliency"], k, seed)[0]
-
-
-def strict_precision(model: nn.Module, inputs: Tensor, k: int, seed: int) -> Tensor:
-    """P@k of the saliency under AutoERAttack at the two largest radii, (2, N).
-
-    For models that lose nothing under :func:`validation_precision`.
-    """
-    return attacked(model, inputs, "auto", "saliency", k, seed)[0][-2:]
 
 
 def _over_radii(

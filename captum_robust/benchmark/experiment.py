@@ -9,12 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._random import seeded
-from captum_robust.benchmark.attacks import (
-    RADII,
-    attacked,
-    strict_precision,
-    validation_precision,
-)
+from captum_robust.benchmark.attacks import RADII, attacked, validation_precision
 from captum_robust.benchmark.explanations import EXPLANATIONS
 from captum_robust.benchmark.methods import METHODS
 from captum_robust.benchmark.properties import properties
@@ -92,8 +87,8 @@ class Experiment:
         rows = ExplainedRows.of(data.validation, self.protocol.validation_rows)
         auc, precision = area_under_curve(model, data.validation), float("nan")
         if auc == auc:
-            judge = strict_precision if method.judged_by_auto else validation_precision
-            precision = float(judge(model, rows.inputs, self.protocol.k, unit.seed).nanmean())
+            precisions = validation_precision(model, rows.inputs, self.protocol.k, unit.seed)
+            precision = float(precisions.nanmean())
         return {
             "auc": auc,
             "precision": precision,

@@ -73,37 +73,28 @@ _no_hessian = partial(recipes.ranking, curvature=False)
 #: What was tried to keep the ranking where a flat softplus loses it: R2ET-sp with one thing
 #: changed, and what is left of it without the ranking.
 IDEAS: dict[str, Method] = {
-    "r2et-flat": Method(
-        recipes.ranking, _softplus(_FLAT, weight=(0.003, 0.01, 0.03)), "softplus"
-    ),
-    "r2et-no-h-flat": Method(_no_hessian, _softplus(_FLAT, weight=(0.003, 0.01, 0.03)), "softplus"),
+    "r2et-flat": Method(recipes.ranking, _softplus(_FLAT, weight=(0.003, 0.01)), "softplus"),
     "r2et-all": Method(
-        partial(recipes.ranking, pairs="all"), _softplus(weight=(3e-4, 1e-3, 3e-3)), "softplus"
+        partial(recipes.ranking, pairs="all"), _softplus(weight=(1e-3, 3e-3)), "softplus"
     ),
     "r2et-boundary": Method(
-        partial(recipes.ranking, k_prime=1), _softplus(weight=(0.01, 0.03, 0.1)), "softplus"
+        partial(recipes.ranking, k_prime=1), _softplus(weight=(0.01, 0.03)), "softplus"
     ),
     "r2et-normalize": Method(
-        partial(recipes.ranking, normalize=True), _softplus(weight=(0.01, 0.03, 0.1)), "softplus"
+        partial(recipes.ranking, normalize=True), _softplus(weight=(0.003, 0.01)), "softplus"
     ),
     "r2et-adaptive": Method(
-        partial(recipes.ranking, adaptive=True), _softplus(weight=(0.001, 0.003, 0.01)), "softplus"
+        partial(recipes.ranking, adaptive=True), _softplus(weight=(0.003, 0.01)), "softplus"
     ),
     "r2et-logit": Method(
-        partial(recipes.ranking, explain="logit"), _softplus(weight=(0.001, 0.003, 0.01)),
-        "softplus",
+        partial(recipes.ranking, explain="logit"), _softplus(weight=(0.001, 0.003)), "softplus"
     ),
     "r2et-heavy": Method(recipes.ranking, _softplus(weight=(0.06, 0.1)), "softplus"),
-    "r2et-long": Method(recipes.ranking, _softplus(weight=(0.003, 0.03), times=(4,)), "softplus"),
+    "r2et-long": Method(recipes.ranking, _softplus(weight=(0.003, 0.01), times=(4,)), "softplus"),
     "sp-long": Method(recipes.plain, _softplus(_FLAT, times=(4,)), "softplus"),
-    "r2et-judged": Method(
-        recipes.ranking, _softplus((0.1, 0.5), weight=(0.003, 0.03)), "softplus",
-        judged_by_auto=True,
-    ),
-    "sp-judged": Method(recipes.plain, _softplus((0.1, 0.5)), "softplus", judged_by_auto=True),
     "est-h-sp": Method(recipes.curvature, _softplus(weight=(0.01, 0.1)), "softplus"),
     "wd-sp": Method(recipes.plain, _softplus(weight_decay=(1e-3, 1e-2)), "softplus"),
-}  # fmt: skip
+}
 METHODS.update(IDEAS)
 
 #: R2ET that regularises every m-th step, or a part of each batch; the name of what it is cheaper

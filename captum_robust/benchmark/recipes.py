@@ -49,14 +49,11 @@ class Method:
             ``beta`` to the softplus, ``times`` multiplies the epochs, the others go to the loss.
         activation: of the network: ``"leaky_relu"``, ``"softplus"``, or ``"none"``, which makes it
             linear.
-        judged_by_auto: whether settings are compared under AutoERAttack at the two largest radii,
-            not under the usual attack at all.
     """
 
     loss: Callable[..., Criterion]
     grid: Mapping[str, Setting]
     activation: Literal["leaky_relu", "softplus", "none"] = "leaky_relu"
-    judged_by_auto: bool = False
 
     def network(self, n_features: int, setting: Setting) -> TabularMLP:
         """The network with new weights."""
