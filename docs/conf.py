@@ -30,7 +30,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 # Tutorials: the notebooks lie in tutorials/, without outputs. They are copied to where Sphinx looks
-# for pages, with their links, and run from there. "cache" runs those that have changed, "force" all.
+# for pages, with their links, and run from there. "cache" runs what has changed, "force" all.
 for stale in (HERE / "tutorials").glob("*.ipynb"):
     stale.unlink()
 for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
