@@ -58,6 +58,19 @@ class UndirectedModel(nn.Module):
 
     def forward(self, *inputs: Any) -> Any:
         """The output of the model for its graphs, as edges (N, n (n − 1) / 2), and the rest."""
+        return self.model(*self._matrices(inputs))
+
+    def predictions(self, *inputs: Any) -> tuple[Tensor, ...]:
+        """What ``model.predictions`` says of the graphs: all results of a Siamese network, say.
+
+        For the argument ``predictions`` of attacks, which then keep every one of them.
+        """
+        model: Any = self.model
+        results: tuple[Tensor, ...] = model.predictions(*self._matrices(inputs))
+        return results
+
+    def _matrices(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs of the model, whose graphs come as edges."""
         edges, others = inputs[: self.n_graphs], inputs[self.n_graphs :]
         shapes = [tuple(e.shape) if isinstance(e, Tensor) else type(e).__name__ for e in edges]
         if len(edges) < self.n_graphs or any(s[1:] != (n_edges(self.n_nodes),) for s in shapes):
@@ -65,4 +78,4 @@ class UndirectedModel(nn.Module):
                 f"inputs must begin with {self.n_graphs} tensors of edges, of shape "
                 f"(N, {n_edges(self.n_nodes)}) for {self.n_nodes} nodes, got {shapes}"
             )
-        return self.model(*(gathered(e, self._places) for e in edges), *others)
+        return (*(gathered(e, self._places) for e in edges), *others)

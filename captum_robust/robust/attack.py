@@ -23,7 +23,7 @@ from captum_robust.robust.checks import (
 )
 from captum_robust.robust.constraints import Constraint, check_constraint
 from captum_robust.robust.descent import Descent, Gradient
-from captum_robust.robust.explain import Explanation
+from captum_robust.robust.explain import Explanation, Predictions
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.objectives import Objective
 from captum_robust.robust.problem import Problem
@@ -91,7 +91,8 @@ class ExplanationAttack(Perturbation):
         path_points (int, optional): number of points on the segment from the example over which
             the objective is averaged; 1 is the end point alone.
         n_directions (int, optional): random directions of ``"spsa"``. Default: 16.
-        decision_func (Callable, optional): predicted labels (N,) from the output of the model.
+        decision_func (Callable, optional): predicted labels (N,) from the output of the model, or
+            from each of several ``predictions``.
             Default: argmax over dimension 1, or output > 0 for a single logit: pass ``lambda p: p
             > 0.5`` for a model that ends in a sigmoid.
         probe (float, optional): length of a finite difference in radii of the ball, positive.
@@ -108,7 +109,14 @@ class ExplanationAttack(Perturbation):
             same beyond 95 %, which binds at the decision boundary alone. Or a function of the
             outputs and those of the example, differentiable unless ``gradient="spsa"``, that
             returns (N,) or, for K predictions, (N, K) values that grow with the change from 0.
+            Called for each of several ``predictions``.
         constraint_rate (float, optional): learning rate of ``"gda"`` and ``"hedge"``. Default: 1.
+        predictions (Callable, optional): all results that must be predicted as before, in every
+            mode of ``preserve_prediction``: a function of inputs and additional arguments that
+            returns a tuple of logits, (N, C), (N, 1) or (N,) each. For a pair of inputs to a
+            Siamese network, whether they are alike and the class of each; each is a soft
+            constraint of its own. One forward a step more, and a second one for soft constraints.
+            Default: the output of the attribution's model alone.
 
     Raises:
         NotDifferentiableError: for ``gradient="autograd"`` on an attribution that has none.
@@ -154,6 +162,7 @@ class ExplanationAttack(Perturbation):
         keep: Keep = "objective",
         constraint: Constraint = "kl",
         constraint_rate: float = 1.0,
+        predictions: Predictions | None = None,
     ) -> None:
         check_choice("gradient", gradient, get_args(Gradient))
         check_choice("preserve_prediction", preserve_prediction, get_args(Preserve))
@@ -196,6 +205,7 @@ class ExplanationAttack(Perturbation):
         self.keep = keep
         self.constraint = constraint
         self.constraint_rate = constraint_rate
+        self.predictions = predictions
 
     def default_step_num(self, inputs: tuple[Tensor, ...]) -> int:
         """How many steps :meth:`perturb` takes unless told otherwise."""
@@ -291,7 +301,7 @@ class ExplanationAttack(Perturbation):
         n_steps = len(chunks) * n_restarts * step_num
         with (
             tqdm(total=n_steps, disable=not show_progress, unit="step") as bar,
-            left_as_found(self.attribution, self.surrogate),
+            left_as_found(self.attribution, self.surrogate, self.predictions),
             seeded(problem.seed),
             torch.enable_grad(),  # Captum's metrics perturb under no_grad
         ):

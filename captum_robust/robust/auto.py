@@ -17,6 +17,7 @@ from captum_robust._state import left_as_found
 from captum_robust.noise import Norm
 from captum_robust.robust.checks import check_count
 from captum_robust.robust.ensemble import AutoAttackInfo, Ensemble
+from captum_robust.robust.explain import Predictions
 from captum_robust.robust.members import members_of, reference_member
 from captum_robust.robust.problem import Problem
 from captum_robust.robust.search import Preserve
@@ -49,6 +50,8 @@ class AutoERAttack(Perturbation):
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed, as in Captum.
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
+        predictions (Callable, optional): all results that must be predicted as before, as in
+            :class:`ExplanationAttack`: those of a Siamese network, say.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -77,6 +80,7 @@ class AutoERAttack(Perturbation):
         absolute: bool = False,
         feature_mask: Inputs | None = None,
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
+        predictions: Predictions | None = None,
     ) -> None:
         check_count("k", k, 1)
         self.attribution = attribution
@@ -87,6 +91,7 @@ class AutoERAttack(Perturbation):
             "lower_bound": lower_bound, "upper_bound": upper_bound,
             "preserve_prediction": preserve_prediction, "absolute": absolute,
             "feature_mask": feature_mask, "decision_func": decision_func,
+            "predictions": predictions,
         }  # fmt: skip
         self._reference = reference_member(attribution, k, self.options)
 
@@ -157,7 +162,11 @@ class AutoERAttack(Perturbation):
             additional_forward_args, kwargs,
         )  # fmt: skip
         ensemble = Ensemble(problem, self.k, budget, max_examples_per_batch)
-        with left_as_found(self.attribution), seeded(problem.seed), torch.enable_grad():
+        with (
+            left_as_found(self.attribution, self.options["predictions"]),
+            seeded(problem.seed),
+            torch.enable_grad(),
+        ):
             nature = ensemble.look(self._reference)
             members = members_of(self.attribution, self.k, nature, self.options)
             running = ensemble.run(members)

@@ -13,6 +13,7 @@ from captum_robust.noise import Norm, UniformNoise, check_norm, check_radius
 from captum_robust.robust.calls import forwards
 from captum_robust.robust.checks import check_count
 from captum_robust.robust.comparison import Batch, Comparison, Metric
+from captum_robust.robust.explain import Predictions
 from captum_robust.robust.robustness_table import PREDICTION_CHANGED, RobustnessTable
 
 __all__ = ["ExplanationComparator"]
@@ -50,6 +51,9 @@ class ExplanationComparator:
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
             Default: argmax over dimension 1, or output > 0 for a single logit: pass ``lambda p: p
             > 0.5`` for a model that ends in a sigmoid, as to the attacks.
+        predictions (Callable, optional): all results of the model whose change counts, as in
+            :class:`~captum_robust.robust.ExplanationAttack`; give that of the attacks. Default: the
+            output of each attribution's model.
         confidence (float, optional): coverage of the confidence intervals
             (:func:`~captum_robust.robust.estimate.estimate`). Default: 0.95.
 
@@ -91,6 +95,7 @@ class ExplanationComparator:
         upper_bound: float | Tensor = float("inf"),
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
         confidence: float = 0.95,
+        predictions: Predictions | None = None,
     ) -> None:
         if not attributions:
             raise ValueError("attributions must hold at least one attribution, got none")
@@ -116,6 +121,7 @@ class ExplanationComparator:
         self.upper_bound = upper_bound
         self.decision_func = decision_func
         self.confidence = confidence
+        self.predictions = predictions
 
     @log_usage(part_of_slo=False)  # type: ignore[untyped-decorator]
     def evaluate(
@@ -230,6 +236,7 @@ class ExplanationComparator:
             },
             metrics=self.metrics,
             decision_func=self.decision_func,
+            predictions=self.predictions,
             confidence=self.confidence,
             radius=float(radius),
             norm=norm,

@@ -17,6 +17,7 @@ from captum_robust.noise import Norm
 from captum_robust.ranking import non_finite_rows
 from captum_robust.robust.calls import call_attack, noted_zero_gradient
 from captum_robust.robust.displacement import displacement_flags
+from captum_robust.robust.explain import Predictions
 from captum_robust.robust.robustness_table import (
     PREDICTION_CHANGED,
     Measurement,
@@ -93,6 +94,7 @@ class Comparison:
     attacks: dict[str, dict[str, tuple[Perturbation, dict[str, Any]]]]  # for each attribution
     metrics: dict[str, Metric]
     decision_func: Callable[[Tensor], Tensor]
+    predictions: Predictions | None
     confidence: float
     radius: float
     norm: Norm
@@ -122,21 +124,21 @@ class Comparison:
                 attribution, {**arguments, **batch.arguments}, self.seed,
                 self.max_examples_per_batch,
             )  # fmt: skip
-            reference, before = scorer.maps_and_outputs(batch.inputs)
-            unsound = non_finite_rows((*as_tuple(batch.inputs), before))
+            reference, before = scorer.maps_and_results(batch.inputs, self.predictions)
+            unsound = non_finite_rows((*as_tuple(batch.inputs), *before))
             for attack_name, (attack, options) in self.attacks[name].items():
                 key = (attack_name, id(attack))  # one attack for several attributions perturbs once
                 if key not in attacked:
                     attacked[key] = self._attack(attack, options, batch)
                 points, flags = attacked[key]
-                maps, after = scorer.maps_and_outputs(points)
+                maps, after = scorer.maps_and_results(points, self.predictions)
                 values = {
                     metric_name: _values(metric_name, metric(maps, reference), batch.n_examples)
                     for metric_name, metric in self.metrics.items()
                 }
                 values[PREDICTION_CHANGED] = self._changed(after, before)
                 # The map of a ReLU network is finite even where its input is not.
-                broken = (unsound | non_finite_rows((*as_tuple(points), after))).cpu()
+                broken = (unsound | non_finite_rows((*as_tuple(points), *after))).cpu()
                 values = {n: v.masked_fill(broken, float("nan")) for n, v in values.items()}
                 tally = self._tallies[name, attack_name]
                 tally.values.append(values)
@@ -189,9 +191,12 @@ class Comparison:
         flags |= displacement_flags(points, batch.inputs, self.radius, self.norm)
         return points, flags
 
-    def _changed(self, outputs: Tensor, before: Tensor) -> Tensor:
-        """1 where the prediction changed, else 0; (N,)."""
-        after, earlier = (self.decision_func(o).reshape(len(o), -1) for o in (outputs, before))
+    def _changed(self, results: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> Tensor:
+        """1 where the prediction, or one of several, changed, else 0; (N,)."""
+        after, earlier = (
+            torch.cat([self.decision_func(r).reshape(len(r), -1) for r in each], dim=1)
+            for each in (results, before)
+        )
         return (after != earlier).any(dim=1).double().cpu()
 
 

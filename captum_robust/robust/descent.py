@@ -90,11 +90,11 @@ class Descent(Search):
 
     def _gradient(self, leaves: Points, look: Look) -> Points:
         """The direction of the gradient: of the objective, or of its Lagrangian."""
-        outputs, violations = self._violations(leaves)
+        results, violations = self._violations(leaves)
         of_constraints = []
         if self.attack.gradient != "spsa":  # before the graph of the objective, if shared, is gone
             of_constraints = [
-                autograd_gradient(v, [outputs], leaves, retain_graph=True)
+                autograd_gradient(v, results, leaves, retain_graph=True)
                 for v in violations.unbind(dim=1)
             ]
         slopes = [*self._slopes(leaves, look), *of_constraints]
@@ -130,27 +130,31 @@ class Descent(Search):
         loss = self._loss(self._guide_scores(points, graph=False))[:, None]
         return torch.cat([loss, self._violations(points)[1].to(loss)], dim=1)
 
-    def _violations(self, points: Points) -> tuple[Tensor, Tensor]:
-        """Outputs of the real model and how far they violate each soft constraint, (m, K)."""
+    def _violations(self, points: Points) -> tuple[list[Tensor], Tensor]:
+        """Results of the real model and how far they violate each soft constraint, (m, K)."""
         if self._lagrangian is None:
-            nothing = self.region.radius.new_zeros(len(self.rows), 0)
-            return nothing, nothing
+            return [], self.region.radius.new_zeros(len(self.rows), 0)
         attack = self.attack
-        outputs = self.scored.outputs(points, graph=attack.gradient != "spsa")
-        values = violations_of(attack.constraint, outputs, self._outputs[self.rows])
+        results = self.scored.results(points, attack.predictions, attack.gradient != "spsa")
+        values = self._violated(results, tuple(r[self.rows] for r in self._results))
         if attack.gradient != "spsa" and not values.requires_grad:
             raise ValueError(
                 f"preserve_prediction={attack.preserve_prediction!r} needs outputs and a "
                 "constraint with a gradient, got none; use gradient='spsa', or 'reject'"
             )
-        return outputs, values
+        return list(results), values
+
+    def _violated(self, results: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> Tensor:
+        """How far results violate the constraints on each of K predictions; (m, K)."""
+        each = zip(results, before, strict=True)
+        return torch.cat([violations_of(self.attack.constraint, *pair) for pair in each], dim=1)
 
     def _equal_weights(self) -> Lagrangian | None:
         """The Lagrangian that a search starts with, if the constraints are soft."""
-        attack, before = self.attack, self._outputs
+        attack = self.attack
         if attack.preserve_prediction in ("reject", "early_stop", "none"):
             return None
-        n_constraints = violations_of(attack.constraint, before, before).shape[1]
+        n_constraints = self._violated(self._results, self._results).shape[1]
         return Lagrangian.equal(
             attack.preserve_prediction, attack.constraint_rate, n_constraints, self.rows
         )

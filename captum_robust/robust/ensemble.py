@@ -92,7 +92,8 @@ class Ensemble:
                 attack.attribution, rows, attack.absolute, attack.feature_mask, beta
             )
             looks.append(explanation.scores(points, graph=False).detach())
-            differentiable = explanation.outputs(points, graph=True).requires_grad
+            results = explanation.results(points, attack.predictions, graph=True)
+            differentiable = all(r.requires_grad for r in results)
         self.queries[rows] += len(looks)
         once, again, smoothed = looks
         kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)

@@ -27,7 +27,10 @@ from captum_robust.attr.smooth import smooth_relu
 from captum_robust.ranking import flatten_attributions
 from captum_robust.robust.flags import in_training_mode
 
-__all__ = ["Explanation"]
+__all__ = ["Explanation", "Predictions"]
+
+#: From inputs and additional arguments to the results of a model, one tensor of logits each.
+Predictions = Callable[..., Inputs]
 
 # These draw random numbers for the whole batch.
 _STOCHASTIC = (
@@ -142,6 +145,26 @@ class Explanation:
                 arguments = self.arguments.get("additional_forward_args")
                 seen = run_forward(self.forward_func, points, arguments)
         return seen if graph else seen.detach()
+
+    def results(
+        self, points: tuple[Tensor, ...], predictions: Predictions | None, graph: bool = False
+    ) -> tuple[Tensor, ...]:
+        """What must be predicted as before, one tensor of logits a result: by default the output.
+
+        Further results of the model take a forward of their own.
+        """
+        if predictions is None:
+            return (self.outputs(points, graph),)
+        with torch.set_grad_enabled(graph):
+            reseed(self.seed)
+            arguments = self.arguments.get("additional_forward_args")
+            found = as_tuple(run_forward(predictions, points, arguments), "predictions")
+        if len(found[0]) != len(points[0]):
+            raise ValueError(
+                f"predictions must return tensors with one row an example, {len(points[0])}, "
+                f"got {len(found[0])}"
+            )
+        return found
 
 
 def _own(attribution: Attribution) -> Attribution:

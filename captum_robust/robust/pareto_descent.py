@@ -100,7 +100,7 @@ class ParetoDescent(Descent):
                 self._values, leaves, radius, norm, attack.n_directions, self._generators
             )
             return values, slopes
-        outputs, excess = self._excess(leaves, graph=True)
+        results, excess = self._excess(leaves, graph=True)
         if attack.gradient == "finite_difference":
             maps = look.maps or as_tuple(self.guide.maps(leaves, graph=False, abs=False))
             gaps = self._gaps([self.guide.scores_of_signed(maps)])
@@ -114,7 +114,7 @@ class ParetoDescent(Descent):
             scores = look.scores if own else self._guide_scores(leaves, graph=True)
             gaps = self._gaps(scores)
             slopes = [autograd_gradient(g, scores, leaves, True) for g in gaps.unbind(dim=1)]
-        slopes += [autograd_gradient(e, [outputs], leaves, True) for e in excess.unbind(dim=1)]
+        slopes += [autograd_gradient(e, results, leaves, True) for e in excess.unbind(dim=1)]
         return _Values(gaps.detach(), excess.detach()), slopes
 
     def _gaps(self, scores: list[Tensor]) -> Tensor:
@@ -132,20 +132,23 @@ class ParetoDescent(Descent):
     def _gap_number(self, q: int) -> Callable[[Tensor], Tensor]:
         return lambda scores: self._gaps([scores])[:, q]
 
-    def _excess(self, points: Points, graph: bool = False) -> tuple[Tensor, Tensor]:
-        """Outputs of the real model, and by how much they exceed the tolerance; (m, E)."""
+    def _excess(self, points: Points, graph: bool = False) -> tuple[list[Tensor], Tensor]:
+        """Results of the real model, and by how much they exceed the tolerance; (m, E)."""
         tolerance = self.attack.output_tolerance
         if tolerance is None:
-            nothing = self.region.radius.new_zeros(len(self.rows), 0)
-            return nothing, nothing
-        outputs = self.scored.outputs(points, graph)
-        before = class_probabilities(self._outputs[self.rows].double())
-        change = (class_probabilities(outputs.double()) - before).norm(dim=1)
-        return outputs, change.reshape(len(change), -1) - tolerance
+            return [], self.region.radius.new_zeros(len(self.rows), 0)
+        results = self.scored.results(points, self.attack.predictions, graph)
+        excess = []
+        for now, before in zip(results, self._results, strict=True):
+            probabilities = (class_probabilities(o.double()) for o in (now, before[self.rows]))
+            change = torch.sub(*probabilities).norm(dim=1)
+            excess.append(change.reshape(len(change), -1) - tolerance)
+        return list(results), torch.cat(excess, dim=1)
 
     def _kept(self, points: Points) -> Tensor:
-        if self.attack.output_tolerance is not None and len(self._outputs) == 0:
-            self._outputs = self.scored.outputs(points)  # the first points are the examples
+        if self.attack.output_tolerance is not None and not self._results:
+            # The first points are the examples.
+            self._results = self.scored.results(points, self.attack.predictions)
         return super()._kept(points)
 
     def _values(self, points: Points) -> Tensor:

@@ -1,4 +1,4 @@
-"""Explain what an attack returned: the maps and the outputs of a batch, in chunks."""
+"""Explain what an attack returned: the maps and the results of a batch, in chunks."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from captum_robust._batch import kwargs_of_examples
 from captum_robust._captum import Inputs, as_tuple
 from captum_robust._random import seeded
 from captum_robust._state import left_as_found
-from captum_robust.robust.explain import Explanation
+from captum_robust.robust.explain import Explanation, Predictions
 
 __all__ = ["Scorer"]
 
@@ -36,26 +36,30 @@ class Scorer:
 
     def maps(self, points: Inputs) -> Inputs:
         """The attributions at ``points``, detached."""
-        return self._explain(points, with_outputs=False)[0]
+        return self._explain(points, with_results=False)[0]
 
-    def maps_and_outputs(self, points: Inputs) -> tuple[Inputs, Tensor]:
-        """The attributions at ``points`` and the outputs of the model there, detached."""
-        maps, outputs = self._explain(points, with_outputs=True)
-        return maps, torch.cat(outputs)
+    def maps_and_results(
+        self, points: Inputs, predictions: Predictions | None = None
+    ) -> tuple[Inputs, tuple[Tensor, ...]]:
+        """The attributions at ``points`` and the results of the model there, detached."""
+        maps, results = self._explain(points, True, predictions)
+        return maps, tuple(torch.cat(result) for result in zip(*results, strict=True))
 
-    def _explain(self, points: Inputs, with_outputs: bool) -> tuple[Inputs, list[Tensor]]:
+    def _explain(
+        self, points: Inputs, with_results: bool, predictions: Predictions | None = None
+    ) -> tuple[Inputs, list[tuple[Tensor, ...]]]:
         tensors = as_tuple(points)
         n_examples = len(tensors[0])
-        maps, outputs = [], []
-        with left_as_found(self.attribution), seeded(self.seed), torch.enable_grad():
+        maps, results = [], []
+        with left_as_found(self.attribution, predictions), seeded(self.seed), torch.enable_grad():
             for rows in torch.arange(n_examples).split(self.max_examples_per_batch or n_examples):
                 own = kwargs_of_examples(self.arguments, rows, n_examples, self.attribution)
                 part = Explanation(self.attribution, points, own, False, None, self.seed)
                 leaves = tuple(t.detach()[rows].requires_grad_() for t in tensors)
                 maps.append(part.maps(leaves, graph=False))
-                if with_outputs:
-                    outputs.append(part.outputs(leaves))
-        return _joined(maps), outputs
+                if with_results:
+                    results.append(part.results(leaves, predictions))
+        return _joined(maps), results
 
 
 def _joined(parts: list[Inputs]) -> Inputs:

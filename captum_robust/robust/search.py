@@ -87,8 +87,8 @@ class Search(ABC):
         self.underflow = torch.zeros_like(self.gradient_found)
         self.tied = torch.zeros_like(self.gradient_found)
         self._reference: Tensor | None = None
-        self._labels: Tensor | None = None
-        self._outputs = torch.empty(0)
+        self._labels: tuple[Tensor, ...] = ()
+        self._results: tuple[Tensor, ...] = ()
         self._top: Tensor | None = None
         self._explain = explain
         self._spent = torch.zeros(n_examples, dtype=torch.long)  # by the rows looked at before
@@ -302,14 +302,18 @@ class Search(ABC):
         return torch.zeros_like(self.region.radius)
 
     def _kept(self, points: Points) -> Tensor:
-        """Whether the prediction is that of the example."""
+        """Whether the prediction, and every one of several, is that of the example."""
         if self.attack.preserve_prediction == "none" and not self.with_info:
             return torch.ones_like(self.rows, dtype=torch.bool)
-        outputs = self.scored.outputs(points)
-        labels = self.attack.decision_func(outputs)
-        if self._labels is None:
-            self._labels, self._outputs = labels, outputs
-        return (labels == self._labels[self.rows]).reshape(len(labels), -1).all(dim=1)
+        results = self.scored.results(points, self.attack.predictions)
+        labels = tuple(self.attack.decision_func(r) for r in results)
+        if not self._labels:
+            self._labels, self._results = labels, results
+        same = [
+            (now == before[self.rows]).reshape(len(now), -1).all(dim=1)
+            for now, before in zip(labels, self._labels, strict=True)
+        ]
+        return torch.stack(same).all(dim=0)
 
     def _overlap(self, scores: Tensor) -> Tensor | None:
         """How many features of the reference's top k are still among the top k; (m,)."""
