@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._random import seeded
-from captum_robust.benchmark.attacks import RADII, attacked, validation_precision
-from captum_robust.benchmark.explanations import EXPLANATIONS
-from captum_robust.benchmark.methods import METHODS
+from captum_robust.benchmark.attacks import attacked, validation_precision
 from captum_robust.benchmark.properties import properties
 from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.tables import TABLES, ExplainedRows
+from captum_robust.benchmark.tables import ExplainedRows
+from captum_robust.benchmark.task import Data, Parts
+from captum_robust.benchmark.tasks import TASKS
+from captum_robust.benchmark.terms import RADII
 from captum_robust.benchmark.training import area_under_curve, fit
 from captum_robust.benchmark.units import Unit
-from captum_robust.datasets import Split, TabularDataset, split
 from captum_robust.metrics import prediction_change_rate
 
 __all__ = ["Experiment", "Protocol"]
@@ -32,7 +32,8 @@ class Protocol:
         rows: distinct test rows whose saliency is attacked.
         costly_rows: the first of them, whose SmoothGrad and integrated gradients are attacked.
         validation_rows: distinct validation rows that are attacked to select a setting.
-        epochs: passes over the training rows; None for the number of each table.
+        epochs: passes over the training rows; None for the number of each data set.
+        radii: of the balls, L2.
     """
 
     k: int = 8
@@ -40,10 +41,11 @@ class Protocol:
     costly_rows: int = 25
     validation_rows: int = 100
     epochs: int | None = None
+    radii: tuple[float, ...] = RADII
 
     def as_dict(self) -> dict[str, Any]:
         """What the store keeps and compares."""
-        return {**asdict(self), "radii": list(RADII)}
+        return asdict(self)
 
 
 class Experiment:
@@ -53,8 +55,8 @@ class Experiment:
         self.store = store
         self.protocol = protocol
         self.root = root
-        self.table = functools.lru_cache(maxsize=None)(self._table)
-        self.split = functools.lru_cache(maxsize=1)(self._split)
+        self.data = functools.lru_cache(maxsize=None)(self._data)
+        self.parts = functools.lru_cache(maxsize=1)(self._parts)
 
     def do(self, unit: Unit) -> Result:
         """The result of a unit; the same whoever does it and whenever, but for times."""
@@ -65,29 +67,32 @@ class Experiment:
                 return self._properties(unit)
             return self._attack(unit, *unit.part.split())
 
-    def _table(self, dataset: str) -> TabularDataset:
-        return TABLES[dataset].load(self.root)
+    def _data(self, dataset: str) -> Data:
+        return TASKS[dataset].load(self.root)
 
-    def _split(self, dataset: str, seed: int) -> Split:
-        return split(self.table(dataset), seed)
+    def _parts(self, dataset: str, seed: int) -> Parts:
+        return self.data(dataset).parts(seed)
 
     def _train(self, unit: Unit) -> Result:
-        data, table = self.split(unit.dataset, unit.seed), TABLES[unit.dataset]
-        method = METHODS[unit.method]
+        data, task = self.parts(unit.dataset, unit.seed), TASKS[unit.dataset]
+        method = task.methods[unit.method]
         setting = method.grid[unit.setting]
-        model = method.network(data.train.n_features, setting)
-        n_epochs = (self.protocol.epochs or table.n_epochs) * setting.get("times", 1)
+        model = self._network(unit)
+        n_epochs = (self.protocol.epochs or task.n_epochs) * setting.get("times", 1)
         if unit.start == "vanilla":
             model.load_state_dict(self.store.load_weights(unit.vanilla))
             n_epochs = max(1, n_epochs // 2)
         seconds = fit(
             model, method.criterion(model, self.protocol.k, setting), data.train, n_epochs,
-            table.batch_size, unit.seed, setting.get("weight_decay", 0.0),
+            task.batch_size, unit.seed, setting.get("weight_decay", 0.0), task.learning_rate,
         )  # fmt: skip
+        task.finish(model, data.train)
         rows = ExplainedRows.of(data.validation, self.protocol.validation_rows)
         auc, precision = area_under_curve(model, data.validation), float("nan")
         if auc == auc:
-            precisions = validation_precision(model, rows.inputs, self.protocol.k, unit.seed)
+            precisions = validation_precision(
+                model, rows.inputs, self.protocol.k, unit.seed, task.terms
+            )
             precision = float(precisions.nanmean())
         return {
             "auc": auc,
@@ -96,16 +101,22 @@ class Experiment:
             "sha256": self.store.save_weights(unit, model.state_dict()),
         }
 
+    def _network(self, unit: Unit) -> nn.Module:
+        """With new weights."""
+        task = TASKS[unit.dataset]
+        method, n_features = task.methods[unit.method], self.data(unit.dataset).n_features
+        return method.network(n_features, method.grid[unit.setting], task.network)
+
     def _model(self, unit: Unit) -> nn.Module:
-        method, data = METHODS[unit.method], self.split(unit.dataset, unit.seed)
-        model = method.network(data.train.n_features, method.grid[unit.setting])
+        model = self._network(unit)
         model.load_state_dict(self.store.load_weights(unit.model))
         return model
 
     def _properties(self, unit: Unit) -> Result:
-        model, test = self._model(unit), self.split(unit.dataset, unit.seed).test
+        model, test = self._model(unit), self.parts(unit.dataset, unit.seed).test
         rows = ExplainedRows.of(test, self.protocol.rows)
-        found = properties(model, rows.inputs, self.protocol.k, unit.seed)
+        terms = TASKS[unit.dataset].terms
+        found = properties(model, rows.inputs, self.protocol.k, unit.seed, terms)
         magnitudes = found.pop("magnitudes").mean(dim=0)
         return {
             "auc": area_under_curve(model, test),
@@ -114,19 +125,23 @@ class Experiment:
         }
 
     def _attack(self, unit: Unit, attack: str, explanation: str, k: str) -> Result:
-        model, test = self._model(unit), self.split(unit.dataset, unit.seed).test
-        costly = EXPLANATIONS[explanation].costly
+        model, test = self._model(unit), self.parts(unit.dataset, unit.seed).test
+        terms = TASKS[unit.dataset].terms
+        costly = terms.explanations[explanation].costly
         n_rows = self.protocol.costly_rows if costly else self.protocol.rows
         rows = ExplainedRows.of(test, n_rows)
-        precision, moved = attacked(model, rows.inputs, attack, explanation, int(k), unit.seed)
+        precision, moved = attacked(
+            model, rows.inputs, attack, explanation, int(k), unit.seed, terms
+        )
+        predict = getattr(model, "predictions", lambda inputs: (model(inputs),))
         with torch.no_grad():
-            clean, found = model(rows.inputs), [model(points) for points in moved]
-        changed = torch.stack([prediction_change_rate(logits, clean) for logits in found])
+            clean, found = predict(rows.inputs), [predict(points) for points in moved]
+        changed = torch.stack([prediction_change_rate(results, clean) for results in found])
         return {
             "precision": [_numbers(values) for values in precision],
             "changed": _numbers(changed.mean(dim=1)),
-            "clean_auc": rows.area_under_curve(clean),
-            "attacked_auc": [rows.area_under_curve(logits) for logits in found],
+            "clean_auc": rows.area_under_curve(clean[0]),
+            "attacked_auc": [rows.area_under_curve(results[0]) for results in found],
         }
 
 

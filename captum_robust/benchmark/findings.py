@@ -10,7 +10,7 @@ from captum_robust.benchmark.explanations import EXPLANATIONS
 from captum_robust.benchmark.methods import METHODS
 from captum_robust.benchmark.selection import is_accurate, selection
 from captum_robust.benchmark.store import Result, Store, StoreError
-from captum_robust.benchmark.tables import TABLES
+from captum_robust.benchmark.tasks import TASKS
 from captum_robust.benchmark.units import STARTS, Unit
 
 __all__ = ["Findings", "Model", "mean"]
@@ -45,10 +45,14 @@ class Findings:
         self._measured = {
             u: r for u, r in results.items() if u.part != "training" and u.model in chosen
         }
+        self._by_line: dict[tuple[str, Model, str], dict[int, Result]] = {}
+        for u, r in sorted(self._measured.items(), key=lambda item: item[0]):
+            line = self._by_line.setdefault((u.dataset, Model(u.method, u.start), u.part), {})
+            line[u.seed] = r
         if not self._measured:
             raise StoreError(f"{folder} holds no measurements yet")
         names = {unit.dataset for unit in self._measured}
-        self.datasets = [name for name in TABLES if name in names]
+        self.datasets = [name for name in TASKS if name in names]
 
     def models(self, dataset: str) -> list[Model]:
         """Those with measurements, in the order of the methods."""
@@ -70,16 +74,16 @@ class Findings:
         self, dataset: str, model: Model, part: str, of: Callable[[Result], float]
     ) -> dict[int, float]:
         """A number of each seed's record."""
-        return {
-            u.seed: of(r)
-            for u, r in sorted(self._measured.items())
-            if (u.dataset, u.method, u.start, u.part) == (dataset, *model, part)
-        }
+        return {seed: of(r) for seed, r in self._records(dataset, model, part).items()}
 
     def precision(self, dataset: str, model: Model, part: str, radius: float) -> dict[int, float]:
         """P@k of each seed, the mean over the rows that could be ranked."""
         r = self.protocol["radii"].index(radius)
         return self.values(dataset, model, part, lambda result: mean(result["precision"][r]))
+
+    def area_under_curve(self, dataset: str, model: Model) -> dict[int, float]:
+        """AUC of each seed on the whole test set."""
+        return self.values(dataset, model, "properties", lambda result: float(result["auc"]))
 
     def settings(self, dataset: str, model: Model) -> dict[int, str]:
         """The setting that was selected for each seed; a star where none was accurate enough."""
@@ -102,19 +106,16 @@ class Findings:
         self, dataset: str, model: Model, name: str, other: str
     ) -> list[tuple[list[float], list[float]]]:
         """Two properties of every row, one pair of lists a seed."""
-        return [
-            (r[name], r[other])
-            for u, r in sorted(self._measured.items())
-            if (u.dataset, u.method, u.start, u.part) == (dataset, *model, "properties")
-        ]
+        records = self._records(dataset, model, "properties").values()
+        return [(r[name], r[other]) for r in records]
 
     def magnitudes(self, dataset: str, model: Model) -> list[list[float]]:
         """Sorted gradient magnitudes of each seed."""
-        return [
-            r["magnitudes"]
-            for u, r in sorted(self._measured.items())
-            if (u.dataset, u.method, u.start, u.part) == (dataset, *model, "properties")
-        ]
+        records = self._records(dataset, model, "properties").values()
+        return [r["magnitudes"] for r in records]
+
+    def _records(self, dataset: str, model: Model, part: str) -> dict[int, Result]:
+        return self._by_line.get((dataset, model, part), {})
 
     def _is_accurate(self, unit: Unit) -> bool:
         return is_accurate(self._trainings[unit], self._trainings[unit.vanilla])

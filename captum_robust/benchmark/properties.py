@@ -4,10 +4,10 @@ import warnings
 from functools import partial
 
 import torch
-from captum.attr import Saliency
 from torch import Tensor, nn
 
-from captum_robust.benchmark.explanations import EXPLANATIONS
+from captum_robust.benchmark.attacks import constraints
+from captum_robust.benchmark.terms import TABULAR, Terms
 from captum_robust.metrics import (
     comprehensiveness,
     decision_flip_fraction,
@@ -17,37 +17,43 @@ from captum_robust.metrics import (
 )
 from captum_robust.robust import ERAttack, GaussianNoise, UniformNoise, ZeroGradientWarning
 
-__all__ = ["N_STEPS", "properties"]
+__all__ = ["N_MAGNITUDES", "N_STEPS", "properties"]
 
 #: Steps of the attack whose first success is the manipulation step, and its L2 radius.
 N_STEPS = 100
+#: Magnitudes that are kept.
+N_MAGNITUDES = 200
 _RADIUS = 1.0
 
 
-def properties(model: nn.Module, inputs: Tensor, k: int, seed: int) -> dict[str, Tensor]:
-    r"""Properties of the saliency of the logit at each row, (N,), by name.
+def properties(
+    model: nn.Module, inputs: Tensor, k: int, seed: int, terms: Terms = TABULAR
+) -> dict[str, Tensor]:
+    r"""Properties of the first explanation of the logit at each row, (N,), by name.
 
     - ``thickness``: in the L2 ball of radius 1 (uniform); ``gaussian thickness`` and its minimum
       over the draws: Gaussian noise whose expected length is about as large;
       ``adversarial thickness``: on the segment to what ERAttack finds.
     - ``manipulation step``: the first of its 100 steps of length 0.01 at which a top feature is
       lost; 101 where none is. Its gradient is taken with softplus for ReLU.
-    - ``hessian norm``: Frobenius norm for the probability.
+    - ``hessian norm``: Frobenius norm for the probability, or its estimate by a finite difference.
     - ``dffot``, ``comp``, ``suff``: faithfulness, with 0 for removed features.
-    - ``magnitudes``: gradients of the probability in descending order, (N, n).
+    - ``magnitudes``: the largest magnitudes for the probability in descending order, (N, at most
+      200).
     """
-    saliency = Saliency(model)
-    maps = EXPLANATIONS["saliency"].magnitudes(model, inputs)
-    attack = ERAttack(saliency, k, smooth_relu=5.0)
+    explanation = next(iter(terms.explanations.values()))
+    saliency = explanation.attribution(model)
+    maps = explanation.magnitudes(model, inputs)
+    attack = ERAttack(saliency, k, smooth_relu=5.0, absolute=True, **constraints(model, terms))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZeroGradientWarning)  # a linear network: step 101
         moved, info = attack.perturb(
             inputs, _RADIUS, step_size=_RADIUS / N_STEPS, step_num=N_STEPS, target=0, norm="L2",
-            seed=seed, return_info=True,
+            seed=seed, return_info=True, max_examples_per_batch=terms.chunk,
         )  # fmt: skip
     thickness = partial(
         ranking_thickness, saliency.attribute, inputs, k, perturb_radius=_RADIUS, target=0,
-        reference_attributions=maps, seed=seed,
+        reference_attributions=maps, seed=seed, absolute=True, max_examples_per_batch=terms.chunk,
     )  # fmt: skip
     sigma = _RADIUS / inputs.shape[1] ** 0.5
     gaussian = partial(thickness, perturb_func=GaussianNoise(), perturb_radius=sigma)
@@ -68,9 +74,14 @@ def properties(model: nn.Module, inputs: Tensor, k: int, seed: int) -> dict[str,
             perturb_func=lambda *_: moved, n_perturb_samples=1, sampling="grid"
         ),
         "manipulation step": torch.where(steps < 0, N_STEPS + 1, steps),
-        "hessian norm": hessian_norm(probability, inputs, target=0),
-        "dffot": decision_flip_fraction(model, inputs, maps),
-        "comp": comprehensiveness(model, inputs, maps),
-        "suff": sufficiency(model, inputs, maps),
-        "magnitudes": (slopes * maps).sort(dim=1, descending=True).values,
+        "hessian norm": hessian_norm(
+            probability,
+            inputs,
+            target=0,
+            method="frobenius" if terms.exact_hessian else "finite_difference",
+        ),
+        "dffot": decision_flip_fraction(model, inputs, maps, ks=terms.shares),
+        "comp": comprehensiveness(model, inputs, maps, ks=terms.shares),
+        "suff": sufficiency(model, inputs, maps, ks=terms.shares),
+        "magnitudes": (slopes * maps).sort(dim=1, descending=True).values[:, :N_MAGNITUDES],
     }

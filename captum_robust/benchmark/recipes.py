@@ -55,12 +55,14 @@ class Method:
     grid: Mapping[str, Setting]
     activation: Literal["leaky_relu", "softplus", "none"] = "leaky_relu"
 
-    def network(self, n_features: int, setting: Setting) -> TabularMLP:
-        """The network with new weights."""
+    def network(
+        self, n_features: int, setting: Setting, make: Callable[..., nn.Module] = TabularMLP
+    ) -> nn.Module:
+        """The network with new weights; ``make`` takes the features and the activation."""
         if self.activation == "softplus":
-            return TabularMLP(n_features, activation=lambda: nn.Softplus(beta=setting["beta"]))
+            return make(n_features, activation=lambda: nn.Softplus(beta=setting["beta"]))
         activation = nn.LeakyReLU if self.activation == "leaky_relu" else nn.Identity
-        return TabularMLP(n_features, activation=activation)
+        return make(n_features, activation=activation)
 
     def criterion(self, model: nn.Module, k: int, setting: Setting) -> Criterion:
         """The loss of the network."""

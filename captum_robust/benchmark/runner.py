@@ -57,7 +57,7 @@ def _check(plan: Plan, experiment: Experiment) -> None:
     """Say what is wrong with the data before work begins."""
     for dataset in plan.datasets:
         try:
-            n_features = experiment.table(dataset).n_features
+            n_features = experiment.data(dataset).n_features
         except (FileNotFoundError, ImportError, ValueError) as error:
             raise RunError(str(error)) from error
         largest = max((plan.k, *plan.other_ks))

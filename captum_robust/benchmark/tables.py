@@ -1,12 +1,12 @@
-"""The data sets of the study: how long a network is trained on them, which rows are explained."""
+"""The tables of the study: how long a network is trained on them, which rows are explained."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from captum_robust.benchmark.task import Data, Examples, Parts, Root, Task
 from captum_robust.datasets import (
     TabularDataset,
     distinct,
@@ -14,28 +14,26 @@ from captum_robust.datasets import (
     load_bank,
     load_breast_cancer,
     load_compas,
+    split,
 )
 
-__all__ = ["TABLES", "ExplainedRows", "Table"]
-
-Root = str | os.PathLike[str] | None
+__all__ = ["TABLES", "ExplainedRows"]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A data set and its training: ``n_epochs`` passes in batches of ``batch_size``."""
+def _table(load: Callable[[Root], TabularDataset], n_epochs: int, batch_size: int) -> Task:
+    def read(root: Root) -> Data:
+        table = load(root)
+        return Data(table.n_features, lambda seed: Parts(*split(table, seed)))
 
-    load: Callable[[Root], TabularDataset]
-    n_epochs: int
-    batch_size: int
+    return Task(read, n_epochs, batch_size)
 
 
 TABLES = {
-    "adult": Table(load_adult, 12, 512),
-    "bank": Table(load_bank, 12, 512),
-    "compas": Table(load_compas, 24, 128),
-    "compas-recid": Table(lambda root: load_compas(root, "two_year_recid"), 24, 128),
-    "breast-cancer": Table(lambda root: load_breast_cancer(), 60, 32),
+    "adult": _table(load_adult, 12, 512),
+    "bank": _table(load_bank, 12, 512),
+    "compas": _table(load_compas, 24, 128),
+    "compas-recid": _table(lambda root: load_compas(root, "two_year_recid"), 24, 128),
+    "breast-cancer": _table(lambda root: load_breast_cancer(), 60, 32),
 }
 
 
@@ -54,7 +52,7 @@ class ExplainedRows:
     positives: Tensor
 
     @classmethod
-    def of(cls, data: TabularDataset, n_rows: int) -> "ExplainedRows":
+    def of(cls, data: Examples, n_rows: int) -> "ExplainedRows":
         """The first ``n_rows`` distinct rows, or all where there are fewer."""
         rows = distinct(data.inputs)[:n_rows]
         counts = []

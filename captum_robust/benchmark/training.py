@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_robust.datasets import Split, TabularDataset
+from captum_robust.benchmark.task import Examples
+from captum_robust.datasets import Split
 
 __all__ = ["area_under_curve", "fit", "train"]
 
 
-def area_under_curve(model: nn.Module, data: TabularDataset) -> float:
+def area_under_curve(model: nn.Module, data: Examples) -> float:
     """Area under the ROC curve of a single-logit model; NaN where a logit is not finite."""
     from sklearn.metrics import roc_auc_score
 
@@ -55,13 +56,14 @@ def train(
 def fit(
     model: nn.Module,
     criterion: Callable[[Tensor, Tensor], Tensor],
-    data: TabularDataset,
+    data: Examples,
     n_epochs: int,
     batch_size: int,
     seed: int,
     weight_decay: float = 0.0,
+    learning_rate: float = 3e-3,
 ) -> float:
-    """Train ``model`` in place with Adam, whose rate falls from 3e-3 to 0, to the last epoch.
+    """Train ``model`` in place with Adam, whose rate falls evenly to 0, to the last epoch.
 
     No epoch is selected: the best by its AUC would be an early one, before a regulariser shows,
     and that of a model trained before would be the one it began with. The order of the rows
@@ -71,7 +73,7 @@ def fit(
         Processor time of an epoch, in seconds.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     n_steps = n_epochs * math.ceil(len(data) / batch_size)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / n_steps)
     started = time.process_time()
@@ -82,7 +84,7 @@ def fit(
     return (time.process_time() - started) / n_epochs
 
 
-def _batches(data: TabularDataset, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
+def _batches(data: Examples, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
     """Indices of the rows of an epoch."""
     batches: Sequence[Tensor] = torch.randperm(len(data), generator=generator).split(batch_size)
     return batches
@@ -91,7 +93,7 @@ def _batches(data: TabularDataset, batch_size: int, generator: torch.Generator) 
 def _step(
     criterion: Callable[[Tensor, Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
-    data: TabularDataset,
+    data: Examples,
     rows: Tensor,
 ) -> None:
     optimizer.zero_grad()

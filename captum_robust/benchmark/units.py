@@ -5,7 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from captum_robust.benchmark.methods import DEFAULT, METHODS
+from captum_robust.benchmark.methods import DEFAULT
+from captum_robust.benchmark.tasks import TASKS
 
 __all__ = ["STARTS", "Chapter", "Group", "Plan", "Unit"]
 
@@ -96,10 +97,11 @@ class Plan:
     def groups(self, chapter: Chapter) -> list[Group]:
         """All of a chapter; the vanilla one, to which the others are compared, comes first."""
         dataset, seed = chapter
+        methods = TASKS[dataset].methods
         groups = [Group(dataset, "vanilla", seed, "random")]
         for start in self.starts:
             for name in self.methods:
-                fits = start == "random" or METHODS[name].activation == "leaky_relu"
+                fits = start == "random" or methods[name].activation == "leaky_relu"
                 if name != "vanilla" and fits:
                     groups.append(Group(dataset, name, seed, start))
         return groups
@@ -107,7 +109,8 @@ class Plan:
     def trainings(self, group: Group) -> list[Unit]:
         """One training for each setting."""
         dataset, method, seed, start = group
-        return [Unit(dataset, method, setting, seed, start) for setting in METHODS[method].grid]
+        grid = TASKS[dataset].methods[method].grid
+        return [Unit(dataset, method, setting, seed, start) for setting in grid]
 
     def parts(self, group: Group) -> list[str]:
         """What is measured of the selected model.

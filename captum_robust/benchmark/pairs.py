@@ -1,0 +1,226 @@
+"""Pairs of digits and of brain networks: a row is both members, one after the other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
+from torch import Tensor, nn
+
+from captum_robust.benchmark import recipes
+from captum_robust.benchmark.explanations import Explanation
+from captum_robust.benchmark.recipes import Method, grid
+from captum_robust.benchmark.task import Data, Parts, Root, Task
+from captum_robust.benchmark.terms import Terms
+from captum_robust.datasets import (
+    BrainGraphs,
+    Pairs,
+    load_adhd200,
+    load_adhd200_site,
+    load_mnist_pairs,
+    load_tu_brain,
+    pair_graphs,
+)
+from captum_robust.graph import adjacency
+from captum_robust.models import DenseGCN, MNISTEmbedding, SiameseNetwork
+from captum_robust.ranking import Pairs as PairsOfFeatures
+
+__all__ = ["PAIRS", "JoinedPairs", "PairNetwork", "fit_classifier"]
+
+Activation = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class JoinedPairs:
+    """Rows of both members of each pair, (N, 2 m), whether they are alike, and their classes."""
+
+    inputs: Tensor
+    targets: Tensor
+    classes: Tensor
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> "JoinedPairs":
+        """The pairs, flattened."""
+        rows = torch.cat([member.flatten(1) for member in pairs.inputs], dim=1)
+        classes = torch.stack([pairs.classes_first, pairs.classes_second], dim=1)
+        return cls(rows, pairs.targets, classes)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+class PairNetwork(nn.Module):
+    """A Siamese network whose input is a row; so one ranking, and one ball, is over the pair.
+
+    Args:
+        siamese: the network for pairs.
+        unfold: from rows of members, (N, m), to what the network takes.
+    """
+
+    def __init__(self, siamese: SiameseNetwork, unfold: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.siamese = siamese
+        self.unfold = unfold
+
+    def members(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Both members, as the network takes them."""
+        first, second = rows.chunk(2, dim=1)
+        return self.unfold(first), self.unfold(second)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The logit of "same class", (N, 1)."""
+        logits: Tensor = self.siamese(*self.members(rows))
+        return logits
+
+    def predictions(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The three results of each pair."""
+        return tuple(self.siamese.predictions(*self.members(rows)))
+
+
+def fit_classifier(model: PairNetwork, data: JoinedPairs) -> None:
+    """Logistic regression of the classes on the embeddings, which stay as they are."""
+    siamese = model.siamese
+    with torch.no_grad():
+        embeddings = torch.cat(
+            [siamese.embedding(model.members(rows)[0]) for rows in data.inputs.split(64)]
+        )
+    optimizer = torch.optim.LBFGS(
+        siamese.classifier.parameters(), max_iter=200, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = nn.functional.cross_entropy(siamese.classifier(embeddings), data.classes[:, 0])
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+
+
+def _of_digits(n_features: int, activation: Activation) -> PairNetwork:
+    siamese = SiameseNetwork(MNISTEmbedding(activation), MNISTEmbedding.size)
+    return PairNetwork(siamese, partial(torch.unflatten, dim=1, sizes=(1, 28, 28)))
+
+
+def _of_graphs(n_nodes: int, n_features: int, activation: Activation) -> PairNetwork:
+    siamese = SiameseNetwork(DenseGCN(n_nodes, activation=activation), embedding_size=128)
+    return PairNetwork(siamese, partial(adjacency, n_nodes=n_nodes))
+
+
+def _digits(root: Root) -> Data:
+    def parts(seed: int) -> Parts:
+        pairs = load_mnist_pairs(root, n_train=N_PAIRS_OF_DIGITS, seed=seed)
+        return Parts(*map(JoinedPairs.of, pairs))
+
+    parts(0)  # what is wrong with the files shows at once
+    return Data(2 * 28 * 28, parts)
+
+
+def _graphs(load: Callable[[Root], BrainGraphs]) -> Callable[[Root], Data]:
+    def read(root: Root) -> Data:
+        graphs = load(root)
+        return Data(
+            2 * graphs.edges.shape[1],
+            lambda seed: Parts(*map(JoinedPairs.of, pair_graphs(graphs, fold=seed % N_FOLDS))),
+        )
+
+    return read
+
+
+#: Pairs of which the networks for digits are trained.
+N_PAIRS_OF_DIGITS = 4000
+#: Seeds of brain networks are the folds.
+N_FOLDS = 5
+
+
+def _explanations(attribution: Callable[[nn.Module], Any], sigma: float) -> dict[str, Explanation]:
+    """Of pairs; the paper's SmoothGrad has 50 draws, and integrates over 100 points."""
+    return {
+        "saliency": Explanation(attribution, {}, costly=False),
+        "smoothgrad": Explanation(
+            lambda model: NoiseTunnel(attribution(model)),
+            {"nt_type": "smoothgrad", "nt_samples": 10, "stdevs": sigma},
+            costly=True,
+        ),
+        "ig": Explanation(IntegratedGradients, {"n_steps": 10}, costly=True),
+    }
+
+
+_TERMS: dict[str, Any] = {
+    "radii": (0.5, 1.0, 2.0),
+    "bounds": (0.0, 1.0),
+    "budget": 300,
+    "shares": (0.01, 0.05, 0.1, 0.2, 0.5),
+    "exact_hessian": False,
+}
+_FD: dict[str, Any] = {"kappa": 0.1}
+
+
+def _methods(
+    attribution: Callable[[nn.Module], Any] | None,
+    weights: tuple[float, ...],
+    curvatures: tuple[float, ...],
+    betas: tuple[float, ...],
+) -> Mapping[str, Method]:
+    """Those that apply to pairs. Maps are divided by their sum, as the paper does for images."""
+
+    def ranking(
+        model: nn.Module, k: int, weight: float, pairs: PairsOfFeatures, curvature: bool
+    ) -> Any:
+        explained = attribution(model) if attribution else None
+        return recipes.ranking(
+            model, k, weight, pairs=pairs, curvature=curvature, normalize=True,
+            attribution=explained, **_FD,
+        )  # fmt: skip
+
+    def adversarial(model: nn.Module, k: int, radius: float) -> Any:
+        explained = attribution(model) if attribution else None
+        return recipes.adversarial(model, k, radius=radius, normalize=True, attribution=explained)
+
+    methods = {
+        "vanilla": Method(recipes.plain, {"": {}}),
+        "wd": Method(recipes.plain, grid(weight_decay=(1e-3, 1e-2))),
+        "sp": Method(recipes.plain, grid(beta=betas), "softplus"),
+        "est-h": Method(partial(recipes.curvature, **_FD), grid(weight=curvatures)),
+        "at": Method(adversarial, grid(radius=(0.5,))),
+    }
+    variants: tuple[tuple[str, PairsOfFeatures, bool], ...] = (
+        ("r2et", "anchor", True),
+        ("r2et-mm", "mm", True),
+        ("r2et-no-h", "anchor", False),
+        ("r2et-mm-no-h", "mm", False),
+    )
+    for name, pairs, curved in variants:
+        loss = partial(ranking, pairs=pairs, curvature=curved)
+        methods[name] = Method(loss, grid(weight=weights))
+        methods[f"{name}-sp"] = Method(loss, grid(weight=weights, beta=betas[:1]), "softplus")
+    return methods
+
+
+_DIGITS = Terms(_explanations(Saliency, 0.1), **_TERMS)
+_GRAPHS = Terms(_explanations(InputXGradient, 0.1), chunk=8, **_TERMS)
+
+
+def _brain(load: Callable[[Root], BrainGraphs]) -> Task:
+    return Task(
+        _graphs(load), n_epochs=8, batch_size=64, learning_rate=2e-3,
+        network=partial(_of_graphs, 190), finish=fit_classifier,
+        methods=_methods(InputXGradient, (0.3, 3.0), (0.1,), (2.0, 10.0)),
+        terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 8),
+    )  # fmt: skip
+
+
+PAIRS: dict[str, Task] = {
+    "mnist-pairs": Task(
+        _digits, n_epochs=6, batch_size=64, network=_of_digits, finish=fit_classifier,
+        methods=_methods(None, (0.3, 3.0), (0.1, 1.0), (2.0, 10.0)),
+        terms=_DIGITS, k=(50, 30, 10), rows=(20, 4, 20),
+    ),
+    "adhd200-site": _brain(load_adhd200_site),
+    "adhd200": _brain(lambda root: load_adhd200(root, site="NYU")),
+    "kki": _brain(lambda root: load_tu_brain("KKI", root)),
+    "ohsu": _brain(lambda root: load_tu_brain("OHSU", root)),
+    "peking": _brain(lambda root: load_tu_brain("Peking_1", root)),
+}  # fmt: skip

@@ -1,0 +1,40 @@
+"""On what terms explanations are attacked and measured: they differ between tables and pairs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from captum_robust.benchmark.explanations import EXPLANATIONS, Explanation
+
+__all__ = ["RADII", "TABULAR", "Terms"]
+
+#: Radii of the balls, L2.
+RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How the explanations of a data set are attacked and measured.
+
+    Attributes:
+        explanations: what is explained, by name; the first is the one that settings are selected
+            by and that all studies are about.
+        radii: of the balls, L2, ascending, 1 among them.
+        bounds: smallest and largest value of an input that an attack may reach.
+        budget: most attributions that AutoERAttack computes for a row; None for no limit.
+        shares: shares of the features that the measures of faithfulness remove or keep; None for
+            every number of them.
+        exact_hessian: whether its norm is exact, or the estimate by a finite difference.
+        chunk: rows that are attacked at once; None for all.
+    """
+
+    explanations: Mapping[str, Explanation]
+    radii: tuple[float, ...] = RADII
+    bounds: tuple[float, float] = (float("-inf"), float("inf"))
+    budget: int | None = None
+    shares: tuple[float, ...] | None = None
+    exact_hessian: bool = True
+    chunk: int | None = None
+
+
+#: Those of the tables.
+TABULAR = Terms(EXPLANATIONS)
