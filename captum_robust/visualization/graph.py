@@ -116,6 +116,7 @@ def visualize_graph_rankings(
             draw_marks(axis, mark, middle[:, 0], middle[:, 1], 6)
         draw_key(axis, side.marks)
         axis.set_title(side.heading)
+        axis.margins(0.08)
         axis.set_aspect("equal", adjustable="datalim")
         axis.set_axis_off()
     if title is not None:

@@ -72,10 +72,7 @@ def plot_manipulation(
 
     figure, axis = one_axis(plt_fig_axis, use_pyplot, fig_size)
     for which, marker, colour in ((~never, "o", "#0072B2"), (never, "^", "#009E73")):
-        axis.plot(
-            x[which], steps[which], linestyle="none", marker=marker, markersize=6, color=colour,
-            alpha=0.6, markeredgewidth=0, clip_on=False,
-        )  # fmt: skip
+        axis.scatter(x[which], steps[which], s=36, c=colour, marker=marker, alpha=0.6, linewidths=0)
     axis.set_ylim(0, 1.18 * top if never.any() else 1.05 * top)
     if never.any():
         axis.axhline(1.05 * top, color="0.6", linewidth=0.8, linestyle=(0, (1, 1)))

@@ -52,6 +52,8 @@ def sides(change: RankingChange) -> tuple[Side, Side]:
 
 def draw_marks(axis: Axes, mark: Mark, x: NDArray[Any], y: NDArray[Any], size: float = 6.0) -> None:
     """One marker a point, ``size`` points wide."""
+    if not len(x):  # matplotlib lays an empty line out as if it stood in a corner of the figure
+        return
     axis.plot(
         x, y, linestyle="none", marker=mark.marker, markersize=size, color=mark.colour,
         markeredgecolor="white", markeredgewidth=size / 10, clip_on=False, zorder=5,

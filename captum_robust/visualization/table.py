@@ -31,8 +31,9 @@ def visualize_table_rankings(
     r"""Show the maps of a table row before and after an attack as bars, the top k marked.
 
     Both sides list the features by decreasing score *before*; a line under the k-th parts the top.
-    Each side has its own scale. So a lost feature is one above the line whose right bar is grey, and a gained one stands below
-    it. Of more than 30 features those in either top set are shown, and the next ones up to 30.
+    Each side has its own scale. A lost feature is one above the line whose right bar is grey, and
+    a gained one stands below it. Of more than 30 features those in either top set are shown, and
+    the next ones up to 30.
 
     Args:
         attribution (Tensor or ndarray): the map after the attack, one score a feature, (n,).

@@ -61,13 +61,22 @@ if __name__ == "__main__":
         confidence = [model(t).softmax(dim=1).gather(1, y[:, None])[:, 0] for t in (x, moved)]
         kept = (model(moved).argmax(dim=1) == y).sum()
     print(f"predictions kept: {kept} of {N_ATTACKED}")
-    print(f"P@{K}: mean {precision.mean():.3f}, quartiles "
-          f"{precision.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()}")
+    print(
+        f"P@{K}: mean {precision.mean():.3f}, quartiles "
+        f"{precision.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()}"
+    )
     # The first image of which as many pixels are kept as of the median image: a usual one.
     shown = int((precision == precision.quantile(0.5, interpolation="lower")).nonzero()[0])
     pixels = [t[shown].permute(1, 2, 0) for t in (after, before, x, moved)]
     figure, axes = visualize_image_rankings(
-        pixels[0], pixels[1], K, pixels[2], pixels[3], use_pyplot=False
+        pixels[0],
+        pixels[1],
+        K,
+        pixels[2],
+        pixels[3],
+        title="Same digit, same answer, other explanation",
+        fig_size=(5.0, 5.7),
+        use_pyplot=False,
     )
     for axis, of in zip(axes, confidence, strict=False):
         axis.set_title(f"“{y[shown]}”, {100 * of[shown]:.1f} % sure")
