@@ -34,7 +34,9 @@ myst_heading_anchors = 3
 for stale in (HERE / "tutorials").glob("*.ipynb"):
     stale.unlink()
 for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
-    text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
+    text = notebook.read_text(encoding="utf-8")
+    for there, here in (("../docs/", "../"), ("../CONTRIBUTING.md", "../contributing.md")):
+        text = text.replace(f"]({there}", f"]({here}")
     (HERE / "tutorials" / notebook.name).write_text(text, encoding="utf-8")
 nb_execution_mode = os.environ.get("DOCS_NOTEBOOKS", "cache")
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
@@ -60,8 +62,9 @@ intersphinx_mapping = {
     "python": ("https://docs.python.org/3", "inventories/python.inv"),
     "torch": ("https://docs.pytorch.org/docs/stable", "inventories/torch.inv"),
     "captum": ("https://captum.ai/api", "inventories/captum.inv"),
+    "numpy": ("https://numpy.org/doc/stable", "inventories/numpy.inv"),
+    "matplotlib": ("https://matplotlib.org/stable", "inventories/matplotlib.inv"),
 }
-nitpick_ignore_regex: list[tuple[str, str]] = []
 
 linkcheck_timeout = 20
 linkcheck_workers = 4

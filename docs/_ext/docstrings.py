@@ -15,6 +15,7 @@ _TYPES = {
     "Attribution": "captum.attr.Attribution",
     "Axes": "matplotlib.axes.Axes",
     "Callable": "collections.abc.Callable",
+    "Colormap": "matplotlib.colors.Colormap",
     "DataLoader": "torch.utils.data.DataLoader",
     "Figure": "matplotlib.figure.Figure",
     "Generator": "torch.Generator",
@@ -27,6 +28,7 @@ _TYPES = {
     "Saliency": "captum.attr.Saliency",
     "Sequence": "collections.abc.Sequence",
     "Tensor": "torch.Tensor",
+    "ndarray": "numpy.ndarray",
     "nn.Module": "torch.nn.Module",
 }
 

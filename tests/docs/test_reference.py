@@ -28,8 +28,8 @@ def documented(page: Path) -> set[str]:
         directive = re.match(r"\.\. (?:(?:py:)?(auto)?(\w+)):: ([\w.]+)", line)
         if directive is None:
             continue
-        _, kind, name = directive.groups()
-        if kind == "currentmodule":
+        automatic, kind, name = directive.groups()
+        if kind == "currentmodule" or (kind == "module" and not automatic):
             module = name
         elif kind == "module":
             found |= {f"{name}.{n}" for n in exported(name)} | {name}
