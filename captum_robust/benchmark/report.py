@@ -1,10 +1,11 @@
 """The tables of a run, as Markdown."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from captum_robust.benchmark.cells import cell, interval
+from captum_robust.benchmark.claims import claims
 from captum_robust.benchmark.findings import Findings, Model, mean
 from captum_robust.benchmark.methods import DEFAULT, RIVALS
 from captum_robust.benchmark.statistics import (
@@ -15,6 +16,7 @@ from captum_robust.benchmark.statistics import (
 )
 from captum_robust.benchmark.store import Result
 from captum_robust.benchmark.studies import studies
+from captum_robust.benchmark.targets import targets
 from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["report"]
@@ -31,7 +33,9 @@ def report(folder: Path) -> str:
         StoreError: if there are none, or the store is damaged.
     """
     findings = Findings(folder)
-    return "\n\n".join([_legend(findings), *_sections(findings)])
+    return "\n\n".join(
+        [_legend(findings), *targets(findings), *claims(findings), *_sections(findings)]
+    )
 
 
 def _legend(findings: Findings) -> str:
@@ -77,7 +81,7 @@ def _precision(findings: Findings, dataset: str, models: list[Model], part: str)
         if any(by_radius):
             against = [findings.precision(dataset, _VANILLA, part, r) for r in radii]
             cells = [
-                _cell(values) + _dagger(values, others)
+                cell(values) + _dagger(values, others)
                 for values, others in zip(by_radius, against, strict=True)
             ]
             rows.append([str(model), *cells])
@@ -97,10 +101,10 @@ def _margin(findings: Findings, dataset: str, models: list[Model], part: str) ->
             if not all(sides):
                 continue
             best, rival = (max(side, key=lambda m: mean_std(values[m])[0]) for side in sides)
-            gain, half = difference(values[best], values[rival])
             rows.append(
-                [f"{radius:g}", str(best), _cell(values[best]), group, str(rival),
-                 _cell(values[rival]), _interval(gain, half), str(len(values[best]))]
+                [f"{radius:g}", str(best), cell(values[best]), group, str(rival),
+                 cell(values[rival]), interval(difference(values[best], values[rival])),
+                 str(len(values[best]))]
             )  # fmt: skip
     if rows:
         yield (
@@ -133,8 +137,8 @@ def _properties(findings: Findings, dataset: str, models: list[Model]) -> str:
             **{name: ("properties", f) for name, f in columns.items()},
             **{name: (attack, f) for name, f in attacked.items()},
         }
-        cells = [_cell(findings.values(dataset, model, *pair), 4) for pair in of.values()]
-        rows.append([str(model), *cells, _cell(findings.cost(dataset, model), 2)])
+        cells = [cell(findings.values(dataset, model, *pair), 4) for pair in of.values()]
+        rows.append([str(model), *cells, cell(findings.cost(dataset, model), 2)])
     header = ["method", *columns, *attacked, "cost of an epoch"]
     note = (
         f"aAUC and prediction change: under {attack.split()[0]} at radius {_RADIUS:g}, on the "
@@ -144,17 +148,5 @@ def _properties(findings: Findings, dataset: str, models: list[Model]) -> str:
     return f"{markdown_table(header, rows)}\n\n{note}"
 
 
-def _cell(values: Mapping[int, float], digits: int = 3) -> str:
-    """``"0.987 ± 0.004"``; without a deviation for one seed, empty for none."""
-    centre, spread = mean_std(values)
-    if math.isnan(centre):
-        return "" if not values else "nan"
-    return f"{centre:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
-
-
 def _dagger(values: Mapping[int, float], others: Mapping[int, float]) -> str:
     return " †" if paired_p_value(values, others) < _SIGNIFICANT else ""
-
-
-def _interval(gain: float, half: float) -> str:
-    return f"{gain:+.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")

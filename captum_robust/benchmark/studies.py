@@ -1,9 +1,9 @@
 """The smaller studies of the paper, each a table."""
 
-import math
 from collections.abc import Iterator
 from functools import partial
 
+from captum_robust.benchmark.cells import number
 from captum_robust.benchmark.findings import Findings, Model, mean
 from captum_robust.benchmark.methods import K_PRIMES
 from captum_robust.benchmark.statistics import (
@@ -66,7 +66,7 @@ def _manipulation(findings: Findings, dataset: str, models: list[Model]) -> Iter
         cells = []
         for name in _PREDICTORS:
             pairs = findings.rows(dataset, model, name, "manipulation step")
-            cells.append(_number(mean([correlation(*pair) for pair in pairs])))
+            cells.append(number(mean([correlation(*pair) for pair in pairs])))
         rows.append([str(model), *cells])
     yield "### What goes with a late manipulation: rank correlation over the rows"
     yield markdown_table(["method", *_PREDICTORS], rows)
@@ -88,7 +88,7 @@ def _between_models(findings: Findings, dataset: str, models: list[Model]) -> It
     rows = [
         [
             name,
-            _number(correlation([means[m, name] for m in found], [means[m, "P@k"] for m in found])),
+            number(correlation([means[m, name] for m in found], [means[m, "P@k"] for m in found])),
         ]
         for name in of
     ]
@@ -115,7 +115,7 @@ def _pareto(findings: Findings, dataset: str, models: list[Model]) -> Iterator[s
     clean = pareto_front({m: (p, c) for m, (p, c, _) in points.items()})
     attacked = pareto_front({m: (p, a) for m, (p, _, a) in points.items()})
     rows = [
-        [str(m), *map(_number, point), _tick(m in clean), _tick(m in attacked)]
+        [str(m), *map(number, point), _tick(m in clean), _tick(m in attacked)]
         for m, point in points.items()
     ]
     yield f"### Accuracy against robustness (radius {_RADIUS:g})"
@@ -149,7 +149,7 @@ def _magnitudes(findings: Findings, dataset: str, models: list[Model]) -> Iterat
 
 
 def _precision(findings: Findings, dataset: str, model: Model, part: str) -> str:
-    return _number(_mean(findings.precision(dataset, model, part, _RADIUS)))
+    return number(_mean(findings.precision(dataset, model, part, _RADIUS)))
 
 
 def _mean(values: dict[int, float]) -> float:
@@ -158,10 +158,6 @@ def _mean(values: dict[int, float]) -> float:
 
 def _mean_of_rows(name: str, result: Result) -> float:
     return mean(result[name])
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 def _tick(yes: bool) -> str:

@@ -82,7 +82,12 @@ def test_margin_of_the_best_over_the_best_of_each_group(tmp_path: Path) -> None:
     plan = replace(PLAN, methods=(*METHODS, "sp-steep"), seeds=(0, 1, 2), attacks=("auto",))
     fill(tmp_path, plan)
     store = fill(tmp_path, replace(plan, methods=("r2et-sp", "linear"), seeds=(1, 2)))
-    rows = report(tmp_path).split("Best R2ET against")[1].split("\n\n")[1].splitlines()[2:]
+    rows = (
+        report(tmp_path)
+        .split("Best R2ET against the best other")[1]
+        .split("\n\n")[1]
+        .splitlines()[2:]
+    )
     groups = {
         "baselines": {"vanilla", "wd", "sp"},
         "baselines, SP of β ≥ 0.5": {"vanilla", "wd", "sp-steep"},

@@ -1,0 +1,289 @@
+"""The tables over all data sets, targets and claims, against NumPy and SciPy."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from captum_robust.benchmark.attacks import RADII
+from captum_robust.benchmark.claims import claims
+from captum_robust.benchmark.findings import Findings, Model
+from captum_robust.benchmark.store import Result, Store
+from captum_robust.benchmark.targets import targets
+from tests.benchmark_runner.made_up import PLAN, fill
+
+BASELINES = ("vanilla", "wd", "sp")
+OURS = ("r2et", "r2et-no-h", "r2et-sp")
+PAPER = (*BASELINES, *OURS, "linear")
+AT = RADII.index(1.0)
+Tables = dict[str, list[list[str]]]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three seeds, one of which a method lacks."""
+    folder = tmp_path_factory.mktemp("overview")
+    plan = replace(
+        PLAN,
+        seeds=(0, 1, 2),
+        attacks=("er", "mse", "auto"),
+        explanations=("saliency",),
+        other_ks=(),
+    )
+    fill(folder, replace(plan, methods=("vanilla", "wd", "r2et"), explanations=("saliency", "ig")))
+    more = ("sp", "r2et-no-h", "r2et-sp", "sp-steep", "r2et-flat", "r2et-every8")
+    fill(folder, replace(plan, methods=more, starts=("random",)))
+    return fill(folder, replace(plan, methods=("linear",), seeds=(1, 2), starts=("random",)))
+
+
+@pytest.fixture(scope="module")
+def tables(store: Store) -> Tables:
+    """The cells of each table by its heading, without the header."""
+    findings = Findings(store.folder)
+    found: Tables = {}
+    title = ""
+    for text in (*targets(findings), *claims(findings)):
+        if text.startswith("#"):
+            title = text.lstrip("# ")
+        if text.startswith("|"):
+            rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()]
+            found[title] = rows[2:]
+    return found
+
+
+@pytest.fixture(scope="module")
+def records(store: Store) -> dict[tuple[str, str, str], dict[int, Result]]:
+    """By method, start and part, of the selected settings."""
+    findings = Findings(store.folder)
+    found: dict[tuple[str, str, str], dict[int, Result]] = {}
+    for unit, result in store.results().items():
+        chosen = findings.settings("breast-cancer", Model(unit.method, unit.start))
+        if chosen[unit.seed].removesuffix(" *") == unit.setting:
+            found.setdefault((unit.method, unit.start, unit.part), {})[unit.seed] = result
+    return found
+
+
+Records = dict[tuple[str, str, str], dict[int, Result]]
+
+
+def kept(
+    records: Records,
+    method: str,
+    part: str = "auto saliency 8",
+    start: str = "random",
+    at: int = AT,
+) -> NDArray[np.float64]:
+    """P@k of each seed."""
+    found = records[method, start, part]
+    return np.array([np.nanmean(found[seed]["precision"][at]) for seed in sorted(found)])
+
+
+def auc(records: Records, method: str) -> NDArray[np.float64]:
+    found = records[method, "random", "properties"]
+    return np.array([found[seed]["auc"] for seed in sorted(found)])
+
+
+def spread(values: NDArray[np.float64], digits: int = 3) -> str:
+    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+
+
+def gain(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
+    low, high = stats.ttest_1samp(a - b, 0).confidence_interval(0.95)
+    return f"{(a - b).mean():+.3f} ± {(high - low) / 2:.3f}"
+
+
+def test_summary(tables: Tables, records: Records) -> None:
+    rows = tables["P@8 at radius 1 under the strongest attack, and AUC on all test rows"]
+    assert [row[0] for row in rows] == [*BASELINES, "r2et", "r2et-sp", "r2et-no-h", "linear"]
+    for method, precision, area in rows:
+        assert (precision, area) == (spread(kept(records, method)), spread(auc(records, method)))
+
+
+def accurate(records: Records) -> list[str]:
+    vanilla = auc(records, "vanilla").mean()
+    return [m for m in OURS if auc(records, m).mean() >= vanilla - 0.01]
+
+
+def test_best(tables: Tables, records: Records) -> None:
+    best = max(accurate(records), key=lambda m: kept(records, m).mean())
+    loss = gain(auc(records, best), auc(records, "vanilla"))
+    expected = ["breast-cancer", best, spread(kept(records, best), 4), loss]
+    assert tables["Best R2ET at radius 1"] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("group", "rivals"),
+    [
+        ("baselines", BASELINES),
+        ("baselines, SP of β ≥ 0.5", ("vanilla", "wd", "sp-steep")),
+    ],
+)
+def test_against_every_baseline(
+    group: str, rivals: tuple[str, ...], tables: Tables, records: Records
+) -> None:
+    expected = []
+    for r, radius in enumerate(RADII):
+        values = {m: kept(records, m, at=r) for m in (*OURS, *rivals)}
+        best = max(accurate(records), key=lambda m: values[m].mean())
+        rival = max(rivals, key=lambda m: values[m].mean())
+        failing = []
+        for other in rivals:
+            gains = values[best] - values[other]
+            if not stats.ttest_1samp(gains, 0).confidence_interval(0.95).low > 0:
+                failing.append(other)
+        verdict = f"no ({', '.join(failing)})" if failing else "yes"
+        if values[rival].mean() >= 0.98:
+            verdict = "not asked"
+        expected.append(
+            ["breast-cancer", f"{radius:g}", best, f"{values[best].mean():.3f}", rival,
+             f"{values[rival].mean():.3f}", gain(values[best], values[rival]), verdict, "3"]
+        )  # fmt: skip
+    assert tables[group] == expected
+
+
+def test_ideas(tables: Tables, records: Records) -> None:
+    expected = []
+    for name in ("sp", "sp-steep", "r2et-sp", "r2et-no-h-sp", "r2et-flat"):
+        if (name, "random", "properties") in records:
+            found = [kept(records, name, at=r) for r in (2, 3, 4)]
+            gains = [
+                "" if name == "sp" else gain(found[r - 2], kept(records, "sp", at=r))
+                for r in (3, 4)
+            ]
+            loss = gain(auc(records, name), auc(records, "vanilla"))
+            expected.append(["breast-cancer", name, *map(spread, found), *gains, loss, "3"])
+    rows = [row for row in tables["Ideas"] if row[1] != "linear"]
+    for row in rows:
+        if row[1] == "sp":
+            assert row[5:7] == ["+0.000 ± 0.000"] * 2
+            row[5:7] = ["", ""]
+    assert rows == expected
+    assert tables["Ideas"][0][1] == "linear" and tables["Ideas"][0][-1] == "2"
+
+
+def test_lazy(tables: Tables, records: Records, store: Store) -> None:
+    ((dataset, name, precision, less, cost, full_cost, seeds),) = tables["Lazy regularisation"]
+    values = kept(records, "r2et-every8")
+    assert (dataset, name, precision, seeds) == (
+        "breast-cancer",
+        "r2et-every8",
+        spread(values),
+        "3",
+    )
+    assert less == gain(values, kept(records, "r2et"))
+    for method, found in (("r2et-every8", cost), ("r2et", full_cost)):
+        ratios = [
+            record["epoch_seconds"]
+            / records["vanilla", "random", "training"][seed]["epoch_seconds"]
+            for seed, record in sorted(records[method, "random", "training"].items())
+        ]
+        assert found == spread(np.array(ratios), 2)
+
+
+def test_mse_against_er(tables: Tables, records: Records) -> None:
+    kinds = {"LeakyReLU": ("vanilla", "wd", "r2et", "r2et-no-h"), "softplus": ("sp", "r2et-sp"),
+             "linear": ("linear",)}  # fmt: skip
+    expected = []
+    for kind, methods in kinds.items():
+        counts = {-1: 0, 0: 0, 1: 0}
+        for method, r in product(methods, range(len(RADII))):
+            mse, er = (kept(records, method, f"{a} saliency 8", at=r).mean() for a in ("mse", "er"))
+            counts[int(np.sign(round(mse, 3) - round(er, 3)))] += 1
+        expected.append(["breast-cancer", kind, *(str(counts[sign]) for sign in (1, 0, -1))])
+    assert tables["Claim 1: P@k under the attacks, models × radii counted"] == expected
+
+
+def test_differences(tables: Tables, records: Records) -> None:
+    attacks = ("er", "mse", "auto")
+    parts = [f"{attack} saliency 8" for attack in attacks]
+    vanilla = [kept(records, "vanilla", part) for part in parts]
+    assert tables["Claim 1: P@k of vanilla"] == [["breast-cancer", *map(spread, vanilla)]]
+    assert tables["Claim 2: P@k of the baselines less vanilla's"] == [
+        [m, *(gain(kept(records, m, p), v) for p, v in zip(parts, vanilla, strict=True))]
+        for m in ("wd", "sp")
+    ]
+    (row,) = tables["Claim 3: P@k and thickness without the Hessian term less those with it"]
+    assert row[:2] == ["r2et-no-h − r2et", "breast-cancer"]
+    assert row[2:5] == [
+        gain(kept(records, "r2et-no-h", p), kept(records, "r2et", p)) for p in parts
+    ]
+    means = [
+        np.mean([np.mean(r["thickness"]) for r in records[m, "random", "properties"].values()])
+        for m in ("r2et-no-h", "r2et")
+    ]
+    assert row[5] == f"{means[0] - means[1]:+.4f}"
+
+
+def test_what_ranks_the_methods_is_over_common_seeds(tables: Tables, records: Records) -> None:
+    rows = tables["Claim 4: rank correlation with P@k over the methods"]
+    for (_, attack, *cells, n), expected in zip(rows, ("er", "mse", "auto"), strict=True):
+        assert (attack, n) == (expected, "7")
+        precision = [kept(records, m, f"{attack} saliency 8")[-2:].mean() for m in PAPER]
+        for name, found in zip(
+            ("thickness", "adversarial thickness", "hessian norm"), cells, strict=True
+        ):
+            levels = [
+                np.mean([np.mean(records[m, "random", "properties"][s][name]) for s in (1, 2)])
+                for m in PAPER
+            ]
+            assert found == f"{stats.spearmanr(levels, precision).statistic:+.2f}"
+
+
+def test_explanations_and_starts(tables: Tables, records: Records) -> None:
+    assert tables["Claim 7: P@k by explanation, under the strongest attack"] == [
+        [
+            "breast-cancer",
+            m,
+            *(spread(kept(records, m, f"auto {e} 8")) for e in ("saliency", "ig")),
+            "3",
+        ]
+        for m in ("vanilla", "wd", "r2et")
+    ]
+    rows = tables["Training from the vanilla model: P@k less that from random weights"]
+    expected = []
+    for method in ("wd", "r2et"):
+        pair = [kept(records, method, start=start) for start in ("vanilla", "random")]
+        expected.append(["breast-cancer", method, *map(spread, pair), gain(*pair), "3"])
+    assert rows == expected
+
+
+def test_fronts(tables: Tables, records: Records) -> None:
+    def points(name: str, methods: list[str]) -> dict[str, tuple[float, float]]:
+        found = {}
+        for m in methods:
+            area = auc(records, m)[-2:]
+            if name == "aAUC":
+                attacked = records[m, "random", "auto saliency 8"]
+                area = np.array([attacked[s]["attacked_auc"][AT] for s in (1, 2)])
+            found[m] = (kept(records, m)[-2:].mean(), area.mean())
+        return found
+
+    order = ["vanilla", "wd", "sp", "r2et", "r2et-sp", "r2et-no-h"]
+    cells = []
+    for methods in (order, [*order, "linear"]):
+        for name in ("cAUC", "aAUC"):
+            found = points(name, methods)
+            front = [
+                m for m, (p, a) in found.items()
+                if not any(q >= p and b >= a and (q, b) != (p, a) for q, b in found.values())
+            ]  # fmt: skip
+            cells.append(", ".join(front))
+    assert tables["Claim 8: on the Pareto front of P@k and AUC"] == [["breast-cancer", *cells]]
+
+
+def test_fall_of_the_area(tables: Tables, records: Records) -> None:
+    cells = []
+    for attack in ("er", "mse", "auto"):
+        falls = {
+            m: np.mean([
+                r["clean_auc"] - r["attacked_auc"][AT]
+                for r in records[m, "random", f"{attack} saliency 8"].values()
+            ])
+            for m in PAPER
+        }  # fmt: skip
+        most = max(falls, key=falls.__getitem__)
+        cells.append(f"{falls[most]:.3f} ({most})")
+    assert tables["AUC of the explained rows: its largest fall"] == [["breast-cancer", *cells]]
