@@ -36,14 +36,16 @@ def studies(findings: Findings, dataset: str) -> Iterator[str]:
 def _by_k(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
     attack, explanation, k = findings.main_part(dataset).split()
     parts = [p for p in findings.parts(dataset) if p.startswith(f"{attack} {explanation} ")]
-    rows = []
-    for model in models:
-        cells = [_precision(findings, dataset, model, part) for part in parts]
-        rows.append([str(model), *cells])
-    if len(parts) > 1:
+    levels = {(m, p): findings.precision(dataset, m, p, _RADIUS) for m in models for p in parts}
+    whole = [m for m in models if all(levels[m, p] for p in parts)]
+    means, n_seeds = _means_on_common_seeds({(m, p): levels[m, p] for m in whole for p in parts})
+    if len(parts) > 1 and n_seeds:
         yield f"### P@k by k: {explanation} under {attack} at radius {_RADIUS:g}"
-        yield f"All models were trained for k = {k}."
-        yield markdown_table(["method", *(f"k = {part.split()[2]}" for part in parts)], rows)
+        yield f"All models were trained for k = {k}. Means over the {n_seeds} seeds that all have."
+        yield markdown_table(
+            ["method", *(f"k = {part.split()[2]}" for part in parts)],
+            [[str(m), *(number(means[m, p]) for p in parts)] for m in whole],
+        )
 
 
 def _by_k_prime(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:

@@ -198,6 +198,21 @@ def test_k(whole: Store, text: str) -> None:
             assert found[method][f"k = {k}"] == f"{values.mean():.3f}"
 
 
+def test_k_is_over_common_seeds(tmp_path: Path) -> None:
+    """One seed of two has the other k; further methods have none."""
+    plan = replace(PLAN, methods=("vanilla", "wd", "sp-steep"), attacks=("auto",), other_ks=())
+    fill(tmp_path, plan)
+    store = fill(tmp_path, replace(plan, seeds=(1,), other_ks=(2,)))
+    text = report(tmp_path)
+    found = table(text, "P@k by k: saliency under auto at radius 1")
+    assert set(found) == {"vanilla", "wd"} and "Means over the 1 seeds that all have" in text
+    for method in found:
+        for k in (2, 8):
+            (one,) = store.results(method=method, seed=1, part=f"auto saliency {k}").values()
+            value = np.nanmean(one["precision"][RADII.index(1.0)])
+            assert found[method][f"k = {k}"] == f"{value:.3f}"
+
+
 def test_correlations(whole: Store, text: str) -> None:
     found = table(text, "What goes with a late manipulation")
     for method in METHODS:
