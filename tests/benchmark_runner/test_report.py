@@ -208,7 +208,9 @@ def test_k_is_over_common_seeds(tmp_path: Path) -> None:
     assert set(found) == {"vanilla", "wd"} and "Means over the 1 seeds that all have" in text
     for method in found:
         for k in (2, 8):
-            (one,) = store.results(method=method, seed=1, part=f"auto saliency {k}").values()
+            (one,) = store.results(
+                method=method, seed=1, start="random", part=f"auto saliency {k}"
+            ).values()
             value = np.nanmean(one["precision"][RADII.index(1.0)])
             assert found[method][f"k = {k}"] == f"{value:.3f}"
 
