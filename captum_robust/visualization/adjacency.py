@@ -18,7 +18,7 @@ from captum_robust.visualization.nodes import check_names, triangle_edges
 
 __all__ = ["visualize_adjacency_rankings"]
 
-_MOST_NAMES = 24
+_MOST_NAMES, _MOST_NUMBERS = 24, 12
 
 
 def visualize_adjacency_rankings(
@@ -77,7 +77,8 @@ def visualize_adjacency_rankings(
 
     size = (6.4, 3.9) if fig_size is None else fig_size
     figure, axes = open_canvas(plt_fig_axis, use_pyplot, size, 1, 2)
-    step = 1 if n_nodes <= _MOST_NAMES else int(np.ceil(n_nodes / 6))
+    most = _MOST_NUMBERS if node_names is None else _MOST_NAMES
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, n_nodes) if n_nodes <= s * most)
     for axis, side in zip(axes, sides(change), strict=True):
         draw_map(axis, np.where(regions >= 0, side.scores[regions], np.nan), cmap)
         draw_key(axis, side.marks)

@@ -94,7 +94,8 @@ def draw_steps(axis: Axes, curves: Sequence[Curve]) -> None:
         _draw_band(axis, curve, style, step="post")
         half = int(np.abs(curve.mean - 0.5).argmin())
         points.append((curve.x[half], curve.mean[half], curve.name, style.colour))
-        paths.append(along(np.stack([curve.x, curve.mean], axis=1), 20))
+        stairs = np.stack([np.repeat(curve.x, 2)[1:], np.repeat(curve.mean, 2)[:-1]], axis=1)
+        paths.append(along(stairs, 10))
     label_points(axis, points, paths)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["visualize_graph_rankings"]
 
 _MOST_NAMES = 24
-# More edges than these would be a grey disc, and are not drawn.
+# More of the others would be a grey disc.
 _MOST_EDGES = 400
 
 
@@ -48,7 +48,7 @@ def visualize_graph_rankings(
 
     Left the edges that were kept (blue, solid, circle) and lost (orange, dashed, cross), right
     those kept and gained (green, dotted, triangle), on a layout of ``networkx``. The other edges
-    are thin and grey; of more than 400 edges they are not drawn.
+    of an ``edge_index`` are thin and grey; more than 400 of them are not drawn.
 
     Args:
         attribution (Tensor or ndarray): the scores of the edges after the attack, (m,).
@@ -107,7 +107,7 @@ def visualize_graph_rankings(
         elif n_nodes <= _MOST_NAMES:
             _write_names(axis, places, names)
         others = ~(change.top_before | change.top_after)
-        if others.sum() <= _MOST_EDGES:
+        if edge_index is not None and others.sum() <= _MOST_EDGES:
             _draw_edges(axis, places, edges, others, color="0.8", linewidth=0.6)
         for mark, which in side.marks:
             lines = _draw_edges(axis, places, edges, which, color=mark.colour, linewidth=1.8)

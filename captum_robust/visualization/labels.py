@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.text import Annotation
 
 __all__ = ["Named", "along", "label_ends", "label_points", "lay_out"]
 
@@ -42,7 +41,7 @@ def label_ends(axis: Axes, ends: Sequence[Named]) -> None:
     ):
         text.xyann = (_GAP, float(shift))
         if abs(shift) > _FAR:
-            _lead(axis, text, colour)
+            _lead(axis, text.xy, text.xyann, colour)
 
 
 def label_points(
@@ -73,11 +72,12 @@ def label_points(
         text.xyann = (float(offset[0]), float(offset[1]))
         place = np.concatenate([centres[index] + offset - half, centres[index] + offset + half])
         taken = np.concatenate([taken, place[None]])
-        if np.hypot(*np.maximum(abs(offset) - half, 0)) > _FAR:
-            _lead(axis, text, colour)
+        edge = offset - np.clip(offset, -half, half)  # the place of the box nearest to the point
+        if np.hypot(*edge) > _FAR:
+            _lead(axis, text.xy, edge, colour)
 
 
-def along(path: NDArray[np.float64], n: int = 200) -> NDArray[np.float64]:
+def along(path: NDArray[np.float64], n: int = 60) -> NDArray[np.float64]:
     """Places close together on a path (m, 2)."""
     at = np.linspace(0, len(path) - 1, n * (len(path) - 1))
     return np.stack([np.interp(at, np.arange(len(path)), path[:, i]) for i in (0, 1)], axis=1)
@@ -130,10 +130,11 @@ def _apart(
     return places
 
 
-def _lead(axis: Axes, text: Annotation, colour: str) -> None:
-    """A thin line from a name to what it names."""
+def _lead(axis: Axes, point: Any, offset: Any, colour: str) -> None:
+    """A thin line from a point to a name, which begins at an offset in points."""
     axis.annotate(
-        "", text.xy, text.xyann, textcoords="offset points", annotation_clip=False,
+        "", point, (float(offset[0]), float(offset[1])), textcoords="offset points",
+        annotation_clip=False,
         arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkA": 0, "shrinkB": 4},
     )  # fmt: skip
 

@@ -72,5 +72,6 @@ def draw_key(axis: Axes, marks: Sequence[tuple[Mark, NDArray[np.bool_]]]) -> Non
     labels = [f"{which.sum()} {mark.name}" for mark, which in marks]
     axis.legend(
         handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=len(marks),
-        frameon=False, borderpad=0, borderaxespad=0.3, handlelength=2.4, columnspacing=1.5,
+        frameon=False, borderpad=0, borderaxespad=0.3, handlelength=1.8, columnspacing=1.0,
+        handletextpad=0.5,
     )  # fmt: skip
