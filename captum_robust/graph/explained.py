@@ -9,6 +9,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._captum import Inputs, as_tuple
+from captum_robust._random import cuda_devices
 from captum_robust.graph.black_box import AlgorithmAttribution
 from captum_robust.graph.call import GraphCall
 from captum_robust.graph.masked import Handles, MaskedGraph
@@ -171,12 +172,17 @@ class ExplainedGraph:
         )  # fmt: skip
 
     def explanation_func(self, inputs: Inputs) -> tuple[Tensor, ...]:
-        """The maps of versions of the graph, given as ``inputs``, one at a time; for metrics."""
-        rows = zip(*(_leaves(tensor) for tensor in as_tuple(inputs)), strict=True)
-        maps = [
-            as_tuple(self.attribution.attribute(row, target=self.target, **self._own_arguments))
-            for row in rows
-        ]
+        """The maps of versions of the graph, given as ``inputs``, one at a time; for metrics.
+
+        All versions see the same random numbers, so that a random algorithm is one function of the
+        graph.
+        """
+        rows = list(zip(*(_leaves(tensor) for tensor in as_tuple(inputs)), strict=True))
+        maps = []
+        for row in rows[:-1]:
+            with torch.random.fork_rng(devices=cuda_devices()):
+                maps.append(self._maps(row))
+        maps += [self._maps(row) for row in rows[-1:]]
         return tuple(torch.cat(tensors) for tensors in zip(*maps, strict=True))
 
     def project(self, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -209,6 +215,10 @@ class ExplainedGraph:
             maps (tuple[Tensor, ...]): maps as :meth:`explanation_func` returns them, of one row.
         """
         return self._annotated(self._spread(as_tuple(maps, "maps")), self._row(self.inputs))
+
+    def _maps(self, row: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        maps = self.attribution.attribute(row, target=self.target, **self._own_arguments)
+        return tuple(tensor.detach() for tensor in as_tuple(maps))
 
     def _look(self, target: Tensor | None) -> tuple[Tensor, Tensor]:
         """The outputs of the model, all of them, and the targets of the explanation."""

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from captum_robust._batch import kwargs_of_examples
 from captum_robust._captum import Inputs, Perturbation, as_tuple, like
+from captum_robust._graphs import one_graph_at_a_time, takes_one_graph
 from captum_robust._random import example_generators, reseed, resolve_seed, seeded
 from captum_robust._state import left_as_found
 from captum_robust.attr.differentiable import summed_gradients
@@ -64,6 +65,8 @@ class Explainer:
         self.seed = resolve_seed(seed)
         self.n_features: int | None = None
         self._attribute = _unwrapped(explanation_func)
+        if max_examples_per_batch is None and takes_one_graph(self._attribute):
+            self.rows_per_call = 1
         self._contexts = ExitStack()
 
     def __enter__(self) -> "Explainer":
@@ -108,7 +111,7 @@ class Explainer:
         kwargs = kwargs_of_examples(self.kwargs, rows, self.n_examples, self._attribute)
         explain = functools.partial(self.explanation_func, like(self.given, leaves), **kwargs)
         reseed(self.seed)  # stochastic attributions draw the same noise at every call
-        with torch.enable_grad(), summed_gradients():
+        with one_graph_at_a_time(), torch.enable_grad(), summed_gradients():
             given = self._measured(explain, points) if self.rows_per_call is None else explain()
         maps = as_tuple(given, "the result of explanation_func")
         scores = as_scores(maps, self._masks(maps, rows), self.absolute)

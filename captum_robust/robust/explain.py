@@ -21,6 +21,7 @@ from captum.attr import (
 from torch import Tensor
 
 from captum_robust._captum import Inputs, as_tuple, like, run_forward
+from captum_robust._graphs import one_graph_at_a_time
 from captum_robust._random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution, summed_gradients
 from captum_robust.attr.smooth import smooth_relu
@@ -85,6 +86,7 @@ class Explanation:
         self._recorder.watch(points)
         reseed(self.seed)
         with ExitStack() as modes:
+            modes.enter_context(one_graph_at_a_time())
             modes.enter_context(differentiable_attribution() if graph else summed_gradients())
             if self.smooth_beta is not None:
                 modes.enter_context(smooth_relu(self.smooth_beta))

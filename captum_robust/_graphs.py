@@ -1,0 +1,36 @@
+"""Models of PyTorch Geometric that take one graph at a time, without importing it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from captum_robust._state import models_of
+
+__all__ = ["one_graph_at_a_time", "takes_one_graph"]
+
+# What torch_geometric's CaptumModel asserts of everything that is given more than one row.
+_ASSERTION = "Dimension 0 of input should be 1"
+
+
+def takes_one_graph(explainer: Any) -> bool:
+    """Whether an attribution, or its method, explains a ``to_captum_model``: its batch is one."""
+    return any(
+        type(model).__module__.startswith("torch_geometric.explain")
+        for model in models_of(explainer)
+    )
+
+
+@contextmanager
+def one_graph_at_a_time() -> Iterator[None]:
+    """Say what to do where ``to_captum_model`` got several versions of its graph at once."""
+    try:
+        yield
+    except AssertionError as error:
+        if str(error) != _ASSERTION:
+            raise
+        raise ValueError(
+            "the model of torch_geometric.nn.to_captum_model takes one version of its graph at a "
+            "time: pass internal_batch_size=1 to IntegratedGradients, nt_samples_batch_size=1 to "
+            "NoiseTunnel and max_examples_per_batch=1 to metrics; or explain a "
+            "captum_robust.graph.ExplainedGraph, which takes any number"
+        ) from error
