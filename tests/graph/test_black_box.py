@@ -69,7 +69,7 @@ def test_graph_mask_explainer_leaves_no_layer_replaced():
 
 @pytest.mark.parametrize("masks", [EDGE, BOTH])
 def test_metrics_take_it_as_it_is(masks):
-    graph, seed, drawn = explained(masks=masks), 5, []
+    graph, seed, drawn = explained(GNNExplainer(epochs=15, lr=0.3), masks), 5, []
 
     def neighbour(inputs, radius):
         moved = (t - radius * torch.rand_like(t) for t in inputs)
@@ -85,7 +85,7 @@ def test_metrics_take_it_as_it_is(masks):
         each.append(graph.attribution.attribute(version))
     precisions = [precision_at_k(maps, each[0], 3).item() for maps in each[1:]]
     assert found.item() == pytest.approx(min(precisions))
-    assert len(drawn) == 4 and (masks is BOTH or min(precisions) < 1)
+    assert len(drawn) == 4 and min(precisions) < 1
 
 
 def test_no_change_of_the_graph_is_no_change_of_the_explanation():
