@@ -15,7 +15,8 @@ copyright = f"2026, {author}"
 release = version = __version__
 
 extensions = [
-    "command_help",  # docs/_ext
+    "code_blocks",  # docs/_ext
+    "command_help",
     "docstrings",
     "mathml",
     "myst_nb",
