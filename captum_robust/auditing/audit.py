@@ -1,0 +1,201 @@
+"""One call from a model and its data to what can be said of its explanations."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from captum.attr import Attribution
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from captum_robust._captum import Inputs, TargetType, as_tuple, log_usage
+from captum_robust.auditing.attributions import Chosen, resolve
+from captum_robust.auditing.choices import default_k, explained_output, radii_of
+from captum_robust.auditing.description import (
+    call_of,
+    doubts_of,
+    names_of_features,
+    settings_of,
+    versions,
+)
+from captum_robust.auditing.measure import Question, audited, outputs_of, scores_of
+from captum_robust.auditing.result import Audit
+from captum_robust.noise import Norm, check_norm
+from captum_robust.robust.checks import check_count
+from captum_robust.robust.flags import in_training_mode
+
+__all__ = ["audit"]
+
+
+@log_usage(part_of_slo=False)  # type: ignore[untyped-decorator]
+def audit(
+    model: nn.Module,
+    inputs: Inputs,
+    target: TargetType = None,
+    attributions: Chosen = "saliency",
+    k: int | None = None,
+    radius: float | Sequence[float] | None = None,
+    additional_forward_args: Any = None,
+    labels: Tensor | None = None,
+    norm: Norm = "Linf",
+    absolute: bool = True,
+    feature_mask: Inputs | None = None,
+    lower_bound: float | Tensor = float("-inf"),
+    upper_bound: float | Tensor = float("inf"),
+    decision_func: Callable[[Tensor], Tensor] | None = None,
+    feature_names: Sequence[str] | None = None,
+    name: str | None = None,
+    seed: int = 0,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = True,
+    date: str | None = None,
+) -> Audit:
+    r"""Audit the explanations of a model on examples of your own.
+
+    Each attribution is attacked within balls of several radii by one random draw (the baseline),
+    by the gradient of the attribution itself (:class:`~captum_robust.robust.ERAttack`, which a
+    ReLU network blinds), and by all there is (:class:`~captum_robust.robust.AutoERAttack`), under
+    an unchanged prediction; the thickness is measured; and where the model is a network that can
+    be bounded, the radius within which the top k provably stays is computed
+    (:func:`~captum_robust.metrics.certified_top_k_radius`). The verdict counts the rows that lost
+    any of their top k features. Rows whose map is not finite, constant, or tied at the boundary of
+    the top k have no value, and count neither way.
+
+    With Saliency, the ensemble takes 500 to 1,300 saliencies for each row and radius, half of them
+    with a second derivative.
+
+    Args:
+        model (nn.Module): a classifier in evaluation mode, which is left as it was found.
+        inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0; 50 to 100
+            are enough for a verdict.
+        target (optional): output that is explained, in any of Captum's forms; classes as a rule. Of
+            a model with a single output, that output is explained, and the classes are 0 and 1.
+            Default: the predicted class.
+        attributions (optional): a name of ``captum_robust.auditing.ATTRIBUTIONS``, such as
+            ``"saliency"`` or ``"integrated_gradients"``, a Captum attribution of the model, several
+            of these, or a dict of attributions by name; ``(attribution, arguments)`` for one whose
+            ``attribute`` takes further arguments. Default: ``"saliency"``.
+        k (int, optional): size of the top set, 1 <= k < n. Default: 8, at most n / 3.
+        radius (float or list of float, optional): radius of the ball, in units of the inputs; also
+            tried are a quarter and half of it, unless several are given. The verdict is about the
+            largest. Default: a tenth of the typical standard deviation of a feature.
+        additional_forward_args (optional): further arguments of the model, as in Captum.
+        labels (Tensor, optional): true classes, shape (N,), for the accuracy.
+        norm (str, optional): ``"Linf"`` or ``"L2"``, of the ball. Default: ``"Linf"``.
+        absolute (bool, optional): rank :math:`|I|`. Default: True.
+        feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose attributions
+            are summed, as in Captum; groups are ranked.
+        lower_bound (float or Tensor, optional): smallest value of a perturbed input.
+        upper_bound (float or Tensor, optional): largest value of a perturbed input.
+        decision_func (Callable, optional): predicted labels (N,) from the output of the model.
+            Default: argmax over dimension 1; of a single output, its sign, or whether it exceeds
+            0.5 where all outputs lie in [0, 1], which the report says.
+        feature_names (sequence of str, optional): one for each of the n features that are ranked.
+        name (str, optional): of the model, in the report. Default: its class.
+        seed (int, optional): seed of everything random. Default: 0.
+        max_examples_per_batch (int, optional): rows attacked and explained at once; lower it when
+            memory runs out. Never changes the result of a deterministic attribution. Default: all.
+        show_progress (bool, optional): show a progress bar. Default: True.
+        date (str, optional): day that the report names. Default: today.
+
+    Returns:
+        - **audit** (*Audit*): print it for the verdicts; ``to_html(path)`` writes the report,
+          ``save(folder)`` the report and the numbers.
+
+    Raises:
+        ValueError: for arguments outside their ranges, and a model in training mode whose maps
+            depend on it.
+
+    Examples::
+
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
+        >>> x, y = torch.randn(8, 6), torch.arange(8) % 2
+        >>> found = audit(model, x, y, k=2, radius=[0.1, 0.5], show_progress=False)
+        >>> print(found)                                              # doctest: +ELLIPSIS
+        saliency: Broken: within an L∞ radius of 0.5, ... of 8 rows lose ...
+        >>> found.explanations[0].worst.flags["zero_gradient"]        # what ERAttack alone misses
+        8
+    """
+    given = as_tuple(inputs)
+    _check(model, given, norm, labels, max_examples_per_batch)
+    outputs = outputs_of(model, inputs, additional_forward_args, seed)
+    output = explained_output(outputs, target, decision_func)
+    predicted = output.decision(outputs).detach().cpu().reshape(len(given[0]), -1)
+    explained = resolve(attributions, model, inputs)
+    question = Question(
+        model, inputs, output.target, additional_forward_args, 1, radii_of(radius, inputs), norm,
+        absolute, feature_mask, lower_bound, upper_bound, output.decision, int(seed),
+        max_examples_per_batch,
+    )  # fmt: skip
+    n_features = _n_features(question, explained)
+    question = replace(question, k=default_k(k, n_features))
+    names = names_of_features(feature_names, n_features, given, feature_mask)
+    with tqdm(total=len(explained) * question.n_steps, disable=not show_progress) as bar:
+        explanations = tuple(
+            audited(title, *pair, question, bar) for title, pair in explained.items()
+        )
+    return Audit(
+        model=type(model).__name__ if name is None else str(name),
+        n_rows=question.n_rows,
+        n_features=n_features,
+        k=question.k,
+        radii=question.radii,
+        norm=norm,
+        explanations=explanations,
+        feature_names=names,
+        agreement=_share_equal(predicted, output.expected),
+        accuracy=_share_equal(predicted, labels),
+        doubts=doubts_of(inputs, output, predicted),
+        settings=settings_of(question, output),
+        versions=versions(),
+        command=call_of(question, list(explained)),
+        date=datetime.date.today().isoformat() if date is None else date,
+    )
+
+
+def _check(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    norm: Norm,
+    labels: Tensor | None,
+    max_examples_per_batch: int | None,
+) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
+    if in_training_mode(model):
+        raise ValueError(
+            "model must be in evaluation mode, got one whose dropout or batch normalisation is in "
+            "training mode: call model.eval()"
+        )
+    n_rows = len(inputs[0])
+    if n_rows == 0:
+        raise ValueError("inputs must hold at least one example, got none")
+    if not all(tensor.is_floating_point() for tensor in inputs):
+        raise ValueError(
+            f"inputs must be floating point, got {', '.join(str(t.dtype) for t in inputs)}"
+        )
+    check_norm(norm)
+    if labels is not None and tuple(labels.shape) != (n_rows,):
+        raise ValueError(f"labels must have shape ({n_rows},), got {tuple(labels.shape)}")
+    if max_examples_per_batch is not None:
+        check_count("max_examples_per_batch", max_examples_per_batch, 1)
+
+
+def _n_features(
+    question: Question, explained: dict[str, tuple[Attribution, dict[str, Any]]]
+) -> int:
+    """Number of features, or groups, that all attributions rank."""
+    found = {n: scores_of(question, *p, question.inputs).shape[1] for n, p in explained.items()}
+    if len(set(found.values())) > 1:
+        raise ValueError(f"attributions must rank the same features, got {found} of them")
+    return next(iter(found.values()))
+
+
+def _share_equal(predicted: Tensor, classes: Tensor | None) -> float | None:
+    """Share of the rows whose prediction is the class; None where there is not one of each."""
+    if classes is None or predicted.shape[1] != 1:
+        return None
+    return float((predicted[:, 0].long() == classes.cpu().long()).double().mean())

@@ -1,0 +1,1 @@
+"""Reports: one HTML file that needs no other, and asks the network for nothing."""

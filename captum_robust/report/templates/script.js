@@ -1,0 +1,56 @@
+"use strict";
+
+// Tables are sorted by their headers: numbers by value, texts by letter, what has no value last.
+function key(row, column) {
+  const cell = row.cells[column];
+  const given = cell.dataset.key;
+  return given === "" ? cell.textContent.trim() : given === "nan" ? NaN : Number(given);
+}
+
+function compare(a, b) {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+function sort(table, column) {
+  const headers = Array.from(table.tHead.rows[0].cells);
+  const body = table.tBodies[0];
+  const descending = headers[column].getAttribute("aria-sort") === "ascending";
+  const rows = Array.from(body.rows).map((row) => [key(row, column), row]);
+  rows.sort(([a], [b]) => {
+    const last = Number(Number.isNaN(a)) - Number(Number.isNaN(b));
+    return last || (descending ? compare(b, a) : compare(a, b));
+  });
+  rows.forEach(([, row]) => body.append(row));
+  headers.forEach((header) => header.setAttribute("aria-sort", "none"));
+  headers[column].setAttribute("aria-sort", descending ? "descending" : "ascending");
+}
+
+document.querySelectorAll("table.sortable").forEach((table) => {
+  Array.from(table.tHead.rows[0].cells).forEach((header, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    header.append(button);
+    header.setAttribute("aria-sort", "none");
+    button.addEventListener("click", () => sort(table, column));
+  });
+});
+
+// Without permission to use the clipboard, the text is selected instead.
+async function copy(figure, button) {
+  const code = figure.querySelector("code");
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(code);
+    button.textContent = "Selected";
+  }
+}
+
+document.querySelectorAll("figure.code").forEach((figure) => {
+  const button = figure.querySelector("button");
+  button.hidden = false;
+  button.addEventListener("click", () => copy(figure, button));
+});
