@@ -48,6 +48,12 @@ class FusedForward:
         self.leaves = _differentiable(self.points)
         self._repeat = Repeat(forward_func)
         self.outputs = self._outputs_at(self.leaves)
+        if self.outputs.dim() > 0 and len(self.outputs) != len(self.points[0]):
+            raise ValueError(
+                "inputs must have one example an output of forward_func along dimension 0, got "
+                f"{len(self.points[0])} for {len(self.outputs)} outputs; node features of a batch "
+                "of graphs need captum_robust.graph.PaddedGraphs"
+            )
 
     @cached_property
     def gradients(self) -> tuple[Tensor, ...]:
