@@ -30,6 +30,7 @@ _TYPES = {
     "Tensor": "torch.Tensor",
     "ndarray": "numpy.ndarray",
     "nn.Module": "torch.nn.Module",
+    "sequence": "collections.abc.Sequence",
 }
 
 
@@ -62,7 +63,11 @@ def _spell_out(
         node["reftarget"] = _TYPES[name]  # for intersphinx, which is asked next
         return None
     domain = env.domains.python_domain
-    ours = [full for full in domain.objects if full.endswith(f".{name}")]
+    ours = [
+        full
+        for full, entry in domain.objects.items()
+        if full.endswith(f".{name}") and not entry.aliased
+    ]
     if len(ours) != 1 or app.builder is None:
         return None
     return domain.resolve_xref(

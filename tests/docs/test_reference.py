@@ -57,18 +57,17 @@ def test_every_exported_name_is_in_the_reference(module: str) -> None:
 
 
 def _home(name: str) -> str:
+    """The same object under the name by which another module, or the package, exports it."""
     module, _, last = name.rpartition(".")
     value = getattr(importlib.import_module(module), last)
-    return next(
-        (
-            f"captum_robust.{other}.{last}"
-            for other in public_modules()
-            if f"captum_robust.{other}" != module
-            and last in exported(f"captum_robust.{other}")
-            and getattr(importlib.import_module(f"captum_robust.{other}"), last) is value
-        ),
-        name,
+    others = ["captum_robust", *(f"captum_robust.{other}" for other in public_modules())]
+    homes = (
+        f"{other}.{last}"
+        for other in others
+        if other != module and last in exported(other)
+        if getattr(importlib.import_module(other), last) is value
     )
+    return next(homes, name)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
