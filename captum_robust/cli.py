@@ -1,4 +1,4 @@
-"""The command line: ``captum-robust demo``, ``run`` and ``report``."""
+"""The command line: ``captum-robust demo``, ``run``, ``audit`` and ``report``."""
 
 import argparse
 import importlib
@@ -31,9 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="captum-robust", description="Explanations that hold still.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    for add in (_add_demo, _add_run, _add_report):
+    for add in (_add_demo, _add_run, _add_audit, _add_report):
         add(commands)
     options = parser.parse_args(arguments)
+    options.arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code: int = options.do(options)
         sys.stdout.flush()
@@ -150,25 +151,70 @@ def _run(parser: _Parser, options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_audit(commands: Any) -> None:
+    from captum_robust.auditing.command import add_options
+
+    audit = commands.add_parser(
+        "audit",
+        help="attack the explanations of your own model, and write a report",
+        description=(
+            "Attack the explanations of a model of yours on rows of yours, and write what was "
+            "found, why to doubt it, and how to get the same numbers into one HTML file."
+        ),
+    )
+    add_options(audit)
+    audit.set_defaults(do=lambda options: _audit(audit, options))
+
+
+def _audit(parser: _Parser, options: argparse.Namespace) -> int:
+    _check_folder(parser, options.out)
+    _require(parser, "jinja2")
+    from captum_robust.auditing.command import made
+    from captum_robust.auditing.load import LoadError
+
+    try:
+        found = made(options, options.arguments)
+    except LoadError as error:
+        parser.error(_one_line(error))
+    try:
+        found.save(options.out)
+    except OSError as error:
+        parser.error(f"cannot write to {options.out}: {error.strerror}")
+    print(f"{found}\n\nReport: {options.out / 'audit.html'}")
+    return 0
+
+
 def _add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
-        help="print the tables of a run",
-        description="Print what a run has found so far as Markdown tables.",
+        help="show what a run or an audit has found",
+        description=(
+            "Print what a run has found so far as Markdown tables, or the verdicts of an audit; "
+            "or write either as one HTML file."
+        ),
     )
-    report.add_argument("folder", type=Path, help="the --out of the run")
+    report.add_argument("folder", type=Path, help="the --out of the run or of the audit")
+    report.add_argument("--html", type=Path, metavar="FILE", help="write a page, and print nothing")
     report.set_defaults(do=lambda options: _report(report, options))
 
 
 def _report(parser: _Parser, options: argparse.Namespace) -> int:
-    _require(parser, "scipy")
-    from captum_robust.benchmark.report import report
+    _require(parser, "scipy", *(["jinja2"] if options.html else []))
+    from captum_robust.auditing.result import AuditError
     from captum_robust.benchmark.store import StoreError
+    from captum_robust.report.folder import as_html, as_text
 
     try:
-        print(report(options.folder))
-    except StoreError as error:
+        if options.html is None:
+            print(as_text(options.folder))
+        else:
+            as_html(options.folder, options.html)
+    except (AuditError, StoreError) as error:
         parser.error(_one_line(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        parser.error(f"cannot write to {options.html}: {error.strerror}")
     return 0
 
 

@@ -50,6 +50,7 @@ def audit(
     max_examples_per_batch: int | None = None,
     show_progress: bool = True,
     date: str | None = None,
+    command: str | None = None,
 ) -> Audit:
     r"""Audit the explanations of a model on examples of your own.
 
@@ -98,6 +99,7 @@ def audit(
             memory runs out. Never changes the result of a deterministic attribution. Default: all.
         show_progress (bool, optional): show a progress bar. Default: True.
         date (str, optional): day that the report names. Default: today.
+        command (str, optional): how to make the same audit, in the report. Default: this call.
 
     Returns:
         - **audit** (*Audit*): print it for the verdicts; ``to_html(path)`` writes the report,
@@ -151,7 +153,9 @@ def audit(
         doubts=doubts_of(inputs, output, predicted),
         settings=settings_of(question, output),
         versions=versions(),
-        command=call_of(question, list(explained)),
+        command=call_of(question, list(explained), target is not None)
+        if command is None
+        else command,
         date=datetime.date.today().isoformat() if date is None else date,
     )
 

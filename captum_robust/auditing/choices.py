@@ -110,8 +110,10 @@ def radii_of(radius: float | Sequence[float] | None, inputs: Inputs) -> tuple[fl
     """
     if radius is None:
         radius = float(f"{_SHARE_OF_SPREAD * typical_spread(inputs):.2g}")
-    single = isinstance(radius, int | float)
-    given = [share * radius for share in _SHARES_OF_RADIUS] if single else list(radius)
+    if isinstance(radius, int | float):
+        given = [share * radius for share in _SHARES_OF_RADIUS]
+    else:
+        given = list(radius)
     valid = all(isinstance(r, int | float) and 0 < r < math.inf for r in given)
     if not given or not valid:
         raise ValueError(f"radius must be positive and finite, one or several, got {radius}")

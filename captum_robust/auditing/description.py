@@ -105,7 +105,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def call_of(question: Question, names: list[str]) -> str:
+def call_of(question: Question, names: list[str], has_target: bool) -> str:
     """The call that makes the same audit."""
     q = question
     arguments: dict[str, Any] = {
@@ -122,7 +122,8 @@ def call_of(question: Question, names: list[str]) -> str:
         for name, value in arguments.items()
         if isinstance(value, Tensor) or value != defaults.get(name, ...)
     ]
-    return f"captum_robust.audit(model, inputs, target, {', '.join(said)})"
+    given = ["model", "inputs", *(["target"] if has_target else []), *said]
+    return f"captum_robust.audit({', '.join(given)})"
 
 
 def _bound(bound: float | Tensor) -> str:

@@ -138,27 +138,27 @@ def _attacked(
     name: str,
     attribution: Attribution,
     arguments: dict[str, Any],
-    question: Question,
+    q: Question,
     radius: float,
     start: Inputs | None,
 ) -> RobustnessTable:
     """Noise, the own gradient where there is one, and the ensemble, from where it came before."""
-    region = {"lower_bound": question.lower_bound, "upper_bound": question.upper_bound}
-    options = {**question.ranking, **region, "decision_func": question.decision_func}
-    begin = {} if start is None else {"start": _moved(start, question.inputs)}
+    bounds: dict[str, Any] = {"lower_bound": q.lower_bound, "upper_bound": q.upper_bound}
+    options = {**q.ranking, **bounds, "decision_func": q.decision_func}
+    begin = {} if start is None else {"start": _moved(start, q.inputs)}
     attacks: dict[str, Any] = {ENSEMBLE: (partial(AutoERAttack, **options), begin)}
     if is_differentiable(attribution):
         attacks = {OWN_GRADIENT: partial(ERAttack, **options), **attacks}
     comparator = ExplanationComparator(
         {name: (attribution, arguments)}, attacks,
-        {"precision": partial(precision_at_k, **question.ranking)}, **region,
-        decision_func=question.decision_func,
+        {"precision": partial(precision_at_k, **q.ranking)}, **bounds,
+        decision_func=q.decision_func,
     )  # fmt: skip
-    return comparator.evaluate(
-        question.inputs, radius, question.target, question.additional_forward_args,
-        norm=question.norm, seed=question.seed, return_perturbed=True,
-        max_examples_per_batch=question.max_examples_per_batch,
+    table: RobustnessTable = comparator.evaluate(
+        q.inputs, radius, q.target, q.additional_forward_args, norm=q.norm, seed=q.seed,
+        max_examples_per_batch=q.max_examples_per_batch, return_perturbed=True,
     )  # fmt: skip
+    return table
 
 
 def _thickness(attribution: Attribution, arguments: dict[str, Any], question: Question) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -31,11 +32,11 @@ from captum_robust.report.blocks import (
 )
 from captum_robust.report.chart import Chart, Line
 from captum_robust.report.doubts import flag_note
-from captum_robust.robust.estimate import estimate
+from captum_robust.robust.estimate import Estimate, estimate
 
 __all__ = ["audit_page"]
 
-_ATTACKS = {NOISE: "one random draw", OWN_GRADIENT: "own gradient", ENSEMBLE: "ensemble"}
+_ATTACKS = {NOISE: "random draw", OWN_GRADIENT: "own gradient", ENSEMBLE: "ensemble"}
 _STYLES = {NOISE: "noise", OWN_GRADIENT: "own", ENSEMBLE: "ensemble"}
 _MOST_FEATURES = 20
 _MOST_ROWS = 10
@@ -128,49 +129,37 @@ def _by_radius(audit: Audit) -> Section:
     charts = [_chart(audit, e) for e in audit.explanations]
     rows = []
     for e in audit.explanations:
-        for t in e.trials:
-            radius = Cell(f"{t.radius:g}", t.radius)
-            lost, precision = _numbers(audit, t)[:2]
-            rows.append([Cell(e.name), Cell(_ATTACKS[t.attack]), radius, lost, precision])
-        for r in audit.radii if e.certified is not None else ():
-            open_rows = _uncertified(e, r)
-            lost = Cell(f"at most {open_rows} of {audit.n_rows}", open_rows / audit.n_rows)
-            share = number(1 - open_rows / audit.n_rows)
-            rows.append([Cell(e.name), Cell("proven"), Cell(f"{r:g}", r), lost, share])
-    columns = [
-        Column("Explanation"), Column("Attack"), Column("Radius", True),
-        Column("Rows that lost", True), Column(f"P@{audit.k}", True),
-    ]  # fmt: skip
+        for attack, title in _ATTACKS.items():
+            found = _means(audit, e, attack)
+            if found:
+                rows.append([Cell(e.name), Cell(title), *map(number, found)])
+        if e.certified is not None:
+            rows.append([Cell(e.name), Cell("proven"), *map(number, _proven(audit, e))])
+    columns = [Column("Explanation"), Column("Attack")]
+    columns += [Column(f"{radius:g}", True) for radius in audit.radii]
     note = (
         "The truth lies below the ensemble, which is what was found, and above what is "
-        f"proven: the share of rows whose whole top {audit.k} provably stays. The band is the 95 % confidence "
-        "interval of the mean over rows like these."
+        f"proven: the share of rows whose whole top {audit.k} provably stays. The band is the "
+        "95 % confidence interval of the mean over rows like these."
     )
-    return Section("By radius", [Charts(charts, note), Table("The same in numbers", columns, rows)])
+    return Section(
+        "By radius", [Charts(charts, note), Table(f"P@{audit.k} by radius", columns, rows)]
+    )
 
 
 def _chart(audit: Audit, explanation: AuditedExplanation) -> Chart:
     radii = [0.0, *audit.radii]
     lines = []
     if explanation.certified is not None:
-        shares = [1 - _uncertified(explanation, r) / audit.n_rows for r in audit.radii]
-        lines.append(Line("proven", "certified", radii, [1.0, *shares]))
+        lines.append(Line("proven", "certified", radii, [1.0, *_proven(audit, explanation)]))
     for attack, title in _ATTACKS.items():
-        trials = [explanation.trial(attack, r) for r in audit.radii]
-        found = [
-            estimate(torch.tensor(t.precision, dtype=torch.float64))
-            for t in trials
-            if t is not None
-        ]
+        found = _estimates(audit, explanation, attack)
         if found:
-            band = attack == ENSEMBLE
-            lines.append(
-                Line(
-                    title, _STYLES[attack], radii, [1.0, *(f.mean for f in found)],
-                    [1.0, *(f.low for f in found)] if band else (),
-                    [1.0, *(f.high for f in found)] if band else (),
-                )
-            )  # fmt: skip
+            line = Line(title, _STYLES[attack], radii, [1.0, *(f.mean for f in found)])
+            if attack == ENSEMBLE:
+                low, high = [f.low for f in found], [f.high for f in found]
+                line = replace(line, low=[1.0, *low], high=[1.0, *high])
+            lines.append(line)
     ensemble = lines[-1]
     pairs = ", ".join(
         f"{y:.3f} at {x:g}" for x, y in zip(ensemble.x, ensemble.y, strict=True) if x > 0
@@ -185,8 +174,20 @@ def _chart(audit: Audit, explanation: AuditedExplanation) -> Chart:
     )
 
 
-def _uncertified(explanation: AuditedExplanation, radius: float) -> int:
-    return sum(not c >= radius for c in explanation.certified or ())
+def _estimates(audit: Audit, explanation: AuditedExplanation, attack: str) -> list[Estimate]:
+    """Mean P@k under an attack at every radius; nothing where it was not made."""
+    trials = [explanation.trial(attack, radius) for radius in audit.radii]
+    return [estimate(torch.tensor(t.precision)) for t in trials if t is not None]
+
+
+def _means(audit: Audit, explanation: AuditedExplanation, attack: str) -> list[float]:
+    return [found.mean for found in _estimates(audit, explanation, attack)]
+
+
+def _proven(audit: Audit, explanation: AuditedExplanation) -> list[float]:
+    """Share of the rows whose top k provably stays, at every radius."""
+    certified = explanation.certified or ()
+    return [sum(c >= radius for c in certified) / audit.n_rows for radius in audit.radii]
 
 
 def _features(audit: Audit) -> Section:
@@ -262,11 +263,13 @@ def _tops(explanation: AuditedExplanation) -> Iterator[tuple[tuple[int, ...], tu
 
 def _doubts(audit: Audit) -> Section:
     notes = [Note(title, text) for title, text in audit.doubts.items()]
+    raised: dict[str, list[str]] = {}
     for e in audit.explanations:
-        notes += [
-            flag_note(flag, f"{e.name}, {count} of {audit.n_rows} rows")
-            for flag, count in e.worst.flags.items()
-        ]
+        for flag, count in e.worst.flags.items():
+            raised.setdefault(flag, []).append(f"{e.name} {count}")
+    for flag, counts in raised.items():
+        notes.append(flag_note(flag, f"{', '.join(counts)} of {audit.n_rows} rows"))
+    for e in audit.explanations:
         if e.not_attacked:
             notes.append(
                 Note(
@@ -288,11 +291,11 @@ def _meaning(audit: Audit) -> Section:
         Note(
             "What was asked",
             f"Can a perturbation of at most {audit.radius:g} take features out of the top "
-            f"{audit.k} of a row's explanation without changing its prediction? The radius is in units of the "
-            "inputs, and is only as meaningful as their scale.",
+            f"{audit.k} of a row's explanation without changing its prediction? The radius is in "
+            "units of the inputs, and is only as meaningful as their scale.",
         ),
         Note(
-            "One random draw",
+            "Random draw",
             "Uniform noise in the ball: the baseline. In many dimensions chance does not find the "
             "worst, so surviving noise says little.",
         ),
@@ -304,8 +307,8 @@ def _meaning(audit: Audit) -> Section:
         Note(
             "Ensemble",
             "AutoERAttack: several objectives, gradients of smoothed stand-ins, finite "
-            "differences, restarts and random search; the worst for each row. What it finds is there. What it "
-            "does not find may be there all the same.",
+            "differences, restarts and random search; the worst for each row. What it finds is "
+            "there. What it does not find may be there all the same.",
         ),
         Note(
             "Proven",

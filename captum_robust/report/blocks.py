@@ -21,6 +21,7 @@ __all__ = [
     "Page",
     "Section",
     "Table",
+    "Text",
     "number",
 ]
 
@@ -102,12 +103,22 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A paragraph, or the title of what follows."""
+
+    text: str
+    is_title: bool = False
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and what stands under it; folded: only when the reader opens it."""
 
     title: str
-    blocks: Sequence[Table | Charts | Notes | Facts | Code]
+    blocks: Sequence[Table | Charts | Notes | Facts | Code | Text]
     lead: str = ""
+    folded: bool = False
 
 
 class Finding(NamedTuple):

@@ -45,7 +45,8 @@ PLAIN = {
     "tied_reference": (
         "The top set is not defined",
         "The last feature of the top set ties with the next one, as with zeros; which of them is "
-        "in it is a convention, and any change may swap them. These rows are left out of the verdict.",
+        "in it is a convention, and any change may swap them. These rows are left out of the "
+        "verdict.",
     ),
     "black_box_beats_white_box": (
         "Random search found more than gradients",

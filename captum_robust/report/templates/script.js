@@ -37,6 +37,18 @@ document.querySelectorAll("table.sortable").forEach((table) => {
   });
 });
 
+// What is wider than the page is scrolled by its own keys.
+function reach() {
+  document.querySelectorAll(".scroll").forEach((box) => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
+}
+
+reach();
+addEventListener("resize", reach);
+document.querySelectorAll("details").forEach((box) => box.addEventListener("toggle", reach));
+
 // Without permission to use the clipboard, the text is selected instead.
 async function copy(figure, button) {
   const code = figure.querySelector("code");
