@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import captum_robust.auditing.audit as auditing
 from captum_robust.auditing.attributions import ATTRIBUTIONS
 from captum_robust.auditing.load import LoadError, load_model, load_rows
 from captum_robust.auditing.result import Audit
+from captum_robust.auditing.run import audit
 
 __all__ = ["add_options", "made"]
 
@@ -50,7 +50,7 @@ def made(options: argparse.Namespace, arguments: Sequence[str]) -> Audit:
         "attributions": options.attribution.split(","), **given,
     }  # fmt: skip
     try:
-        found: Audit = auditing.audit(
+        found: Audit = audit(
             model, rows.inputs, **arguments_of_audit, k=options.k, radius=options.radius,
             norm=options.norm, lower_bound=options.lower, upper_bound=options.upper,
             name=options.name, seed=options.seed, date=options.date,
