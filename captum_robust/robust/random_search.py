@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import Objective
 from captum_robust.robust.projections import per_example
-from captum_robust.robust.search import Keep, Look, Points, Search
+from captum_robust.robust.search import Keep, Look, Points, Search, better
 from captum_robust.robust.swaps import SwapCountObjective
 
 __all__ = ["RandomSearch", "RandomSearchAttack"]
@@ -34,7 +34,7 @@ class RandomSearch(Search):
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
         generators = self.region.generators(self.seed, 1 + restart)
         look = self._consider(0, self.region.as_inputs(points), graph=False)
-        alive, merits = look.alive, self._merits(look)
+        alive, merits = look.alive, self._merits_of(look)
         for step in range(1, self.step_num + 1):
             on = alive & ~self.done[self.rows]
             if not bool(on.any()):
@@ -45,23 +45,17 @@ class RandomSearch(Search):
                 self._focus(self.rows[on])
             ahead = self.region.nearest(self._proposals(points, _share(step), generators))
             look = self._consider(step, self.region.as_inputs(ahead), graph=False, alive=alive)
-            alive, found = look.alive, self._merits(look)
-            equal = found[:, 0] == merits[:, 0]
-            lower = (found[:, 0] < merits[:, 0]) | (equal & (found[:, 1] <= merits[:, 1]))
-            taken = look.allowed & lower
+            alive, found = look.alive, self._merits_of(look)
+            no_worse = better(found, merits) | (found == merits).all(dim=1)
+            taken = look.allowed & no_worse
             merits = torch.where(taken[:, None], found, merits)
             points = tuple(
                 torch.where(per_example(taken, p), a, p) for p, a in zip(points, ahead, strict=True)
             )
             progress()
 
-    def _merits(self, look: Look) -> Tensor:
-        """What the examples are compared by, the first column first; (m, 2)."""
-        first = torch.zeros_like(look.loss)
-        if self.attack.keep == "precision" and look.overlap is not None:
-            first = look.overlap.to(first)
-        both = torch.stack([first, look.loss.detach()], dim=1)
-        return both.masked_fill(~look.allowed[:, None], float("inf"))
+    def _merits_of(self, look: Look) -> Tensor:
+        return self._merits(look.loss.detach(), look.overlap, look.allowed)
 
     def _proposals(self, points: Points, share: float, generators: list[torch.Generator]) -> Points:
         """Points that differ in one block of one tensor, drawn in proportion to its features."""

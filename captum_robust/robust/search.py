@@ -18,12 +18,18 @@ from captum_robust.robust.projections import Region
 if TYPE_CHECKING:
     from captum_robust.robust.attack import ExplanationAttack
 
-__all__ = ["Keep", "Look", "Preserve", "Search"]
+__all__ = ["Keep", "Look", "Preserve", "Search", "better"]
 
 Preserve = Literal["reject", "early_stop", "none", "fixed", "gda", "hedge", "qp"]
 Keep = Literal["objective", "precision"]
 
 Points = tuple[Tensor, ...]
+
+
+def better(merits: Tensor, others: Tensor) -> Tensor:
+    """Which of the ``merits`` (m, 2) are lower than the others, by the first column first; (m,)."""
+    equal = merits[:, 0] == others[:, 0]
+    return (merits[:, 0] < others[:, 0]) | (equal & (merits[:, 1] < others[:, 1]))
 
 
 class Look(NamedTuple):
@@ -322,6 +328,13 @@ class Search(ABC):
         top = self._top[self.rows]
         is_top = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, top, True)
         return is_top.gather(1, top_k_indices(scores.nan_to_num(), top.shape[1])).sum(dim=1)
+
+    def _merits(self, loss: Tensor, overlap: Tensor | None, allowed: Tensor) -> Tensor:
+        """What points are compared by, the first column first; (m, 2), inf where not allowed."""
+        first = torch.zeros_like(loss)
+        if self.attack.keep == "precision" and overlap is not None:
+            first = overlap.to(first)
+        return torch.stack([first, loss], dim=1).masked_fill(~allowed[:, None], float("inf"))
 
     def _note_change(self, step: int, overlap: Tensor | None, allowed: Tensor) -> None:
         if overlap is None or self._top is None or self.first_change_step is None:
