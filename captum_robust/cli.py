@@ -81,7 +81,12 @@ def _add_run(commands: Any) -> None:
         ),
     )
     run.add_argument(
-        "--dataset", required=True, help="adult, bank, compas, compas-recid, breast-cancer; commas"
+        "--dataset",
+        required=True,
+        help=(
+            "adult, bank, compas, compas-recid, breast-cancer; or pairs of digits, mnist-pairs; or "
+            "of brain networks, adhd200-site, adhd200, kki, ohsu, peking; commas"
+        ),
     )
     run.add_argument("--methods", help="default: those of the paper; commas")
     run.add_argument("--seeds", type=_count, default=5, help="how many (default: 5)")
@@ -94,10 +99,16 @@ def _add_run(commands: Any) -> None:
     run.add_argument(
         "--k",
         type=_counts,
-        default=(8, 5, 2),
-        help="size of the top set that is trained for, then others to attack (default: 8,5,2)",
+        help=(
+            "size of the top set that is trained for, then others to attack (default: 8,5,2; for "
+            "pairs 50,30,10)"
+        ),
     )
-    run.add_argument("--rows", type=_count, default=150, help="distinct test rows (default: 150)")
+    run.add_argument(
+        "--rows",
+        type=_count,
+        help="distinct test rows (default: 150; 20 pairs of digits, 8 of brain networks)",
+    )
     run.add_argument("--epochs", type=_count, help="default: that of the data set")
     run.add_argument("--data-root", type=Path, help="folder of the original files")
     run.add_argument("--dry-run", action="store_true", help="list the units and an estimate")
@@ -112,9 +123,9 @@ def _run(parser: _Parser, options: argparse.Namespace) -> int:
     from captum_robust.benchmark.attacks import ATTACKS
     from captum_robust.benchmark.experiment import Protocol
     from captum_robust.benchmark.explanations import EXPLANATIONS
-    from captum_robust.benchmark.methods import DEFAULT, METHODS
+    from captum_robust.benchmark.methods import DEFAULT
     from captum_robust.benchmark.store import StoreError
-    from captum_robust.benchmark.tables import TABLES
+    from captum_robust.benchmark.tasks import TASKS, in_common
 
     def chosen(option: str, text: str | None, known: Collection[str]) -> tuple[str, ...]:
         names = tuple(dict.fromkeys((text or "").split(",")))
@@ -123,18 +134,29 @@ def _run(parser: _Parser, options: argparse.Namespace) -> int:
                 parser.error(f"argument {option}: got {name!r}, accepted: {', '.join(known)}")
         return names
 
+    datasets = chosen("--dataset", options.dataset, TASKS)
+    try:
+        task = in_common(datasets)
+    except ValueError as error:
+        parser.error(f"argument --dataset: {error}")
+    ks = options.k or task.k
     plan = units.Plan(
-        datasets=chosen("--dataset", options.dataset, TABLES),
-        methods=DEFAULT if options.methods is None
-        else chosen("--methods", options.methods, METHODS),
+        datasets=datasets,
+        methods=tuple(name for name in DEFAULT if name in task.methods)
+        if options.methods is None
+        else chosen("--methods", options.methods, task.methods),
         seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
         starts=chosen("--starts", options.starts, units.STARTS),
         attacks=chosen("--attacks", options.attacks, ATTACKS),
         explanations=chosen("--explanations", options.explanations, EXPLANATIONS),
-        k=options.k[0],
-        other_ks=options.k[1:],
+        k=ks[0],
+        other_ks=ks[1:],
     )  # fmt: skip
-    protocol = Protocol(k=plan.k, rows=options.rows, epochs=options.epochs)
+    rows, costly_rows, validation_rows = task.rows
+    protocol = Protocol(
+        plan.k, options.rows or rows, costly_rows, validation_rows, options.epochs,
+        task.terms.radii,
+    )  # fmt: skip
     try:
         if options.dry_run:
             print(runner.dry_run(plan, options.out), flush=True)

@@ -20,7 +20,6 @@ from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["claims"]
 
-_RADIUS = 1.0
 _VANILLA = Model("vanilla", "random")
 _PAIRS = (("r2et", "r2et-no-h"), ("r2et-mm", "r2et-mm-no-h"))
 
@@ -152,7 +151,7 @@ def _explanations(findings: Findings) -> list[list[str]]:
 
 def _fronts(findings: Findings) -> list[list[str]]:
     rows = [["data", "with cAUC", "with aAUC", "cAUC, linear admitted", "aAUC, linear admitted"]]
-    at = findings.protocol["radii"].index(_RADIUS)
+    at = findings.protocol["radii"].index(findings.radius)
     for dataset in findings.datasets:
         part = findings.main_part(dataset)
         levels = {}
@@ -176,7 +175,7 @@ def _fronts(findings: Findings) -> list[list[str]]:
 
 def _fall(findings: Findings) -> list[list[str]]:
     rows = [["data", *_attacks(findings)]]
-    at = findings.protocol["radii"].index(_RADIUS)
+    at = findings.protocol["radii"].index(findings.radius)
 
     def fall(result: Result) -> float:
         return float(result["clean_auc"]) - float(result["attacked_auc"][at])
@@ -229,7 +228,7 @@ def _attacks(findings: Findings, dataset: str | None = None) -> dict[str, str]:
 
 
 def _precision(findings: Findings, dataset: str, model: Model, part: str) -> dict[int, float]:
-    return findings.precision(dataset, model, part, _RADIUS)
+    return findings.precision(dataset, model, part, findings.radius)
 
 
 def _property(findings: Findings, dataset: str, model: Model, name: str) -> dict[int, float]:

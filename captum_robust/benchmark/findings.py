@@ -54,6 +54,12 @@ class Findings:
         names = {unit.dataset for unit in self._measured}
         self.datasets = [name for name in TASKS if name in names]
 
+    @property
+    def radius(self) -> float:
+        """The one that tables of one radius are about: the middle of all."""
+        radii: list[float] = self.protocol["radii"]
+        return radii[len(radii) // 2]
+
     def models(self, dataset: str) -> list[Model]:
         """Those with measurements, in the order of the methods."""
         found = {Model(u.method, u.start) for u in self._measured if u.dataset == dataset}

@@ -19,11 +19,10 @@ from captum_robust.robust import ERAttack, GaussianNoise, UniformNoise, ZeroGrad
 
 __all__ = ["N_MAGNITUDES", "N_STEPS", "properties"]
 
-#: Steps of the attack whose first success is the manipulation step, and its L2 radius.
+#: Steps of the attack whose first success is the manipulation step.
 N_STEPS = 100
 #: Magnitudes that are kept.
 N_MAGNITUDES = 200
-_RADIUS = 1.0
 
 
 def properties(
@@ -31,16 +30,17 @@ def properties(
 ) -> dict[str, Tensor]:
     r"""Properties of the first explanation of the logit at each row, (N,), by name.
 
-    - ``thickness``: in the L2 ball of radius 1 (uniform); ``gaussian thickness`` and its minimum
-      over the draws: Gaussian noise whose expected length is about as large;
+    - ``thickness``: in the L2 ball of the middle radius (uniform); ``gaussian thickness`` and its
+      minimum over the draws: Gaussian noise whose expected length is about as large;
       ``adversarial thickness``: on the segment to what ERAttack finds.
-    - ``manipulation step``: the first of its 100 steps of length 0.01 at which a top feature is
-      lost; 101 where none is. Its gradient is taken with softplus for ReLU.
+    - ``manipulation step``: the first of its 100 equal steps at which a top feature is lost; 101
+      where none is. Its gradient is taken with softplus for ReLU.
     - ``hessian norm``: Frobenius norm for the probability, or its estimate by a finite difference.
     - ``dffot``, ``comp``, ``suff``: faithfulness, with 0 for removed features.
     - ``magnitudes``: the largest magnitudes for the probability in descending order, (N, at most
       200).
     """
+    radius = terms.radius
     explanation = next(iter(terms.explanations.values()))
     saliency = explanation.attribution(model)
     maps = explanation.magnitudes(model, inputs)
@@ -48,14 +48,14 @@ def properties(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZeroGradientWarning)  # a linear network: step 101
         moved, info = attack.perturb(
-            inputs, _RADIUS, step_size=_RADIUS / N_STEPS, step_num=N_STEPS, target=0, norm="L2",
+            inputs, radius, step_size=radius / N_STEPS, step_num=N_STEPS, target=0, norm="L2",
             seed=seed, return_info=True, max_examples_per_batch=terms.chunk,
         )  # fmt: skip
     thickness = partial(
-        ranking_thickness, saliency.attribute, inputs, k, perturb_radius=_RADIUS, target=0,
+        ranking_thickness, saliency.attribute, inputs, k, perturb_radius=radius, target=0,
         reference_attributions=maps, seed=seed, absolute=True, max_examples_per_batch=terms.chunk,
     )  # fmt: skip
-    sigma = _RADIUS / inputs.shape[1] ** 0.5
+    sigma = radius / inputs.shape[1] ** 0.5
     gaussian = partial(thickness, perturb_func=GaussianNoise(), perturb_radius=sigma)
 
     def probability(rows: Tensor) -> Tensor:

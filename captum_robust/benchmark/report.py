@@ -22,7 +22,6 @@ from captum_robust.robust.text_tables import markdown_table
 __all__ = ["report"]
 
 _VANILLA = Model("vanilla", "random")
-_RADIUS = 1.0
 _SIGNIFICANT = 0.05
 
 
@@ -125,7 +124,7 @@ def _properties(findings: Findings, dataset: str, models: list[Model]) -> str:
         "SUFF": lambda r: mean(r["suff"]),
     }
     attack = findings.main_part(dataset)
-    at = findings.protocol["radii"].index(_RADIUS)
+    at = findings.protocol["radii"].index(findings.radius)
     attacked: dict[str, Callable[[Result], float]] = {
         "AUC of the rows": lambda r: float(r["clean_auc"]),
         "aAUC": lambda r: float(r["attacked_auc"][at]),
@@ -141,9 +140,9 @@ def _properties(findings: Findings, dataset: str, models: list[Model]) -> str:
         rows.append([str(model), *cells, cell(findings.cost(dataset, model), 2)])
     header = ["method", *columns, *attacked, "cost of an epoch"]
     note = (
-        f"aAUC and prediction change: under {attack.split()[0]} at radius {_RADIUS:g}, on the "
-        "explained rows, each weighted by the people it stands for. Cost: processor time relative "
-        "to vanilla."
+        f"aAUC and prediction change: under {attack.split()[0]} at radius {findings.radius:g}, on "
+        "the explained rows, each weighted by the people it stands for. Cost: processor time "
+        "relative to vanilla."
     )
     return f"{markdown_table(header, rows)}\n\n{note}"
 

@@ -17,7 +17,6 @@ from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["studies"]
 
-_RADIUS = 1.0
 _PREDICTORS = (
     "adversarial thickness",
     "gaussian thickness",
@@ -36,11 +35,12 @@ def studies(findings: Findings, dataset: str) -> Iterator[str]:
 def _by_k(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
     attack, explanation, k = findings.main_part(dataset).split()
     parts = [p for p in findings.parts(dataset) if p.startswith(f"{attack} {explanation} ")]
-    levels = {(m, p): findings.precision(dataset, m, p, _RADIUS) for m in models for p in parts}
+    radius = findings.radius
+    levels = {(m, p): findings.precision(dataset, m, p, radius) for m in models for p in parts}
     whole = [m for m in models if all(levels[m, p] for p in parts)]
     means, n_seeds = _means_on_common_seeds({(m, p): levels[m, p] for m in whole for p in parts})
     if len(parts) > 1 and n_seeds:
-        yield f"### P@k by k: {explanation} under {attack} at radius {_RADIUS:g}"
+        yield f"### P@k by k: {explanation} under {attack} at radius {radius:g}"
         yield f"All models were trained for k = {k}. Means over the {n_seeds} seeds that all have."
         yield markdown_table(
             ["method", *(f"k = {part.split()[2]}" for part in parts)],
@@ -78,7 +78,7 @@ def _between_models(findings: Findings, dataset: str, models: list[Model]) -> It
     part = findings.main_part(dataset)
     of = {name: partial(_mean_of_rows, name) for name in ("thickness", *_PREDICTORS)}
     levels = {
-        **{(m, "P@k"): findings.precision(dataset, m, part, _RADIUS) for m in models},
+        **{(m, "P@k"): findings.precision(dataset, m, part, findings.radius) for m in models},
         **{
             (m, name): findings.values(dataset, m, "properties", of[name])
             for m in models
@@ -96,15 +96,15 @@ def _between_models(findings: Findings, dataset: str, models: list[Model]) -> It
     ]
     yield "### What ranks the methods as P@k does: rank correlation over the methods"
     yield f"{len(found)} methods, means over the {n_seeds} seeds that all of them have."
-    yield markdown_table(["mean over the rows", f"with P@k at radius {_RADIUS:g}"], rows)
+    yield markdown_table(["mean over the rows", f"with P@k at radius {findings.radius:g}"], rows)
 
 
 def _pareto(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
     part = findings.main_part(dataset)
-    at = findings.protocol["radii"].index(_RADIUS)
+    at = findings.protocol["radii"].index(findings.radius)
     levels: dict[tuple[Model, str], dict[int, float]] = {}
     for m in models:
-        levels[m, "P@k"] = findings.precision(dataset, m, part, _RADIUS)
+        levels[m, "P@k"] = findings.precision(dataset, m, part, findings.radius)
         levels[m, "cAUC"] = findings.values(dataset, m, "properties", lambda r: float(r["auc"]))
         levels[m, "aAUC"] = findings.values(
             dataset, m, part, lambda r: float(r["attacked_auc"][at])
@@ -120,7 +120,7 @@ def _pareto(findings: Findings, dataset: str, models: list[Model]) -> Iterator[s
         [str(m), *map(number, point), _tick(m in clean), _tick(m in attacked)]
         for m, point in points.items()
     ]
-    yield f"### Accuracy against robustness (radius {_RADIUS:g})"
+    yield f"### Accuracy against robustness (radius {findings.radius:g})"
     yield f"Means over the {n_seeds} seeds that all of these methods have."
     yield markdown_table(
         ["method", f"P@{findings.protocol['k']}", "cAUC", "aAUC", "front with cAUC", "with aAUC"],
@@ -151,7 +151,7 @@ def _magnitudes(findings: Findings, dataset: str, models: list[Model]) -> Iterat
 
 
 def _precision(findings: Findings, dataset: str, model: Model, part: str) -> str:
-    return number(_mean(findings.precision(dataset, model, part, _RADIUS)))
+    return number(_mean(findings.precision(dataset, model, part, findings.radius)))
 
 
 def _mean(values: dict[int, float]) -> float:

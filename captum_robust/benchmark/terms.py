@@ -18,7 +18,7 @@ class Terms:
     Attributes:
         explanations: what is explained, by name; the first is the one that settings are selected
             by and that all studies are about.
-        radii: of the balls, L2, ascending, 1 among them.
+        radii: of the balls, L2, ascending.
         bounds: smallest and largest value of an input that an attack may reach.
         budget: most attributions that AutoERAttack computes for a row; None for no limit.
         shares: shares of the features that the measures of faithfulness remove or keep; None for
@@ -34,6 +34,11 @@ class Terms:
     shares: tuple[float, ...] | None = None
     exact_hessian: bool = True
     chunk: int | None = None
+
+    @property
+    def radius(self) -> float:
+        """The middle one, of what is measured at one radius only."""
+        return self.radii[len(self.radii) // 2]
 
 
 #: Those of the tables.
