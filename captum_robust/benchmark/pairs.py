@@ -158,7 +158,7 @@ _TERMS: dict[str, Any] = {
 #: Longer than for tables: rounding of so many features drowns a step of 0.01.
 _FD: dict[str, Any] = {"kappa": 0.1}
 #: Weight of the Hessian norm for each unit of that of the gaps, which are of normalised maps.
-_CURVATURE = 0.03
+_CURVATURE = 0.1
 
 
 def _methods(
@@ -166,6 +166,7 @@ def _methods(
     weights: tuple[float, ...],
     curvatures: tuple[float, ...],
     betas: tuple[float, ...],
+    radius: float,
 ) -> Mapping[str, Method]:
     """Those that apply to pairs. Maps are divided by their sum, as the paper does for images."""
 
@@ -186,10 +187,10 @@ def _methods(
 
     methods = {
         "vanilla": Method(recipes.plain, {"": {}}),
-        "wd": Method(recipes.plain, grid(weight_decay=(1e-3, 1e-2))),
+        "wd": Method(recipes.plain, grid(weight_decay=(1e-3,))),
         "sp": Method(recipes.plain, grid(beta=betas), "softplus"),
         "est-h": Method(partial(recipes.curvature, **_FD), grid(weight=curvatures)),
-        "at": Method(adversarial, grid(radius=(0.5,))),
+        "at": Method(adversarial, grid(radius=(radius,))),
     }
     variants: tuple[tuple[str, PairsOfFeatures, float], ...] = (
         ("r2et", "anchor", _CURVATURE),
@@ -215,7 +216,7 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
     return Task(
         _graphs(load), n_epochs=8, batch_size=64, learning_rate=2e-3,
         network=partial(_of_graphs, n_nodes), finish=fit_classifier,
-        methods=_methods(InputXGradient, (0.1, 0.3), (0.03,), (2.0, 10.0)),
+        methods=_methods(InputXGradient, (0.1, 0.3), (0.03,), (2.0, 5.0), 0.5),
         terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 8),
     )  # fmt: skip
 
@@ -223,8 +224,8 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
 PAIRS: dict[str, Task] = {
     "mnist-pairs": Task(
         _digits, n_epochs=6, batch_size=64, network=_of_digits, finish=fit_classifier,
-        methods=_methods(None, (0.05, 0.15), (0.01, 0.1), (2.0, 10.0)),
-        terms=_DIGITS, k=(50, 30, 10), rows=(20, 4, 20),
+        methods=_methods(None, (0.05, 0.15), (0.01, 0.1), (2.0, 5.0), 0.2),
+        terms=_DIGITS, k=(50, 30, 10), rows=(12, 3, 12),
     ),
     "adhd200-site": brain(load_adhd200_site),
     "adhd200": brain(lambda root: load_adhd200(root, site="NYU")),
