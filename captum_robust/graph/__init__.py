@@ -1,8 +1,29 @@
 """Explanations of graphs: edges as features, pairs of graphs, attacks that flip edges."""
 
+from captum_robust.graph.black_box import AlgorithmAttribution
 from captum_robust.graph.edge_flip import EdgeFlipAttack
+from captum_robust.graph.edge_weights import weighted_messages
+from captum_robust.graph.explained import ExplainedGraph
 from captum_robust.graph.flips import FlipInfo
+from captum_robust.graph.neighbourhood import receptive_field, undirected_edge_groups
+from captum_robust.graph.padded import PaddedGraphs, padded_graphs
+from captum_robust.graph.scorecard import compare_explainers, top_k_explanation
 from captum_robust.graph.triangle import adjacency, upper_triangle
 from captum_robust.graph.undirected import UndirectedModel
 
-__all__ = ["EdgeFlipAttack", "FlipInfo", "UndirectedModel", "adjacency", "upper_triangle"]
+__all__ = [
+    "AlgorithmAttribution",
+    "EdgeFlipAttack",
+    "ExplainedGraph",
+    "FlipInfo",
+    "PaddedGraphs",
+    "UndirectedModel",
+    "adjacency",
+    "compare_explainers",
+    "padded_graphs",
+    "receptive_field",
+    "top_k_explanation",
+    "undirected_edge_groups",
+    "upper_triangle",
+    "weighted_messages",
+]
