@@ -28,6 +28,7 @@ from captum_robust.loss import R2ETLoss
 from captum_robust.metrics import precision_at_k, precision_at_k_min, ranking_thickness
 from captum_robust.models import TabularMLP
 from captum_robust.robust import ERAttack, UniformNoise, ZeroGradientWarning
+from captum_robust.visualization import plot_precision
 
 __all__ = ["DATASETS", "run"]
 
@@ -186,22 +187,11 @@ def _save_csv(results: list[_Result], path: Path) -> None:
 
 
 def _save_figure(dataset: str, results: list[_Result], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axis = figure.add_subplot()
-    # Okabe-Ito colours and three markers: told apart without colour vision, and in print.
-    styles = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"))
-    for r, (colour, marker) in zip(results, styles, strict=True):
-        radii = (0.0, *RADII)
-        axis.plot(radii, r.smoothed, color=colour, marker=marker, label=r.name)
-        if not r.own_gradient_found:
-            label = f"{r.name}, own gradient (zero)"
-            axis.plot(radii, r.own, color=colour, linestyle=":", zorder=3, label=label)
-    axis.set_xlabel("L2 radius of the perturbation")
-    axis.set_ylabel(f"P@{K}: share of the top {K} features kept")
-    axis.set_title(f"Explanations under attack ({dataset})")
-    axis.set_ylim(0, 1.03)
-    axis.grid(alpha=0.3)
-    axis.legend(loc="lower left")
+    curves = {r.name: r.smoothed for r in results}
+    curves |= {f"{r.name},\nown gradient: zero": r.own for r in results if not r.own_gradient_found}
+    figure, _ = plot_precision(
+        curves, (0.0, *RADII), ylabel=f"P@{K}: share of the top {K} features kept",
+        xlabel="L2 radius of the perturbation", title=f"Explanations under attack ({dataset})",
+        fig_size=(7, 4.2), use_pyplot=False,
+    )  # fmt: skip
     figure.savefig(path, dpi=150, format="png")

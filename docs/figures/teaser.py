@@ -69,16 +69,13 @@ if __name__ == "__main__":
     shown = int((precision == precision.quantile(0.5, interpolation="lower")).nonzero()[0])
     pixels = [t[shown].permute(1, 2, 0) for t in (after, before, x, moved)]
     figure, axes = visualize_image_rankings(
-        pixels[0],
-        pixels[1],
-        K,
-        pixels[2],
-        pixels[3],
-        title="Same digit, same answer, other explanation",
-        fig_size=(5.0, 5.7),
-        use_pyplot=False,
-    )
-    for axis, of in zip(axes, confidence, strict=False):
-        axis.set_title(f"“{y[shown]}”, {100 * of[shown]:.1f} % sure")
+        pixels[0], pixels[1], K, pixels[2], pixels[3],
+        title="Same digit, same answer, other explanation", fig_size=(5.0, 5.7), use_pyplot=False,
+    )  # fmt: skip
+    for axis, name, of in zip(axes, ("the input", "attacked"), confidence, strict=False):
+        axis.set_title(f"{name}: “{y[shown]}”, {100 * of[shown]:.0f} % sure")
+    axes[2].set_title(f"its {K} main pixels")
+    axes[3].set_title(axes[3].get_title().replace("after", "now"))
     figure.savefig(IMAGE, dpi=150)
-    print(f"image {shown}: {[round(float(of[shown]), 4) for of in confidence]}")
+    probabilities = ", ".join(f"{of[shown]:.4f}" for of in confidence)
+    print(f"image {shown}: P@{K} {precision[shown]:.3f}, probabilities {probabilities}")
