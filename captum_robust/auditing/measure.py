@@ -192,7 +192,8 @@ def _certified(
     try:
         _, *hidden, _ = read_network(question.model).widths
     except ValueError as error:
-        return None, str(error).split(";")[0]
+        reason = str(error).partition(", got ")[2].partition(";")[0]
+        return None, f"no bound is known for {reason}"
     if sum(hidden) > _MOST_HIDDEN_UNITS:
         return None, (
             f"the network has {sum(hidden)} hidden units, and from {_MOST_HIDDEN_UNITS} on a proof "

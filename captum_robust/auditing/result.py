@@ -164,6 +164,8 @@ class Audit:
             if not isinstance(found, dict) or found.pop("format", None) != _FORMAT:
                 raise AuditError(f"no {_FORMAT!r}")
             _check_names(cls, found)
+            if not found["explanations"]:
+                raise AuditError("no explanations")
             return cls(
                 model=str(found["model"]),
                 n_rows=int(found["n_rows"]),
@@ -181,7 +183,7 @@ class Audit:
                 command=str(found["command"]),
                 date=str(found["date"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AuditError(f"not an audit: {type(error).__name__} {error}") from error
 
     def save(self, folder: str | Path) -> None:

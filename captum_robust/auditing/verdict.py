@@ -102,6 +102,15 @@ def _details(
             f"Proven to keep their top {audit.k}: {proven} of {audit.n_rows} rows, as float64 "
             "evaluates the map."
         )
+    against = sum(
+        c >= audit.radius and p < 1
+        for c, p in zip(explanation.certified or (), explanation.worst.precision, strict=False)
+    )
+    if against:
+        found.append(
+            f"The proof and the attack contradict each other in {against} of the rows: their "
+            "features differ by less than the rounding of the model."
+        )
     tied = sum(explanation.tied)
     if tied:
         found.append(

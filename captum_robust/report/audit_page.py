@@ -44,14 +44,13 @@ _MOST_ROWS = 10
 
 def audit_page(audit: Audit) -> Page:
     """The page of an audit: verdicts, numbers, figures, doubts, settings."""
-    date = f" {audit.date}." if audit.date else ""
     return Page(
-        kind="Audit of explanations",
+        kind=", ".join(filter(None, ["Audit of explanations", audit.date])),
         title=audit.model,
         lead=(
             f"{audit.n_rows} rows; the top {audit.k} of {audit.n_features} features; perturbations "
             f"within an {_norm(audit)} radius of {audit.radius:g} that leave the prediction as it "
-            f"is.{_accuracy(audit)}{date}"
+            f"is.{_accuracy(audit)}"
         ),
         findings=[_finding(audit, e) for e in audit.explanations],
         sections=[
@@ -137,11 +136,10 @@ def _by_radius(audit: Audit) -> Section:
             rows.append([Cell(e.name), Cell("proven"), *map(number, _proven(audit, e))])
     columns = [Column("Explanation"), Column("Attack")]
     columns += [Column(f"{radius:g}", True) for radius in audit.radii]
-    note = (
-        "The truth lies below the ensemble, which is what was found, and above what is "
-        f"proven: the share of rows whose whole top {audit.k} provably stays. The band is the "
-        "95 % confidence interval of the mean over rows like these."
-    )
+    note = "The truth lies below the ensemble, which is what was found"
+    if any(e.certified is not None for e in audit.explanations):
+        note += f", and above what is proven: the rows whose whole top {audit.k} provably stays"
+    note += ". The band is the 95 % confidence interval of the mean over rows like these."
     return Section(
         "By radius", [Charts(charts, note), Table(f"P@{audit.k} by radius", columns, rows)]
     )

@@ -124,4 +124,4 @@ class Chart:
 
 def _y(value: float) -> float:
     bottom = HEIGHT - _BOTTOM
-    return round(bottom - (bottom - _TOP) * min(max(value, 0.0), 1.0), 2)
+    return round(bottom - (bottom - _TOP) * min(max(float(value), 0.0), 1.0), 2)
