@@ -64,6 +64,10 @@ intersphinx_mapping = {
     "python": ("https://docs.python.org/3", "inventories/python.inv"),
     "torch": ("https://docs.pytorch.org/docs/stable", "inventories/torch.inv"),
     "captum": ("https://captum.ai/api", "inventories/captum.inv"),
+    "torch_geometric": (
+        "https://pytorch-geometric.readthedocs.io/en/latest",
+        "inventories/torch_geometric.inv",
+    ),
     "numpy": ("https://numpy.org/doc/stable", "inventories/numpy.inv"),
     "matplotlib": ("https://matplotlib.org/stable", "inventories/matplotlib.inv"),
 }

@@ -32,7 +32,7 @@ def thickness_bounds(
     max_examples_per_batch: int | None = None,
     seed: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Lower and upper bound of the relaxed top-k thickness of a gradient explanation.
+    r"""Lower and upper bound of the :term:`relaxed thickness` of a gradient explanation.
 
     .. math::
         h - \frac{\epsilon}{2} \| \nabla I_i - \nabla I_j \|_2 \;\le\;

@@ -36,7 +36,7 @@ def hessian_norm(
     max_examples_per_batch: int | None = None,
     seed: int | None = None,
 ) -> Tensor:
-    r"""Norm of the Hessian :math:`H = \nabla_x^2 f(x)` of the explained output by the input.
+    r"""Norm of the :term:`Hessian` :math:`H = \nabla_x^2 f(x)` of the explained output.
 
     Lower is flatter: gradients, and rankings by them, change less nearby. The paper warns that a
     small norm alone does not make a ranking stable, the gaps have to be wide as well. In units of

@@ -19,7 +19,7 @@ def ranking_gap(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Gap :math:`h(x, i, j) = I_i(x) - I_j(x)` between the top-k features and the rest.
+    r"""The :term:`gap` :math:`I_i(x) - I_j(x)` between the :term:`top k` features and the rest.
 
     Higher is more stable; in units of the attribution. Source: arXiv 2212.14106, section 3.
 

@@ -22,12 +22,12 @@ def precision_at_k(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Share of the top-k features that two maps have in common (P@k, top-k intersection).
+    r"""Share of the top-k features that two :term:`maps <map>` have in common (P@k).
 
     .. math:: P@k = |\,top_k(I) \cap top_k(I')\,| \,/\, k
 
-    In [0, 1], higher is more stable; symmetric. Ties go to the lowest index. Source: arXiv
-    2212.14106, C.2.
+    In [0, 1], higher is more stable; symmetric. Ties go to the lowest index. Also known as top-k
+    intersection. Source: arXiv 2212.14106, C.2.
 
     Args:
         attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple

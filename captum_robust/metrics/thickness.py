@@ -65,7 +65,7 @@ def ranking_thickness(
             seed as far as it accepts them; a function is called as ``perturb_func(inputs,
             perturb_radius)``, as by ``captum.metrics.sensitivity_max``. Default: uniform noise in
             the :math:`L_\infty` ball.
-        perturb_radius (float, optional): radius of the neighbourhood in units of the inputs.
+        perturb_radius (float, optional): :term:`radius` of the neighbourhood, in input units.
         n_perturb_samples (int, optional): number of neighbours of each example. Default: 10.
         n_steps (int, optional): points on the segment to each neighbour, at the midpoints
             :math:`t_m = (m - 1/2) / n_{steps}`. Default: 32.

@@ -11,6 +11,7 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor, nn
 
+from captum_robust.graph import EdgeFlipAttack
 from captum_robust.loss import (
     AdversarialRankingLoss,
     CrossLipschitzLoss,
@@ -38,7 +39,7 @@ from captum_robust.robust import (
 
 PAGE = Path(__file__).parents[2] / "docs" / "algorithms" / "index.md"
 # In the names of the page; n_examples only to divide by.
-SIZES = {"s": 7, "S": 5, "T": 4, "n": 6, "k": 2, "c": 3, "J": 16}
+SIZES = {"s": 7, "S": 5, "T": 4, "n": 6, "k": 2, "c": 3, "J": 16, "b": 2, "C": 3}
 N_EXAMPLES = 5
 
 
@@ -125,6 +126,9 @@ RUNS = {
     "CenterOfMassAttack": attack(CenterOfMassAttack),
     "TargetMapAttack": attack(TargetMapAttack, target_map=torch.ones(1, SIZES["n"])),
     "RandomSearchAttack": attack(RandomSearchAttack),
+    "EdgeFlipAttack": lambda m: EdgeFlipAttack(
+        Saliency(m), 2, n_candidates=3, preserve_prediction="none"
+    ).perturb((examples() > 0).float(), 2, target=1),
     "R2ETLoss": loss(R2ETLoss, 2),
     "R2ETLoss(lambda2=0)": loss(R2ETLoss, 2, lambda2=0.0),
     'R2ETLoss(hessian="hvp")': loss(R2ETLoss, 2, hessian="hvp"),
