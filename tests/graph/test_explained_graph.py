@@ -4,6 +4,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 from torch import nn
+from torch_geometric import EdgeIndex
 from torch_geometric.nn import GAT, GCN, GraphNorm, GraphSAGE, global_mean_pool, to_captum_model
 
 from captum_robust.attr import attribution_gradcheck
@@ -319,6 +320,42 @@ class WithReadout(nn.Module):
 def test_a_model_that_sees_everything_gets_everything():
     graph = ExplainedGraph(explainer_of(WithReadout()), X, EDGE_INDEX, index=INDEX)
     assert len(graph.edges) == EDGE_INDEX.shape[1] and len(graph.model.call.x) == len(X)
+
+
+class PerEdge(nn.Module):
+    """Depends on the size of the graph in a way that no gradient shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = gcn()
+
+    def forward(self, x, edge_index):
+        return self.conv(x, edge_index) * edge_index.shape[1]
+
+
+@pytest.mark.parametrize("model", [PerEdge(), gcn(cached=True)])
+def test_a_part_that_gives_another_output_is_not_used(model):
+    graph = ExplainedGraph(explainer_of(model), X, EDGE_INDEX, index=INDEX)
+    assert len(graph.edges) < EDGE_INDEX.shape[1] and len(graph.model.call.x) == len(X)
+    expected = quietly(graph.explainer, X, EDGE_INDEX, index=INDEX).edge_mask
+    assert torch.allclose(graph.explain().edge_mask, expected.double(), atol=1e-7)
+
+
+def test_edges_of_the_class_edge_index():
+    edge_index = EdgeIndex(EDGE_INDEX, sparse_size=(len(X), len(X))).sort_by("col")[0]
+    own = ExplainedGraph(explainer_of(gcn()), X, edge_index, index=INDEX).explain()
+    plain = ExplainedGraph(explainer_of(gcn()), X, edge_index.as_tensor(), index=INDEX).explain()
+    assert own.edge_mask.count_nonzero() > 3 and torch.equal(own.edge_mask, plain.edge_mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_precisions(dtype):
+    graph = ExplainedGraph(
+        explainer_of(gcn(dtype=dtype), masks=BOTH), X.to(dtype), EDGE_INDEX, index=INDEX
+    )
+    moved = ERAttack(graph.attribution, 3).perturb(graph.inputs, 0.3, step_num=2, **graph.arguments)
+    assert all(t.dtype == dtype for t in (*graph.inputs, *moved))
+    assert graph.explain(moved).edge_mask.dtype == dtype
 
 
 def test_arguments_of_nodes_and_edges_are_cut_alike():
