@@ -196,6 +196,13 @@ def test_the_report_is_true(preserve):
     assert ((first >= 1) | (info.precision == 1)).all() and (first <= 3).all()
 
 
+def test_no_flip_is_called_rejected_where_none_changes_the_prediction():
+    x = binary_pairs(8)
+    attack = attack_on(pair_model(), predictions=lambda *pair: (torch.ones(len(pair[0]), 1),))
+    _, info = attack.perturb(x, 2, target=0, return_info=True)
+    assert "label_flips_rejected" not in info.flags and (info.precision < 1).all()
+
+
 def test_a_larger_budget_goes_on_and_never_finds_less():
     model, x = pair_model(), binary_pairs(16)
     infos = [
@@ -265,6 +272,19 @@ def test_neither_chunks_nor_order_change_anything(name):
     for w, p, t in zip(whole, parts, turned, strict=True):
         assert torch.equal(w, p) and torch.equal(w[order], t)
     assert torch.equal(info.n_queries, other.n_queries)
+
+
+def test_an_example_that_drops_out_takes_its_random_numbers_along():
+    model, x = pair_model(), binary_pairs(5)
+    attack = EdgeFlipAttack(Saliency(model), K, 1, gradient="spsa", n_directions=1)
+    free = torch.ones(5, M)
+    free[:2] = 0  # nothing can be flipped in the first two
+    perturb = partial(attack.perturb, budget=3, target=0, seed=0)
+    moved = perturb(x, mask=(free, free))
+    assert all(torch.equal(m[:2], t[:2]) for m, t in zip(moved, x, strict=True))
+    alone = perturb(tuple(t[2:] for t in x))
+    assert all(torch.equal(m[2:], a) for m, a in zip(moved, alone, strict=True))
+    assert (joined(alone) != joined(x)[2:]).sum(dim=1).max() > 1
 
 
 def test_maps_without_a_derivative_are_attacked_by_probes():
