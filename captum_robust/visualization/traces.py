@@ -63,7 +63,10 @@ def plot_traces(
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     trace = getattr(info, "trace", None)
     if trace is None or trace.dim() != 3 or trace.shape[2] == 0 or bool(trace.isnan().all()):
-        raise ValueError("info must be the AttackInfo of an attack on at least one example")
+        raise ValueError(
+            "info must be the AttackInfo of an attack on at least one example, got "
+            f"{type(info).__name__} without a trace"
+        )
     values = as_array(trace)
     steps = np.arange(values.shape[1], dtype=np.float64)
     figure, axis = one_axis(plt_fig_axis, use_pyplot, fig_size)

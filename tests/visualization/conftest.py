@@ -27,4 +27,6 @@ def clean_matplotlib() -> Iterator[None]:
 
 def _settings() -> dict[str, Any]:
     """All but the backend, which pyplot looks for when it is first needed."""
-    return {name: value for name, value in matplotlib.rcParams.items() if name != "backend"}
+    settings = dict(dict.items(matplotlib.rcParams))  # as they are: reading may warn or resolve
+    del settings["backend"]
+    return settings

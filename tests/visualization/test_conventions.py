@@ -69,7 +69,7 @@ def test_pyplot_is_used_and_shows_when_it_is_asked(
     monkeypatch.setattr(pyplot, "show", lambda: shown.append(pyplot.get_fignums()))
     figure, _ = calls()[name](title="a title")
     assert shown == [[figure.number]]
-    texts = [axis.get_title() for axis in figure.axes] + [figure.get_suptitle()]
+    texts = [axis.get_title() for axis in figure.axes] + [t.get_text() for t in figure.texts]
     assert any("a title" in text for text in texts)
     pyplot.close(figure)
     other, _ = calls()[name](use_pyplot=False)
