@@ -5,8 +5,8 @@ from importlib.resources import files
 
 import captum  # noqa: F401  (brings matplotlib by itself, which is not ours to answer for)
 
-HEAVY = {"matplotlib", "pandas", "sklearn", "torch_geometric"}
-DOORS = ("attr", "datasets", "loss", "metrics", "models", "robust")
+HEAVY = {"jinja2", "matplotlib", "networkx", "pandas", "sklearn", "torch_geometric"}
+DOORS = ("attr", "datasets", "graph", "loss", "metrics", "models", "robust", "visualization")
 before = set(sys.modules)
 
 import captum_robust  # noqa: E402

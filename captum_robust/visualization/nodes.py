@@ -76,7 +76,7 @@ def node_positions(
 
 def _circle(regions: Sequence[Any]) -> NDArray[np.float64]:
     """Clockwise from the top, with a gap between regions, in the order of first appearance."""
-    from networkx import circular_layout  # type: ignore[import-untyped]
+    from networkx import circular_layout
 
     order = list(dict.fromkeys(regions))
     ring: list[Any] = []
