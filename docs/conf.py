@@ -30,15 +30,19 @@ exclude_patterns = ["_ext", "figures", "inventories"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
-# Tutorials: the notebooks lie in tutorials/, without outputs. They are copied to where Sphinx looks
-# for pages, with their links, and run from there. "cache" runs what has changed, "force" all.
-for stale in (HERE / "tutorials").glob("*.ipynb"):
-    stale.unlink()
-for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
-    text = notebook.read_text(encoding="utf-8")
+# Tutorials: the notebooks lie in tutorials/. They are copied to where Sphinx looks for pages, with
+# their links, and run again there. DOCS_NOTEBOOKS: "cache" runs what has changed, "force" all.
+sources = {path.name: path for path in (HERE.parent / "tutorials").glob("*.ipynb")}
+for copy in (HERE / "tutorials").glob("*.ipynb"):
+    if copy.name not in sources:
+        copy.unlink()
+for name, path in sources.items():
+    text = path.read_text(encoding="utf-8")
     for there, here in (("../docs/", "../"), ("../CONTRIBUTING.md", "../contributing.md")):
         text = text.replace(f"]({there}", f"]({here}")
-    (HERE / "tutorials" / notebook.name).write_text(text, encoding="utf-8")
+    copy = HERE / "tutorials" / name
+    if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+        copy.write_text(text, encoding="utf-8")
 os.environ.pop("CAPTUM_ROBUST_DATA", None)  # as a reader runs them: with the data that ship
 nb_execution_mode = os.environ.get("DOCS_NOTEBOOKS", "cache")
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
@@ -82,8 +86,4 @@ html_title = f"captum_robust {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
-html_theme_options = {
-    "source_repository": "https://github.com/captum-robust/captum-robust/",
-    "source_branch": "main",
-    "source_directory": "docs/",
-}
+html_theme_options = {"top_of_page_buttons": []}  # some pages have their source elsewhere
