@@ -130,7 +130,7 @@ class ExplainedGraph:
         self.feature_mask: tuple[Tensor, ...] = ()
         if self._with_features:
             self.inputs += (call.x[self.nodes][None],)
-            self.feature_mask += (torch.arange(self.inputs[0].numel()).view_as(self.inputs[0]),)
+            self.feature_mask += (_numbered(self.inputs[0]),)
         if self._with_weights:
             self.inputs += (call.x.new_ones(1, n_weights),)
             pairs = own[:n_weights] if undirected else groups
@@ -193,7 +193,7 @@ class ExplainedGraph:
     def explain(self, inputs: Inputs | None = None) -> Explanation:
         """The ``Explanation`` of the graph, as the explainer returns it, or of a version of it.
 
-        Of a version, ``x`` and the attribute ``edge_weight`` (E,) are those of the version, and
+        Of a version, ``x`` and the attribute ``message_weight`` (E,) are those of the version, and
         prediction and target those of the graph as it is.
 
         Args:
@@ -286,11 +286,16 @@ class ExplainedGraph:
         explanation.x = call.x if x is None else x
         explanation.edge_index = call.edge_index
         if weights is not None:
-            explanation.edge_weight = weights
+            explanation.message_weight = weights
         for name, value in call.arguments.items():
             explanation[name] = value
         explanation.validate_masks()
         return explanation
+
+
+def _numbered(tensor: Tensor) -> Tensor:
+    """An id for every feature, in the shape of the tensor."""
+    return torch.arange(tensor.numel(), device=tensor.device).view_as(tensor)
 
 
 def _leaves(tensor: Tensor) -> list[Tensor]:

@@ -207,7 +207,7 @@ def test_the_explanation_of_a_perturbed_graph():
     assert torch.equal(found.x[others], X[others])
     weights = torch.ones(EDGE_INDEX.shape[1]).double()
     weights[graph.edges] = 0.4
-    assert torch.equal(found.edge_weight, weights)
+    assert torch.equal(found.message_weight, weights)
     assert torch.equal(found.edge_index, EDGE_INDEX) and found.validate()
     for mask, own in zip(masks_of(found), graph.explanation_func(moved), strict=True):
         assert torch.equal(mask[mask != 0], own[own != 0])
@@ -286,7 +286,7 @@ def test_undirected_edges_share_a_weight():
     moved = ERAttack(undirected.attribution, 2).perturb(
         undirected.inputs, 0.3, **undirected.arguments
     )
-    mask = undirected.explain(moved).edge_weight
+    mask = undirected.explain(moved).message_weight
     matrix = torch.zeros(len(X), len(X)).double()
     matrix[EDGE_INDEX[0], EDGE_INDEX[1]] = mask
     changed = (matrix < 1) & (matrix > 0)
@@ -377,6 +377,8 @@ def test_arguments_of_nodes_and_edges_are_cut_alike():
     for mask, own in zip(masks_of(graph.explain()), masks_of(expected), strict=True):
         assert torch.allclose(mask, own.double(), atol=1e-7)
     assert ExplainedGraph.of(explainer, expected).inputs[1].shape == graph.inputs[1].shape
+    assert torch.equal(graph.explain().edge_weight, edge_weight)
+    assert torch.equal(graph.explain().message_weight, torch.ones_like(edge_weight))
 
 
 class GraphClassifier(nn.Module):
