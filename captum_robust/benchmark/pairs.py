@@ -151,7 +151,6 @@ def _explanations(attribution: Callable[[nn.Module], Any], sigma: float) -> dict
 
 _TERMS: dict[str, Any] = {
     "bounds": (0.0, 1.0),
-    "budget": 300,
     "shares": (0.01, 0.05, 0.1, 0.2, 0.5),
     "exact_hessian": False,
 }
@@ -206,18 +205,20 @@ def _methods(
 
 
 # Two pairs of digits are 0.2 apart if each of the 1,568 pixels differs by 1.3 of 255.
-_DIGITS = Terms(_explanations(Saliency, 0.1), radii=(0.1, 0.2, 0.4), **_TERMS)
+_DIGITS = Terms(_explanations(Saliency, 0.1), radii=(0.1, 0.2, 0.4), budget=300, **_TERMS)
 # An edge more or less is 1 away.
-_GRAPHS = Terms(_explanations(InputXGradient, 0.1), radii=(0.25, 0.5, 1.0), chunk=8, **_TERMS)
+_GRAPHS = Terms(
+    _explanations(InputXGradient, 0.1), radii=(0.25, 0.5, 1.0), budget=150, chunk=8, **_TERMS
+)
 
 
 def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
     """Pairs of brain networks with so many regions."""
     return Task(
-        _graphs(load), n_epochs=8, batch_size=64, learning_rate=2e-3,
+        _graphs(load), n_epochs=4, batch_size=32, learning_rate=1e-3,
         network=partial(_of_graphs, n_nodes), finish=fit_classifier,
         methods=_methods(InputXGradient, (0.1, 0.3), (0.03,), (2.0, 5.0), 0.5),
-        terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 8),
+        terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 6),
     )  # fmt: skip
 
 

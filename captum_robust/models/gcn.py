@@ -75,9 +75,9 @@ class DenseGCN(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(n_nodes=n_nodes, hidden=hidden, out=out)
-        self.hidden = nn.Linear(n_nodes, hidden)
+        self.hidden = _linear(n_nodes, hidden)
         self.activation = activation()
-        self.output = nn.Linear(hidden, out)
+        self.output = _linear(hidden, out)
 
     def forward(self, adjacency: Tensor) -> Tensor:
         """Returns the embeddings, shape (N, out), of ``adjacency``, shape (N, n, n)."""
@@ -123,9 +123,9 @@ class SparseGCN(nn.Module):
 
         super().__init__()
         check_sizes(n_features=n_features, hidden=hidden, out=out)
-        self.hidden = nn.Linear(n_features, hidden)
+        self.hidden = _linear(n_features, hidden)
         self.activation = activation()
-        self.output = nn.Linear(hidden, out)
+        self.output = _linear(hidden, out)
         self.propagate = SimpleConv(aggr="sum")
         self.mean = MeanAggregation()
 
@@ -156,6 +156,18 @@ class SparseGCN(nn.Module):
         graphs = self.mean(self.propagate(nodes, ends, weights), batch)
         embeddings: Tensor = self.output(graphs)
         return embeddings
+
+
+def _linear(width: int, out: int) -> nn.Linear:
+    """A layer as graph convolutions begin: Glorot's weights, no bias.
+
+    A row of the normalised matrix is short, so that a random bias of the usual size would drown
+    it: all graphs would begin with the same embedding.
+    """
+    layer = nn.Linear(width, out)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _normalized_edges(ends: Tensor, weights: Tensor, n_nodes: int) -> tuple[Tensor, Tensor]:

@@ -171,6 +171,17 @@ def test_edge_masks_of_pytorch_geometric_scale_the_messages() -> None:
 
 
 @pytest.mark.parametrize("network", [DenseGCN, SparseGCN])
+def test_begins_as_graph_convolutions_do(network: type[nn.Module]) -> None:
+    """A random bias would give all graphs the same embedding, up to a little."""
+    torch.manual_seed(0)
+    model = network(190)
+    for layer in (model.hidden, model.output):
+        assert layer.bias.count_nonzero() == 0
+        limit = math.sqrt(6 / sum(layer.weight.shape))
+        assert 0.99 * limit < layer.weight.abs().max() <= limit
+
+
+@pytest.mark.parametrize("network", [DenseGCN, SparseGCN])
 @pytest.mark.parametrize("wrong", [0, 1, 2])
 def test_refuses_empty_layers(network: type[nn.Module], wrong: int) -> None:
     sizes = [3, 3, 3]
