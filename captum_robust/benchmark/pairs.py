@@ -201,6 +201,12 @@ def _methods(
         loss = partial(ranking, pairs=pairs, curvature=curved)
         methods[name] = Method(loss, grid(weight=weights))
         methods[f"{name}-sp"] = Method(loss, grid(weight=weights, beta=betas[:1]), "softplus")
+    # What was tried beyond them: more weight on the Hessian norm, on a smooth network; that alone.
+    heavy = partial(ranking, pairs="anchor", curvature=1.0)
+    methods["r2et-heavy"] = Method(heavy, grid(weight=curvatures[-1:], beta=betas), "softplus")
+    methods["est-h-sp"] = Method(
+        partial(recipes.curvature, **_FD), grid(weight=curvatures[-1:], beta=betas), "softplus"
+    )
     return methods
 
 
@@ -217,7 +223,7 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
     return Task(
         _graphs(load), n_epochs=4, batch_size=32, learning_rate=1e-3,
         network=partial(_of_graphs, n_nodes), finish=fit_classifier,
-        methods=_methods(InputXGradient, (0.1, 0.3), (0.03,), (2.0, 5.0), 0.5),
+        methods=_methods(InputXGradient, (0.1, 0.3), (0.03,), (30.0, 100.0), 0.5),
         terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 6),
     )  # fmt: skip
 
