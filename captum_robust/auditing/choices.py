@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, TargetType, as_tuple
+from captum_robust._captum import Inputs, TargetType, as_tuple, select_target
 from captum_robust._prediction import predicted_labels
 from captum_robust.ranking import check_k
 
@@ -57,6 +57,7 @@ def explained_output(
         only = None if outputs.dim() == 1 else 0
         return Output(only, "the only output", expected, decision, reading, guessed)
     if target is not None:
+        select_target(outputs, target)  # says what is wrong with it
         return Output(target, "the given target", expected, decision, reading, guessed)
     if outputs.dim() != 2:
         raise ValueError(

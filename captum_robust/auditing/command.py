@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--norm", choices=("Linf", "L2"), default="Linf", help="of the ball; default: Linf")
     add("--lower", type=float, default=-math.inf, help="smallest value of an input")
     add("--upper", type=float, default=math.inf, help="largest value of an input")
-    add("--rows", type=int, default=100, help="the first rows of the file; default: 100")
+    add("--rows", type=_count, default=100, help="the first rows of the file; default: 100")
     add("--max-examples-per-batch", type=int, help="rows at once; lower it if memory runs out")
     add("--seed", type=int, default=0, help="of everything random; default: 0")
     add("--name", help="of the model, in the report")
@@ -72,3 +72,10 @@ def _named(argument: str, load: Any, *args: Any) -> Any:
 def _radii(text: str) -> float | list[float]:
     radii = [float(part) for part in text.split(",")]
     return radii[0] if len(radii) == 1 else radii
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text!r}")
+    return count

@@ -111,7 +111,8 @@ def load_rows(path: Path, model: nn.Module, n_rows: int) -> Rows:
 
 def _arrays(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise LoadError(f"{path} is no .npz file: write it with numpy.savez")
             return {name: file[name] for name in file.files}

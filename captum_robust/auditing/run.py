@@ -1,6 +1,7 @@
 """One call from a model and its data to what can be said of its explanations."""
 
 import datetime
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -132,13 +133,16 @@ def audit(
         absolute, feature_mask, lower_bound, upper_bound, output.decision, int(seed),
         max_examples_per_batch,
     )  # fmt: skip
-    n_features = _n_features(question, explained)
-    question = replace(question, k=default_k(k, n_features))
-    names = names_of_features(feature_names, n_features, given, feature_mask)
-    with tqdm(total=len(explained) * question.n_steps, disable=not show_progress) as bar:
-        explanations = tuple(
-            audited(title, *pair, question, bar) for title, pair in explained.items()
-        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")  # Captum, each time
+        n_features = _n_features(question, explained)
+        question = replace(question, k=default_k(k, n_features))
+        names = names_of_features(feature_names, n_features, given, feature_mask)
+        total = len(explained) * question.n_steps
+        with tqdm(total=total, disable=not show_progress, unit="step") as bar:
+            explanations = tuple(
+                audited(title, *pair, question, bar) for title, pair in explained.items()
+            )
     return Audit(
         model=type(model).__name__ if name is None else str(name),
         n_rows=question.n_rows,

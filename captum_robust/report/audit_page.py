@@ -101,8 +101,7 @@ def _tried(audit: Audit) -> Section:
         [
             Table(
                 f"Within an {_norm(audit)} radius of {audit.radius:g}", columns, rows,
-                f"P@{audit.k} is the share of the top {audit.k} features that stay, mean over the "
-                f"rows. Ranking thickness, the share of the ball in which the order of a top and a "
+                "Ranking thickness, the share of the ball in which the order of a top and a "
                 f"lower feature holds on average: {thickness}.",
             )
         ],
@@ -114,7 +113,7 @@ def _numbers(audit: Audit, trial: Trial) -> list[Cell]:
     known = audit.n_rows - found.n_nan
     lost = sum(p < 1 for p in trial.precision)
     changed = [c for c in trial.changed if not math.isnan(c)]
-    interval = f"{found.low:.3f} to {found.high:.3f}"
+    interval = f"{found.low:.3f}–{found.high:.3f}"
     return [
         Cell(f"{lost} of {known}", lost / known if known else math.nan),
         number(found.mean),
@@ -136,12 +135,13 @@ def _by_radius(audit: Audit) -> Section:
             rows.append([Cell(e.name), Cell("proven"), *map(number, _proven(audit, e))])
     columns = [Column("Explanation"), Column("Attack")]
     columns += [Column(f"{radius:g}", True) for radius in audit.radii]
+    lead = f"P@{audit.k}: the share of the top {audit.k} features that stay, mean over the rows."
     note = "The truth lies below the ensemble, which is what was found"
     if any(e.certified is not None for e in audit.explanations):
         note += f", and above what is proven: the rows whose whole top {audit.k} provably stays"
     note += ". The band is the 95 % confidence interval of the mean over rows like these."
     return Section(
-        "By radius", [Charts(charts, note), Table(f"P@{audit.k} by radius", columns, rows)]
+        "By radius", [Charts(charts, note), Table(f"P@{audit.k} by radius", columns, rows)], lead
     )
 
 
@@ -163,7 +163,7 @@ def _chart(audit: Audit, explanation: AuditedExplanation) -> Chart:
         f"{y:.3f} at {x:g}" for x, y in zip(ensemble.x, ensemble.y, strict=True) if x > 0
     )
     return Chart(
-        title=f"{explanation.name}: share of the top {audit.k} that stays",
+        title=f"{explanation.name}: P@{audit.k}",
         description=f"P@{audit.k} of {explanation.name} against the radius; ensemble: {pairs}.",
         x_label=f"{_norm(audit)} radius",
         y_label=f"P@{audit.k}",

@@ -100,9 +100,12 @@ def test_a_header_is_reached_and_pressed_by_keys(
     from selenium.webdriver import ActionChains, Keys
 
     browser.open(pages["audit"])
-    ActionChains(browser.driver).send_keys(Keys.TAB, Keys.TAB).perform()
+    stops = []
     focused = "return document.activeElement.textContent"
-    assert browser.run(focused) == "Attack"
+    while (stops or [""])[-1] != "Attack" and len(stops) < 4:
+        ActionChains(browser.driver).send_keys(Keys.TAB).perform()
+        stops.append(browser.run(focused))
+    assert stops[-2:] == ["Explanation", "Attack"]  # in the order in which they stand
     outline = browser.run("return getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     ActionChains(browser.driver).send_keys(getattr(Keys, key)).perform()
@@ -189,13 +192,28 @@ def test_on_paper_it_is_black_on_white_without_buttons(
     assert pdf.startswith(b"%PDF") and 1 < pdf.count(b"/Type /Page\n") <= 8
 
 
-def test_the_command_is_copied_or_selected(browser: Browser, pages: dict[str, Path]) -> None:
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_command_is_copied_or_selected(
+    browser: Browser, pages: dict[str, Path], allowed: bool
+) -> None:
     browser.open(pages["audit"])
-    browser.run("Object.defineProperty(navigator, 'clipboard', {value: {writeText: (text) => {"
-                "window.copied = text; return Promise.resolve(); }}});"
-                "document.querySelector('.copy').click();")  # fmt: skip
-    assert browser.run("return window.copied") == "captum_robust.audit(model, inputs)"
-    browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    said, text = browser.driver.execute_async_script(
+        """
+        const [allowed, done] = arguments;
+        let copied = "";
+        const writeText = (text) => {
+          copied = text;
+          return allowed ? Promise.resolve() : Promise.reject(new Error("not allowed"));
+        };
+        Object.defineProperty(navigator, "clipboard", { value: { writeText } });
+        const button = document.querySelector(".copy");
+        button.click();
+        setTimeout(() => done([button.textContent, allowed ? copied : String(getSelection())]), 50);
+        """,
+        allowed,
+    )
+    assert said == ("Copied" if allowed else "Selected")
+    assert text == "captum_robust.audit(model, inputs)"
 
 
 def test_tables_are_tables_to_those_who_do_not_see_them(
