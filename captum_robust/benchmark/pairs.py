@@ -223,7 +223,7 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
     return Task(
         _graphs(load), n_epochs=4, batch_size=32, learning_rate=1e-3,
         network=partial(_of_graphs, n_nodes), finish=fit_classifier,
-        methods=_methods(InputXGradient, (0.1, 0.3), (0.03,), (30.0, 100.0), 0.5),
+        methods=_methods(InputXGradient, (1.0,), (0.03,), (100.0,), 0.5),
         terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 6),
     )  # fmt: skip
 
