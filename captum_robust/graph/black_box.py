@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._captum import Inputs, as_tuple, log_usage
+from captum_robust._random import cuda_devices
 from captum_robust.graph.edge_weights import weighted_messages
 from captum_robust.graph.masked import MaskedGraph
 
-__all__ = ["AlgorithmAttribution"]
+__all__ = ["AlgorithmAttribution", "copied"]
+
+T = TypeVar("T")
+
+
+def copied(original: T) -> T:
+    """A deep copy that draws no random numbers: some layers first make new parameters."""
+    with torch.random.fork_rng(devices=cuda_devices()):
+        return copy.deepcopy(original)
 
 
 class AlgorithmAttribution(Attribution):
@@ -54,7 +63,7 @@ class AlgorithmAttribution(Attribution):
         """The ``Explanation`` of one version of the graph, given without the row dimension."""
         call = self.masked.call
         x, weights = (None if v is None else v.detach() for v in self.masked.version(row))
-        model, algorithm = copy.deepcopy((self.masked.model, self.algorithm))
+        model, algorithm = copied((self.masked.model, self.algorithm))
         model.eval()
         weighted: Any = nullcontext()
         if weights is not None:

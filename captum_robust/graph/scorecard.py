@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._random import seeded
+from captum_robust.graph.black_box import copied
 from captum_robust.graph.explained import ExplainedGraph
 from captum_robust.metrics import precision_at_k_min, ranking_thickness
 from captum_robust.ranking import (
@@ -130,7 +131,7 @@ def _scores(
         top = top_k_explanation(graph, k)
     # Its metrics put masks into the layers, and all of the model into one mode.
     judge = copy.copy(graph.explainer)
-    judge.model = copy.deepcopy(graph.explainer.model).eval()
+    judge.model = copied(graph.explainer.model).eval()
     without, alone = fidelity(judge, top)
     call: dict[str, Any] = {
         "perturb_func": graph.noise, "perturb_radius": radius,
