@@ -26,7 +26,7 @@ def text(lines):
 
 
 def test_there_are_tutorials():
-    assert len(NOTEBOOKS) >= 5
+    assert len(NOTEBOOKS) == 7
 
 
 @each_notebook
