@@ -8,9 +8,10 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-from tests.benchmark.models import DenseGCN, ResNet9, convnet, mlp
+from captum_robust.graph.triangle import n_edges
+from tests.benchmark.models import DenseGCN, PairOfGraphs, ResNet9, convnet, mlp
 
-__all__ = ["Case", "cnn_case", "gcn_case", "mlp_case", "resnet_case"]
+__all__ = ["Case", "cnn_case", "gcn_case", "mlp_case", "pair_case", "resnet_case"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ def cnn_case(batch: int) -> Case:
 def gcn_case(batch: int) -> Case:
     """Dense graphs of 100 nodes, 10 000 edges."""
     return _case(DenseGCN, (batch, 100, 100), k=50)
+
+
+def pair_case(batch: int) -> Case:
+    """Pairs of weighted graphs of 190 nodes with a tenth of the 17 955 edges that there can be."""
+    case = _case(PairOfGraphs, (batch, 2 * n_edges(190)), k=50)
+    drawn = case.inputs.detach()
+    inputs = torch.where(drawn < 0.1, 10 * drawn, 0)
+    with torch.no_grad():
+        target = case.model(inputs).argmax(dim=1)
+    return replace(case, inputs=inputs.requires_grad_(), target=target)
 
 
 def resnet_case(batch: int) -> Case:

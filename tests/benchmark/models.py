@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DenseGCN", "ResNet9", "convnet", "mlp"]
+from captum_robust import models
+from captum_robust.graph import UndirectedModel
+
+__all__ = ["DenseGCN", "PairOfGraphs", "ResNet9", "convnet", "mlp"]
 
 
 def _smooth() -> nn.Module:
@@ -42,6 +45,24 @@ class DenseGCN(nn.Module):
         nodes = self.activation(self.second((adjacency @ nodes) / degrees))
         logits: Tensor = self.output(nodes.mean(dim=1))
         return logits
+
+
+class PairOfGraphs(nn.Module):
+    """The Siamese network of the papers for pairs of graphs, the edges of both in one row."""
+
+    def __init__(self, n_nodes: int = 190) -> None:
+        super().__init__()
+        embedding = models.DenseGCN(n_nodes, 256, 128, activation=_smooth)
+        with torch.no_grad():  # untrained, it would hardly tell one graph from another
+            embedding.hidden.weight.mul_(30)
+            embedding.hidden.bias.zero_()
+        siamese = models.SiameseNetwork(embedding, 128)
+        self.of_edges = UndirectedModel(siamese, n_nodes, n_graphs=2)
+
+    def forward(self, edges: Tensor) -> Tensor:
+        first, second = edges.chunk(2, dim=1)
+        logit: Tensor = self.of_edges(first, second)
+        return torch.cat([-logit, logit], dim=1)
 
 
 class ResNet9(nn.Module):

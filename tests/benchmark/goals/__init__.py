@@ -5,6 +5,7 @@ from tests.benchmark.goals import (
     counted,
     counting,
     ensemble,
+    graphs,
     losses,
     precision,
     saliency,
@@ -27,6 +28,7 @@ MEASURES: list[Measure] = [
     *ensemble.MEASURES,
     *training.MEASURES,
     *losses.MEASURES,
+    *graphs.MEASURES,
     *precision.MEASURES,
     *counted.MEASURES,
 ]

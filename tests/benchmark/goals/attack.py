@@ -17,14 +17,14 @@ from tests.benchmark.peers.gradient import bare_saliency
 from tests.benchmark.row import Effort, Measure, Spread, at_least, at_most
 from tests.benchmark.timing import ratio
 
-__all__ = ["MEASURES"]
+__all__ = ["MEASURES", "Setting", "attack_of", "gain_over_one_by_one"]
 
 Gradient = Literal["autograd", "finite_difference"]
 
 _STEP = 0.05
 
 
-class _Setting(NamedTuple):
+class Setting(NamedTuple):
     """An attack of some steps on a batch, scored at every step; ``n_alone`` of it one by one."""
 
     make: Callable[[int], Case]
@@ -33,7 +33,7 @@ class _Setting(NamedTuple):
     n_alone: int = 0
 
 
-def _attack(
+def attack_of(
     case: Case, n_steps: int, gradient: Gradient = "autograd", with_info: bool = True
 ) -> Callable[[], Tensor]:
     """Ours; the ball is out of reach, so that both sides take the same plain steps."""
@@ -55,54 +55,53 @@ def _one_by_one(case: Case, n_steps: int) -> Callable[[], Tensor]:
     return partial(attack_one_by_one, case.model, case.inputs, case.target, case.k, _STEP, n_steps)
 
 
-def _gain(setting: _Setting, effort: Effort) -> Spread:
+def gain_over_one_by_one(setting: Setting, effort: Effort) -> Spread:
     case = setting.make(setting.batch)
     alone = case.some(setting.n_alone)
     exact = alone.double()
-    ours, peers = (make(exact, setting.n_steps)() for make in (_attack, _one_by_one))
+    ours, peers = (make(exact, setting.n_steps)() for make in (attack_of, _one_by_one))
     assert not torch.equal(ours, exact.inputs)
     assert_close(ours, peers)
     share = setting.n_alone / setting.batch
     return ratio(
-        _one_by_one(alone, setting.n_steps), _attack(case, setting.n_steps), effort, share=share
+        _one_by_one(alone, setting.n_steps), attack_of(case, setting.n_steps), effort, share=share
     )
 
 
-def _cost(setting: _Setting, gradient: Gradient, effort: Effort) -> Spread:
+def _cost(setting: Setting, gradient: Gradient, effort: Effort) -> Spread:
     """Time of a step over that of the bare gradient of the batch.
 
     The last point is evaluated too; over ten steps that adds a tenth of a saliency.
     """
     case, n_steps = setting.make(setting.batch), max(10, setting.n_steps)
     saliency = partial(bare_saliency, case.model, case.inputs, case.target)
-    return ratio(_attack(case, n_steps, gradient), saliency, effort, share=n_steps)
+    return ratio(attack_of(case, n_steps, gradient), saliency, effort, share=n_steps)
 
 
 def _growth(effort: Effort) -> Spread | None:
     """Peak memory of 1 000 steps (200 where time is short) over that of 50."""
     case, n_long = mlp_case(1024), 200 if effort.quick else 1000
-    long, short = (_attack(case, n, with_info=False) for n in (n_long, 50))
+    long, short = (attack_of(case, n, with_info=False) for n in (n_long, 50))
     return peak_ratio(long, short)
 
 
-def _measures(what: str, setting: _Setting, gain: float, slow: bool = False) -> list[Measure]:
+def _measures(what: str, setting: Setting, gain: float, slow: bool = False) -> list[Measure]:
+    one_by_one = partial(gain_over_one_by_one, setting)
     own = partial(_cost, setting, "autograd")
     differences = partial(_cost, setting, "finite_difference")
     step = "step / saliency"
     return [
-        Measure(
-            8, "attack", what, "one by one / ours", at_least(gain), partial(_gain, setting), slow
-        ),
+        Measure(8, "attack", what, "one by one / ours", at_least(gain), one_by_one, slow),
         Measure(8, "attack", what, step, at_most(4), own, slow),
         Measure(8, "attack", f"{what}, differences", step, at_most(2.4), differences, slow),
     ]
 
 
 MEASURES = [
-    *_measures("MLP, B = 64", _Setting(mlp_case, 64, 20, 16), 80),
-    *_measures("MLP, B = 1 024", _Setting(mlp_case, 1024, 20, 16), 400),
-    *_measures("CNN, B = 64", _Setting(cnn_case, 64, 10, 8), 2.5),
-    *_measures("GCN, B = 16", _Setting(gcn_case, 16, 10, 8), 3.5),
-    *_measures("ResNet9, B = 4", _Setting(resnet_case, 4, 2, 2), 1.7, slow=True),
+    *_measures("MLP, B = 64", Setting(mlp_case, 64, 20, 16), 80),
+    *_measures("MLP, B = 1 024", Setting(mlp_case, 1024, 20, 16), 400),
+    *_measures("CNN, B = 64", Setting(cnn_case, 64, 10, 8), 2.5),
+    *_measures("GCN, B = 16", Setting(gcn_case, 16, 10, 8), 3.5),
+    *_measures("ResNet9, B = 4", Setting(resnet_case, 4, 2, 2), 1.7, slow=True),
     Measure(8, "attack", "MLP, 50 → 1 000 steps", "growth of memory", at_most(1.3), _growth),
 ]

@@ -16,7 +16,7 @@ from tests.benchmark.peers.training import separate_passes
 from tests.benchmark.row import Bound, Effort, Measure, Spread, at_least, at_most
 from tests.benchmark.timing import ratio
 
-__all__ = ["MEASURES", "plain", "step_of"]
+__all__ = ["MEASURES", "measures_of_r2et", "plain", "step_of"]
 
 _LAMBDA, _KAPPA = 0.1, 1e-2
 
@@ -41,15 +41,18 @@ def _separate(model: nn.Module, case: Case) -> Callable[[], Tensor]:
     return lambda: separate_passes(model, inputs, case.target, case.k, _LAMBDA, _LAMBDA, _KAPPA)
 
 
-def step_of(loss_of: _Loss, case: Case) -> Callable[[], Tensor]:
-    """A step of Adam on a copy of the model; returns the gradients that it took."""
+def step_of(loss_of: _Loss, case: Case, parameters_alone: bool = False) -> Callable[[], Tensor]:
+    """A step of Adam on a copy of the model; returns the gradients that it took.
+
+    With ``parameters_alone``, no gradient is computed for the inputs, which no step needs.
+    """
     model = copy.deepcopy(case.model)
     loss = loss_of(model, case)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)  # the network stays what it is
 
     def step() -> Tensor:
         optimizer.zero_grad()
-        loss().backward()
+        loss().backward(inputs=list(model.parameters()) if parameters_alone else None)
         optimizer.step()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -67,26 +70,37 @@ def _time(
     return ratio(step_of(above, case), step_of(below, case), effort, same if equal else None)
 
 
+def _of_parameters_alone(make: _Make, batch: int, effort: Effort) -> Spread:
+    case = make(batch)
+    return ratio(step_of(_r2et, case, parameters_alone=True), step_of(plain, case), effort)
+
+
 def _memory(make: _Make, batch: int, effort: Effort) -> Spread | None:
     case = make(batch)
     return peak_ratio(step_of(_r2et, case), step_of(_separate, case))
 
 
-def _measures(
+def measures_of_r2et(
     what: str,
     make: _Make,
     batch: int,
-    plain: Bound,
+    to_plain: Bound,
     gaps_only: Bound,
     separate: Bound,
     slow: bool = False,
+    goal: int = 10,
+    group: str = "training",
 ) -> list[Measure]:
+    """A step of R2ET on a network: its time, against a plain one and separate passes; memory."""
+
     def measure(ratio_of: str, bound: Bound, find: Callable[..., Spread | None]) -> Measure:
-        return Measure(10, "training", what, ratio_of, bound, partial(find, make, batch), slow)
+        return Measure(goal, group, what, ratio_of, bound, partial(find, make, batch), slow)
 
     gaps = partial(_r2et, lambda2=0)
+    alone = "ours, gradients of parameters alone / plain step"
     return [
-        measure("ours / plain step", plain, partial(_time, _r2et, plain, False)),
+        measure("ours / plain step", to_plain, partial(_time, _r2et, plain, False)),
+        measure(alone, to_plain, _of_parameters_alone),
         measure("ours, gaps only / plain step", gaps_only, partial(_time, gaps, plain, False)),
         measure("separate passes / ours", separate, partial(_time, _separate, _r2et, True)),
         measure("memory ours / separate", at_most(0.8), _memory),
@@ -94,9 +108,9 @@ def _measures(
 
 
 MEASURES = [
-    *_measures("MLP, B = 1 024", mlp_case, 1024, Bound(), Bound(), at_least(3)),
-    *_measures("CNN, B = 64", cnn_case, 64, at_most(4.8), at_most(2.5), at_least(1.9)),
-    *_measures(
+    *measures_of_r2et("MLP, B = 1 024", mlp_case, 1024, Bound(), Bound(), at_least(3)),
+    *measures_of_r2et("CNN, B = 64", cnn_case, 64, at_most(4.8), at_most(2.5), at_least(1.9)),
+    *measures_of_r2et(
         "ResNet9, B = 8", resnet_case, 8, at_most(4.3), at_most(2.2), at_least(1.8), slow=True
     ),
 ]
