@@ -100,31 +100,34 @@ def _against(findings: Findings, rivals: Sequence[str]) -> str:
 
 
 def _ideas(findings: Findings) -> Iterator[str]:
-    """R2ET-sp and each change of it beside the flat softplus."""
-    names = ("linear", "sp", "sp-steep", "r2et-sp", "r2et-no-h-sp", *IDEAS)
+    """R2ET-sp and each change of it beside SP, over the seeds that all of a data set have."""
+    names = ("sp", "linear", "sp-steep", "r2et-sp", "r2et-no-h-sp", *IDEAS)
     radii = [r for r in findings.protocol["radii"] if r >= findings.radius]
     rows = []
     for dataset in findings.datasets:
-        if not any(Model(idea, "random") in findings.models(dataset) for idea in IDEAS):
+        models = [m for m in findings.models(dataset) if m.start == "random" and m.method in names]
+        if not {m.method for m in models} & set(IDEAS):
             continue
+        models.sort(key=lambda m: names.index(m.method))
+        levels = {(m, r): _precision(findings, dataset, m, r) for m in models for r in radii}
+        common = on_common_seeds({key: values for key, values in levels.items() if values})
         vanilla = findings.area_under_curve(dataset, Model("vanilla", "random"))
-        for name in names:
-            model, flat = Model(name, "random"), Model("sp", "random")
-            found = [_precision(findings, dataset, model, r) for r in radii]
-            if not all(found):
+        for model in models:
+            found = [common[model, r] for r in radii if (model, r) in common]
+            if len(found) < len(radii):
                 continue
-            others = [_precision(findings, dataset, flat, r) for r in radii]
+            others = [common.get((Model("sp", "random"), r), {}) for r in radii]
             gains = [difference(v, o) for v, o in zip(found, others, strict=True)]
             loss = difference(findings.area_under_curve(dataset, model), vanilla)
             rows.append(
-                [dataset, name, *(cell(v) for v in found), *(interval(g) for g in gains[1:]),
+                [dataset, model.method, *(cell(v) for v in found), *(interval(g) for g in gains),
                  interval(loss), str(len(found[0]))]
             )  # fmt: skip
     if rows:
         yield "## Ideas"
         yield "R2ET-sp with one thing changed, beside SP. Differences: with 95 % intervals."
         header = [
-            "data", "method", *(f"{r:g}" for r in radii), *(f"less SP at {r:g}" for r in radii[1:]),
+            "data", "method", *(f"{r:g}" for r in radii), *(f"less SP at {r:g}" for r in radii),
             "cAUC less vanilla's", "seeds",
         ]  # fmt: skip
         yield markdown_table(header, rows)
