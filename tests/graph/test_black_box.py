@@ -69,7 +69,8 @@ def test_graph_mask_explainer_leaves_no_layer_replaced():
 
 @pytest.mark.parametrize("masks", [EDGE, BOTH])
 def test_metrics_take_it_as_it_is(masks):
-    graph, seed, drawn = explained(GNNExplainer(epochs=15, lr=0.3), masks), 5, []
+    graph = explained(GNNExplainer(epochs=15, lr=0.1), masks)
+    k, seed, drawn = 4, 5, []
 
     def neighbour(inputs, radius):
         moved = (t - radius * torch.rand_like(t) for t in inputs)
@@ -77,15 +78,15 @@ def test_metrics_take_it_as_it_is(masks):
         return drawn[-1]
 
     found = precision_at_k_min(
-        graph.explanation_func, graph.inputs, 3, neighbour, 0.9, n_perturb_samples=4, seed=seed
+        graph.explanation_func, graph.inputs, k, neighbour, 1.0, n_perturb_samples=8, seed=seed
     )
     each = []
     for version in (graph.inputs, *drawn):
         torch.manual_seed(seed)  # all versions see the same random numbers
         each.append(graph.attribution.attribute(version))
-    precisions = [precision_at_k(maps, each[0], 3).item() for maps in each[1:]]
+    precisions = [precision_at_k(maps, each[0], k).item() for maps in each[1:]]
     assert found.item() == pytest.approx(min(precisions))
-    assert len(drawn) == 4 and min(precisions) < 1
+    assert len(drawn) == 8 and min(precisions) < 1
 
 
 def test_no_change_of_the_graph_is_no_change_of_the_explanation():
@@ -121,9 +122,9 @@ def test_gradients_are_refused():
 def test_the_ensemble_attacks_it_within_a_budget():
     graph = explained()
     _, info = AutoERAttack(graph.attribution, k=3).perturb(
-        graph.inputs, 0.9, seed=0, budget=120, return_info=True, **graph.arguments
+        graph.inputs, 0.9, seed=0, budget=60, return_info=True, **graph.arguments
     )
-    assert info.precision <= 1 and int(info.n_queries) <= 120
+    assert info.precision <= 1 and int(info.n_queries) <= 60
 
 
 def test_the_model_is_left_as_found():
