@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._random import seeded
+from captum_robust.attr import is_differentiable
 from captum_robust.graph.black_box import copied
 from captum_robust.graph.explained import ExplainedGraph
 from captum_robust.metrics import precision_at_k_min, ranking_thickness
@@ -19,7 +20,7 @@ from captum_robust.ranking import (
     invalid_rows,
     top_k_mask,
 )
-from captum_robust.robust import AutoERAttack
+from captum_robust.robust import AutoERAttack, RandomSearchAttack
 
 if TYPE_CHECKING:
     from torch_geometric.explain import Explainer, Explanation
@@ -78,7 +79,8 @@ def compare_explainers(
       is that of the code; its documentation states the other.
     - ``"thickness"``: :func:`~captum_robust.metrics.ranking_thickness` by noise.
     - ``"P@k noise"``: :func:`~captum_robust.metrics.precision_at_k_min` over as many draws.
-    - ``"P@k attack"``: precision at k under :class:`~captum_robust.robust.AutoERAttack`, with as
+    - ``"P@k attack"``: precision at k under :class:`~captum_robust.robust.AutoERAttack`, or
+      :class:`~captum_robust.robust.RandomSearchAttack` for explainers without a gradient, with as
       many attributions for every explainer and the prediction kept.
 
     Args:
@@ -92,7 +94,8 @@ def compare_explainers(
         undirected (bool, optional): both directions of an edge are one feature.
         n_perturb_samples (int, optional): neighbours of each graph. Default: 10.
         n_steps (int, optional): points on the segment to each, for the thickness. Default: 8.
-        budget (int, optional): most attributions that the attack may compute. Default: 200.
+        budget (int, optional): most attributions that the attack may compute, at least 2; below
+            100, AutoERAttack leaves most of its members out. Default: 200.
         seed (int, optional): seed of everything random.
         **kwargs: further arguments of the model.
 
@@ -100,6 +103,8 @@ def compare_explainers(
         - **table** (*dict[str, dict[str, float]]*): the means by explainer and column;
           ``pandas.DataFrame(table).T`` shows it.
     """
+    if budget < 2:
+        raise ValueError(f"budget must be at least 2, got {budget}")
     return {
         name: _mean(
             [
@@ -137,8 +142,13 @@ def _scores(
         "perturb_func": graph.noise, "perturb_radius": radius,
         "n_perturb_samples": n_perturb_samples, "seed": seed,
     }  # fmt: skip
-    _, info = AutoERAttack(graph.attribution, k).perturb(
-        graph.inputs, radius, seed=seed, budget=budget, return_info=True, **graph.arguments
+    # Of the ensemble, what follows no gradient costs hundreds of attributions.
+    attack: Any = AutoERAttack(graph.attribution, k)
+    limit = {"budget": budget}
+    if not is_differentiable(graph.attribution):
+        attack, limit = RandomSearchAttack(graph.attribution, k), {"step_num": budget - 1}
+    _, info = attack.perturb(
+        graph.inputs, radius, seed=seed, return_info=True, **limit, **graph.arguments
     )
     thickness = ranking_thickness(graph.explanation_func, graph.inputs, k, n_steps=n_steps, **call)
     return {

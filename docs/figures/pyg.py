@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.explain import CaptumExplainer, Explainer, GNNExplainer
 from torch_geometric.nn import GCN
 
-from captum_robust.datasets.citation import synthetic_citation_graph
+from captum_robust.datasets import synthetic_citation_graph
 from captum_robust.graph import ExplainedGraph, compare_explainers
 from captum_robust.metrics import ranking_thickness
 from captum_robust.robust import AutoERAttack
@@ -78,7 +78,7 @@ def explainers_side_by_side(model: GCN, data: Data, nodes: list[int]) -> None:
     }
     table = compare_explainers(
         explainers, data.x, data.edge_index, nodes, K, radius=0.3, undirected=True,
-        n_perturb_samples=4, n_steps=2, budget=50, seed=SEED,
+        n_perturb_samples=4, n_steps=2, budget=100, seed=SEED,
     )  # fmt: skip
     header = ["explainer", *next(iter(table.values()))]
     print(

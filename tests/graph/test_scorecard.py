@@ -10,7 +10,7 @@ from torch_geometric.nn import to_captum_model
 from captum_robust.graph.explained import ExplainedGraph
 from captum_robust.graph.scorecard import compare_explainers, top_k_explanation
 from captum_robust.metrics import precision_at_k_min, ranking_thickness
-from captum_robust.robust import AutoERAttack
+from captum_robust.robust import AutoERAttack, RandomSearchAttack
 from tests.graph.explaining import BOTH, EDGE, explainer_of, gcn, ring_with_chords
 
 X, EDGE_INDEX = ring_with_chords()
@@ -116,3 +116,19 @@ def test_model_is_left_as_found():
     before = [(m.training, sorted(vars(m))) for m in model.modules()]
     compare_explainers({"one": explainer_of(model)}, X, EDGE_INDEX, [2], K, RADIUS, **SMALL)
     assert [(m.training, sorted(vars(m))) for m in model.modules()] == before
+
+
+def test_explainers_without_a_gradient_are_searched_at_random():
+    explainer = explainer_of(gcn(), GNNExplainer(epochs=2))
+    call = {**SMALL, "n_perturb_samples": 1, "budget": 12}
+    row = compare_explainers({"gnn": explainer}, X, EDGE_INDEX, [2], K, 1.0, **call)["gnn"]
+    graph = ExplainedGraph(explainer, X, EDGE_INDEX, index=2)
+    _, info = RandomSearchAttack(graph.attribution, K).perturb(
+        graph.inputs, 1.0, seed=0, step_num=11, return_info=True, **graph.arguments
+    )
+    assert int(info.n_queries) <= 12 and row["P@k attack"] == pytest.approx(float(info.precision))
+
+
+def test_a_budget_for_nothing():
+    with pytest.raises(ValueError, match="budget must be at least 2, got 1"):
+        compare_explainers({}, X, EDGE_INDEX, [2], K, RADIUS, budget=1)
