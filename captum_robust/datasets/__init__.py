@@ -1,4 +1,4 @@
-"""The data of the papers as tensors: tables, pairs of digits, brain networks.
+"""The data of the papers as tensors: tables, pairs of digits, brain and citation networks.
 
 Adult and Bank ship in the package as binarised tables, so they load offline and the same way
 everywhere; COMPAS is read from a folder or downloaded. Their columns are our own mapping, with the
@@ -12,6 +12,7 @@ from captum_robust.datasets.adult import load_adult
 from captum_robust.datasets.bank import load_bank
 from captum_robust.datasets.brain import load_adhd200, load_adhd200_site
 from captum_robust.datasets.breast_cancer import load_breast_cancer
+from captum_robust.datasets.citation import load_cora, synthetic_citation_graph
 from captum_robust.datasets.compas import load_compas
 from captum_robust.datasets.connectomes import load_connectomes
 from captum_robust.datasets.graphs import BrainGraphs
@@ -36,10 +37,12 @@ __all__ = [
     "load_breast_cancer",
     "load_compas",
     "load_connectomes",
+    "load_cora",
     "load_mnist",
     "load_mnist_pairs",
     "load_tu_brain",
     "pair_graphs",
     "split",
+    "synthetic_citation_graph",
     "synthetic_connectomes",
 ]

@@ -5,7 +5,7 @@ import torch
 import torch_geometric.datasets
 from torch_geometric.nn import GCN
 
-from captum_robust.datasets.citation import load_cora, synthetic_citation_graph
+from captum_robust.datasets import load_cora, synthetic_citation_graph
 
 
 @pytest.fixture(scope="module")
