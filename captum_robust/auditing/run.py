@@ -119,8 +119,8 @@ def audit(
         >>> found = audit(model, x, y, k=2, radius=[0.1, 0.5], show_progress=False)
         >>> print(found)                                              # doctest: +ELLIPSIS
         saliency: Broken: within an L∞ radius of 0.5, ... of 8 rows lose ...
-        >>> found.explanations[0].worst.flags["zero_gradient"]        # what ERAttack alone misses
-        8
+        >>> found.explanations[0].trial("own gradient", 0.5).flags    # what ERAttack alone misses
+        {'zero_gradient': 8, 'unmoved': 8}
     """
     given = as_tuple(inputs)
     _check(model, given, norm, labels, max_examples_per_batch)

@@ -263,7 +263,7 @@ def _doubts(audit: Audit) -> Section:
     notes = [Note(title, text) for title, text in audit.doubts.items()]
     raised: dict[str, list[str]] = {}
     for e in audit.explanations:
-        for flag, count in e.worst.flags.items():
+        for flag, count in _flags(e).items():
             raised.setdefault(flag, []).append(f"{e.name} {count}")
     for flag, counts in raised.items():
         notes.append(flag_note(flag, f"{', '.join(counts)} of {audit.n_rows} rows"))
@@ -282,6 +282,15 @@ def _doubts(audit: Audit) -> Section:
         else "No flag was raised. An attack that finds nothing still proves nothing."
     )
     return Section("Why to doubt this", [Notes(notes)] if notes else [], lead)
+
+
+def _flags(explanation: AuditedExplanation) -> dict[str, int]:
+    """Those of the ensemble; it does not follow the own gradient where a row is lost already."""
+    found = dict(explanation.worst.flags)
+    own = explanation.trial(OWN_GRADIENT, explanation.worst.radius)
+    if own is not None and "zero_gradient" in own.flags:
+        found["zero_gradient"] = own.flags["zero_gradient"]
+    return found
 
 
 def _meaning(audit: Audit) -> Section:
