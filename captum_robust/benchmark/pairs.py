@@ -201,9 +201,14 @@ def _methods(
         loss = partial(ranking, pairs=pairs, curvature=curved)
         methods[name] = Method(loss, grid(weight=weights))
         methods[f"{name}-sp"] = Method(loss, grid(weight=weights, beta=betas[:1]), "softplus")
-    # What was tried beyond them: more weight on the Hessian norm, on a smooth network; that alone.
+    # What was tried beyond them, on a smooth network: as much weight on the Hessian norm as on the
+    # gaps; more than on the gaps; that norm alone.
     heavy = partial(ranking, pairs="anchor", curvature=1.0)
     methods["r2et-heavy"] = Method(heavy, grid(weight=curvatures[-1:], beta=betas), "softplus")
+    flat = partial(ranking, pairs="anchor", curvature=5.0)
+    methods["r2et-flat"] = Method(
+        flat, grid(weight=(curvatures[-1] / 5,), beta=betas[:1]), "softplus"
+    )
     methods["est-h-sp"] = Method(
         partial(recipes.curvature, **_FD), grid(weight=curvatures[-1:], beta=betas), "softplus"
     )

@@ -119,7 +119,7 @@ def test_properties_of_pairs() -> None:
 @pytest.mark.parametrize("task", ["mnist-pairs", "adhd200-site"])
 def test_every_method_trains_a_network_for_pairs(task: str) -> None:
     methods = PAIRS[task].methods
-    assert set(methods) - {"r2et-heavy", "est-h-sp"} <= set(DEFAULT)
+    assert set(methods) - {"r2et-heavy", "r2et-flat", "est-h-sp"} <= set(DEFAULT)
     assert set(methods) <= set(METHODS)
     assert not {"exact-h", "ssr"} & set(methods)
     if task == "mnist-pairs":
