@@ -156,8 +156,6 @@ _TERMS: dict[str, Any] = {
 }
 #: Longer than for tables: rounding of so many features drowns a step of 0.01.
 _FD: dict[str, Any] = {"kappa": 0.1}
-#: Weight of the Hessian norm for each unit of that of the gaps, which are of normalised maps.
-_CURVATURE = 0.1
 
 
 def _methods(
@@ -166,8 +164,12 @@ def _methods(
     curvatures: tuple[float, ...],
     betas: tuple[float, ...],
     radius: float,
+    share: float,
 ) -> Mapping[str, Method]:
-    """Those that apply to pairs. Maps are divided by their sum, as the paper does for images."""
+    """Those that apply to pairs. Maps are divided by their sum, as the paper does for images.
+
+    R2ET weighs the Hessian norm by a ``share`` of the weight of the gaps.
+    """
 
     def ranking(
         model: nn.Module, k: int, weight: float, pairs: PairsOfFeatures, curvature: float
@@ -192,8 +194,8 @@ def _methods(
         "at": Method(adversarial, grid(radius=(radius,))),
     }
     variants: tuple[tuple[str, PairsOfFeatures, float], ...] = (
-        ("r2et", "anchor", _CURVATURE),
-        ("r2et-mm", "mm", _CURVATURE),
+        ("r2et", "anchor", share),
+        ("r2et-mm", "mm", share),
         ("r2et-no-h", "anchor", 0.0),
         ("r2et-mm-no-h", "mm", 0.0),
     )
@@ -228,7 +230,7 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
     return Task(
         _graphs(load), n_epochs=4, batch_size=32, learning_rate=1e-3,
         network=partial(_of_graphs, n_nodes), finish=fit_classifier,
-        methods=_methods(InputXGradient, (1.0,), (0.03,), (100.0,), 0.5),
+        methods=_methods(InputXGradient, (0.1,), (0.03,), (100.0,), radius=0.5, share=0.3),
         terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 6),
     )  # fmt: skip
 
@@ -236,7 +238,7 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
 PAIRS: dict[str, Task] = {
     "mnist-pairs": Task(
         _digits, n_epochs=6, batch_size=64, network=_of_digits, finish=fit_classifier,
-        methods=_methods(None, (0.05, 0.15), (0.01, 0.1), (2.0, 5.0), 0.2),
+        methods=_methods(None, (0.05, 0.15), (0.01, 0.1), (2.0, 5.0), radius=0.2, share=0.1),
         terms=_DIGITS, k=(50, 30, 10), rows=(12, 3, 12),
     ),
     "adhd200-site": brain(load_adhd200_site),
