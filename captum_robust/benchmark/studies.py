@@ -5,7 +5,7 @@ from functools import partial
 
 from captum_robust.benchmark.cells import number
 from captum_robust.benchmark.findings import Findings, Model, mean
-from captum_robust.benchmark.methods import K_PRIMES
+from captum_robust.benchmark.methods import DEFAULT, K_PRIMES
 from captum_robust.benchmark.statistics import (
     correlation,
     mean_std,
@@ -28,8 +28,11 @@ _PREDICTORS = (
 def studies(findings: Findings, dataset: str) -> Iterator[str]:
     """Those for which a data set has results, under the last attack on the first explanation."""
     models = [model for model in findings.models(dataset) if model.start == "random"]
-    for study in (_by_k, _by_k_prime, _manipulation, _between_models, _pareto, _magnitudes):
+    for study in (_by_k, _by_k_prime, _manipulation, _magnitudes):
         yield from study(findings, dataset, models)
+    usual = [model for model in models if model.method in DEFAULT]  # others may have fewer seeds
+    for study in (_between_models, _pareto):
+        yield from study(findings, dataset, usual)
 
 
 def _by_k(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:

@@ -114,6 +114,7 @@ def test_margin_of_the_best_over_the_best_of_each_group(tmp_path: Path) -> None:
 def test_fronts_and_correlations_are_over_common_seeds(tmp_path: Path) -> None:
     plan = replace(PLAN, seeds=(0, 1, 2), attacks=("auto",))
     fill(tmp_path, plan)
+    fill(tmp_path, replace(plan, methods=("sp-steep",), seeds=(0,)))  # not one of the usual
     store = fill(tmp_path, replace(plan, methods=("linear",), seeds=(2,)))
     text = report(tmp_path)
     found = table(text, "Accuracy against robustness (radius 1)")
