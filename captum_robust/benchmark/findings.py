@@ -63,7 +63,8 @@ class Findings:
     def models(self, dataset: str) -> list[Model]:
         """Those with measurements, in the order of the methods."""
         found = {Model(u.method, u.start) for u in self._measured if u.dataset == dataset}
-        return [Model(m, s) for s in STARTS for m in METHODS if Model(m, s) in found]
+        methods = dict.fromkeys((*METHODS, *TASKS[dataset].methods))
+        return [Model(m, s) for s in STARTS for m in methods if Model(m, s) in found]
 
     def parts(self, dataset: str) -> list[str]:
         """What was measured beside the properties: attacks, explanations and k."""

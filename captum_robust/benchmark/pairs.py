@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_robust.benchmark import recipes
 from captum_robust.benchmark.explanations import Explanation
-from captum_robust.benchmark.recipes import Method, grid
+from captum_robust.benchmark.recipes import Criterion, Method, grid
 from captum_robust.benchmark.task import Data, Parts, Root, Task
 from captum_robust.benchmark.terms import Terms
 from captum_robust.datasets import (
@@ -28,7 +28,7 @@ from captum_robust.loss import R2ETLoss
 from captum_robust.models import DenseGCN, MNISTEmbedding, SiameseNetwork
 from captum_robust.ranking import Pairs as PairsOfFeatures
 
-__all__ = ["PAIRS", "JoinedPairs", "PairNetwork", "brain", "fit_classifier"]
+__all__ = ["PAIRS", "JoinedPairs", "Late", "PairNetwork", "brain", "fit_classifier"]
 
 Activation = Callable[[], nn.Module]
 
@@ -158,6 +158,22 @@ _TERMS: dict[str, Any] = {
 _FD: dict[str, Any] = {"kappa": 0.1}
 
 
+class Late:
+    """The classification loss alone for the first steps, then the whole loss.
+
+    Gaps of normalised maps can be widened by a network that knows nothing yet, and then never will.
+    """
+
+    def __init__(self, whole: Criterion, first: Criterion, n_steps: int) -> None:
+        self.whole = whole
+        self.first = first
+        self.n_steps = n_steps
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        self.n_steps -= 1
+        return (self.first if self.n_steps >= 0 else self.whole)(inputs, targets)
+
+
 def _methods(
     attribution: Callable[[nn.Module], Any] | None,
     weights: tuple[float, ...],
@@ -165,6 +181,8 @@ def _methods(
     betas: tuple[float, ...],
     radius: float,
     share: float,
+    late_weights: tuple[float, ...],
+    warm_up: int,
 ) -> Mapping[str, Method]:
     """Those that apply to pairs. Maps are divided by their sum, as the paper does for images.
 
@@ -203,8 +221,15 @@ def _methods(
         loss = partial(ranking, pairs=pairs, curvature=curved)
         methods[name] = Method(loss, grid(weight=weights))
         methods[f"{name}-sp"] = Method(loss, grid(weight=weights, beta=betas[:1]), "softplus")
-    # What was tried beyond them, on a smooth network: as much weight on the Hessian norm as on the
-    # gaps; more than on the gaps; that norm alone.
+
+    def late(model: nn.Module, k: int, weight: float) -> Late:
+        whole = ranking(model, k, weight, "anchor", curvatures[-1] / weight)
+        return Late(whole, recipes.plain(model, k), warm_up)
+
+    methods["r2et-late"] = Method(late, grid(weight=late_weights))
+    methods["r2et-late-sp"] = Method(late, grid(weight=late_weights, beta=betas[:1]), "softplus")
+    # What was tried beyond them, on a smooth network from the first step: as much weight on the
+    # Hessian norm as on the gaps; more than on the gaps; that norm alone.
     heavy = partial(ranking, pairs="anchor", curvature=1.0)
     methods["r2et-heavy"] = Method(heavy, grid(weight=curvatures[-1:], beta=betas), "softplus")
     flat = partial(ranking, pairs="anchor", curvature=5.0)
@@ -230,7 +255,10 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
     return Task(
         _graphs(load), n_epochs=4, batch_size=32, learning_rate=1e-3,
         network=partial(_of_graphs, n_nodes), finish=fit_classifier,
-        methods=_methods(InputXGradient, (0.1,), (0.03,), (100.0,), radius=0.5, share=0.3),
+        methods=_methods(
+            InputXGradient, (0.1,), (0.03,), (100.0,), radius=0.5, share=0.3,
+            late_weights=(0.3,), warm_up=58,
+        ),
         terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 6),
     )  # fmt: skip
 
@@ -238,7 +266,10 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
 PAIRS: dict[str, Task] = {
     "mnist-pairs": Task(
         _digits, n_epochs=6, batch_size=64, network=_of_digits, finish=fit_classifier,
-        methods=_methods(None, (0.05, 0.15), (0.01, 0.1), (2.0, 5.0), radius=0.2, share=0.1),
+        methods=_methods(
+            None, (0.05, 0.15), (0.01, 0.1), (2.0, 5.0), radius=0.2, share=0.1,
+            late_weights=(0.1, 0.3), warm_up=189,
+        ),
         terms=_DIGITS, k=(50, 30, 10), rows=(12, 3, 12),
     ),
     "adhd200-site": brain(load_adhd200_site),

@@ -12,8 +12,15 @@ from captum.attr import InputXGradient
 from captum_robust import cli
 from captum_robust.benchmark.attacks import attacked, validation_precision
 from captum_robust.benchmark.experiment import Protocol
-from captum_robust.benchmark.methods import DEFAULT, METHODS
-from captum_robust.benchmark.pairs import PAIRS, JoinedPairs, PairNetwork, brain, fit_classifier
+from captum_robust.benchmark.methods import DEFAULT
+from captum_robust.benchmark.pairs import (
+    PAIRS,
+    JoinedPairs,
+    Late,
+    PairNetwork,
+    brain,
+    fit_classifier,
+)
 from captum_robust.benchmark.properties import N_MAGNITUDES, properties
 from captum_robust.benchmark.report import report
 from captum_robust.benchmark.runner import run
@@ -119,8 +126,8 @@ def test_properties_of_pairs() -> None:
 @pytest.mark.parametrize("task", ["mnist-pairs", "adhd200-site"])
 def test_every_method_trains_a_network_for_pairs(task: str) -> None:
     methods = PAIRS[task].methods
-    assert set(methods) - {"r2et-heavy", "r2et-flat", "est-h-sp"} <= set(DEFAULT)
-    assert set(methods) <= set(METHODS)
+    tried = {"r2et-late", "r2et-late-sp", "r2et-heavy", "r2et-flat", "est-h-sp"}
+    assert tried < set(methods) and set(methods) - tried <= set(DEFAULT)
     assert not {"exact-h", "ssr"} & set(methods)
     if task == "mnist-pairs":
         network, inputs = PAIRS[task].network, torch.rand(4, 2 * 784)
@@ -135,6 +142,18 @@ def test_every_method_trains_a_network_for_pairs(task: str) -> None:
             loss.backward()
             touched = [p for n, p in model.named_parameters() if "classifier" not in n]
             assert loss.isfinite() and all(p.grad.isfinite().all() for p in touched), name
+
+
+def test_late_begins_with_the_classification_alone() -> None:
+    calls: list[str] = []
+
+    def loss(name: str):
+        return lambda inputs, targets: calls.append(name) or torch.zeros(())
+
+    criterion = Late(loss("whole"), loss("first"), 2)
+    for _ in range(4):
+        criterion(torch.zeros(1), torch.zeros(1))
+    assert calls == ["first", "first", "whole", "whole"]
 
 
 def test_a_run_on_pairs_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
