@@ -170,6 +170,7 @@ class Late:
         self.n_steps = n_steps
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a step."""
         self.n_steps -= 1
         return (self.first if self.n_steps >= 0 else self.whole)(inputs, targets)
 
