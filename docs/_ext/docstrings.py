@@ -29,6 +29,7 @@ _TYPES = {
     "Mapping": "collections.abc.Mapping",
     "Module": "torch.nn.Module",
     "Path": "pathlib.Path",
+    "PathLike": "os.PathLike",
     "Perturbation": "captum.robust.Perturbation",
     "Saliency": "captum.attr.Saliency",
     "Sequence": "collections.abc.Sequence",
