@@ -17,6 +17,7 @@ DECISIVE = {
     "randomised": "the map depends on chance",
     "float16_underflow": "the values are too small for half precision",
     "label_flips_rejected": "worse maps were found under another prediction",
+    "not_attacked": "the budget allowed no attack",
     "unconstrained_attack_fails": "not even ten times the radius changes it",
     "outside_ball": "the attack left the ball",
 }

@@ -53,6 +53,10 @@ PLAIN = {
         "The gradients are masked: they do not point to where the map changes. What was found is "
         "real; what was not found means less.",
     ),
+    "not_attacked": (
+        "Nothing was tried",
+        "The budget of attributions allows no attack on these rows: that they held says nothing.",
+    ),
     "unconstrained_attack_fails": (
         "Not even a much larger ball breaks it",
         "Ten times the radius, without regard to bounds and prediction, changes nothing. Either "

@@ -111,6 +111,12 @@ class Ensemble:
             self._flag(torch.arange(len(self.ranked)), "randomised", self.ranked)
         masked = self._by_chance < self._by_gradient
         self._flag(torch.arange(len(masked)), "black_box_beats_white_box", masked)
+        tried = torch.stack(self.found[1:]).isfinite().any(dim=0).to(self.ranked.device)
+        self._flag(
+            torch.arange(len(tried)),
+            "not_attacked",
+            self.ranked & ~tried & (self.overlap == self.k),
+        )
         unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
         rows = self._open(strongest.cost)
         rows = rows[unmoved.cpu()[rows]][:_N_LOOKED_AT]

@@ -33,6 +33,7 @@ FLAGS = {
     "is in the top k is a convention, and any change may swap them",
     "black_box_beats_white_box": "random search found less precision than every gradient: the "
     "gradients are masked",
+    "not_attacked": "the budget allows no attack: that nothing was found says nothing",
     "unconstrained_attack_fails": "even ten times the radius, without regard to bounds and "
     "prediction, does not break the explanation: it is constant (a linear model), or the attack "
     "does not see it",

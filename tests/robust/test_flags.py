@@ -126,6 +126,13 @@ def test_black_box_is_judged_by_all_gradients_also_those_that_ran_later():
     assert info.flags["black_box_beats_white_box"] == masked.sum() < before.sum()
 
 
+def test_not_attacked():
+    assert flags(AutoERAttack(Masked(mlp()), k=2), budget=5)["not_attacked"] == N
+    assert "not_attacked" not in flags(AutoERAttack(Masked(mlp()), k=2), budget=200)
+    broken = torch.cat([normal(2, 6), torch.full((1, 6), torch.nan).double()])
+    assert flags(AutoERAttack(Masked(mlp()), k=2), broken, budget=5)["not_attacked"] == 2
+
+
 def test_unconstrained_attack_fails():
     linear = drawn(nn.Sequential(nn.Linear(6, 3)))
     assert flags(AutoERAttack(Saliency(linear), k=2))["unconstrained_attack_fails"] == N
