@@ -28,7 +28,6 @@ __all__ = ["run_page"]
 
 _VANILLA = Model("vanilla", "random")
 _LINEAR = Model("linear", "random")
-_RADIUS = 1.0
 
 
 def run_page(folder: Path) -> Page:
@@ -38,7 +37,7 @@ def run_page(folder: Path) -> Page:
         StoreError: if there are none, or the store is damaged.
     """
     findings = Findings(folder)
-    radius = _radius(findings)
+    radius = findings.radius
     k = findings.protocol["k"]
     tables = list(sections(report(folder)))
     return Page(
@@ -180,12 +179,6 @@ def _chart(findings: Findings, dataset: str, part: str) -> Chart:
         lines=lines,
         x_ticks=x,
     )
-
-
-def _radius(findings: Findings) -> float:
-    """The usual radius where it was run, or else the median of those that were."""
-    radii = sorted(findings.protocol["radii"])
-    return _RADIUS if _RADIUS in radii else float(radii[len(radii) // 2])
 
 
 def _reproduction(findings: Findings, folder: Path) -> Section:
