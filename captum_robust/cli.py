@@ -110,6 +110,7 @@ def _add_run(commands: Any) -> None:
         help="distinct test rows (default: 150; 12 pairs of digits, 8 of brain networks)",
     )
     run.add_argument("--epochs", type=_count, help="default: that of the data set")
+    run.add_argument("--device", type=_device, default="cpu", help="cpu (default), cuda, cuda:1 …")
     run.add_argument("--data-root", type=Path, help="folder of the original files")
     run.add_argument("--dry-run", action="store_true", help="list the units and an estimate")
     run.add_argument("--out", type=Path, required=True, help="folder of the results")
@@ -155,7 +156,7 @@ def _run(parser: _Parser, options: argparse.Namespace) -> int:
     rows, costly_rows, validation_rows = task.rows
     protocol = Protocol(
         plan.k, options.rows or rows, costly_rows, validation_rows, options.epochs,
-        task.terms.radii,
+        task.terms.radii, options.device,
     )  # fmt: skip
     try:
         if options.dry_run:
@@ -259,6 +260,17 @@ def _one_line(error: Exception) -> str:
 
 def _seed(text: str) -> int:
     return _integer(text, 0, _MAX_SEED, "must be an integer from 0 to 2**32 - 1")
+
+
+def _device(text: str) -> str:
+    import torch
+
+    try:
+        torch.zeros(1, device=text)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        said = str(error).partition("\n")[0]
+        raise argparse.ArgumentTypeError(f"torch cannot use {text!r} here: {said}") from error
+    return text
 
 
 def _count(text: str) -> int:

@@ -60,8 +60,7 @@ def attacked(
     """
     how = terms.explanations[explanation]
     searching = ATTACKS[attack](model, how, k, **constraints(model, terms))
-    budget = {"budget": terms.budget} if attack == "auto" else {}
-    return _over_radii(model, inputs, searching, how, k, seed, terms, **budget)
+    return _over_radii(model, inputs, searching, how, k, seed, terms)
 
 
 def validation_precision(
@@ -94,16 +93,15 @@ def _over_radii(
     k: int,
     seed: int,
     terms: Terms,
-    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     shape = (len(terms.radii), *inputs.shape)
     rows = inputs.expand(shape).flatten(0, 1)
-    radii = torch.tensor(terms.radii).repeat_interleave(len(inputs))
+    radii = inputs.new_tensor(terms.radii).repeat_interleave(len(inputs))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZeroGradientWarning)  # P@k = 1 then, as the report says
         moved = attack.perturb(
             rows, radii, target=0, norm="L2", seed=seed, max_examples_per_batch=terms.chunk,
-            **options, **explanation.arguments,
+            **explanation.arguments,
         )  # fmt: skip
     maps, reference = (explanation.magnitudes(model, x) for x in (moved, rows))
     precision = precision_at_k(maps, reference, k).reshape(shape[:2])

@@ -1,7 +1,7 @@
 """Do a unit: train a model, or measure one that was trained."""
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from captum_robust.benchmark.store import Result, Store
 from captum_robust.benchmark.tables import ExplainedRows
 from captum_robust.benchmark.task import Data, Parts
 from captum_robust.benchmark.tasks import TASKS
-from captum_robust.benchmark.terms import RADII
+from captum_robust.benchmark.terms import RADII, Terms
 from captum_robust.benchmark.training import area_under_curve, fit
 from captum_robust.benchmark.units import Unit
 from captum_robust.metrics import prediction_change_rate
@@ -34,6 +34,8 @@ class Protocol:
         validation_rows: distinct validation rows that are attacked to select a setting.
         epochs: passes over the training rows; None for the number of each data set.
         radii: of the balls, L2.
+        device: on which models are trained and attacked; the weights, the order of the rows and
+            the noise of a seed are the same on all.
     """
 
     k: int = 8
@@ -42,6 +44,7 @@ class Protocol:
     validation_rows: int = 100
     epochs: int | None = None
     radii: tuple[float, ...] = RADII
+    device: str = "cpu"
 
     def as_dict(self) -> dict[str, Any]:
         """What the store keeps and compares."""
@@ -71,7 +74,11 @@ class Experiment:
         return TASKS[dataset].load(self.root)
 
     def _parts(self, dataset: str, seed: int) -> Parts:
-        return self.data(dataset).parts(seed)
+        device = self.protocol.device
+        return Parts(*(_moved(part, device) for part in self.data(dataset).parts(seed)))
+
+    def _terms(self, unit: Unit) -> Terms:
+        return TASKS[unit.dataset].terms.on(torch.device(self.protocol.device))
 
     def _train(self, unit: Unit) -> Result:
         data, task = self.parts(unit.dataset, unit.seed), TASKS[unit.dataset]
@@ -91,7 +98,7 @@ class Experiment:
         auc, precision = area_under_curve(model, data.validation), float("nan")
         if auc == auc:
             precisions = validation_precision(
-                model, rows.inputs, self.protocol.k, unit.seed, task.terms
+                model, rows.inputs, self.protocol.k, unit.seed, self._terms(unit)
             )
             precision = float(precisions.nanmean())
         return {
@@ -105,7 +112,8 @@ class Experiment:
         """With new weights."""
         task = TASKS[unit.dataset]
         method, n_features = task.methods[unit.method], self.data(unit.dataset).n_features
-        return method.network(n_features, method.grid[unit.setting], task.network)
+        network = method.network(n_features, method.grid[unit.setting], task.network)
+        return network.to(self.protocol.device)
 
     def _model(self, unit: Unit) -> nn.Module:
         model = self._network(unit)
@@ -115,8 +123,7 @@ class Experiment:
     def _properties(self, unit: Unit) -> Result:
         model, test = self._model(unit), self.parts(unit.dataset, unit.seed).test
         rows = ExplainedRows.of(test, self.protocol.rows)
-        terms = TASKS[unit.dataset].terms
-        found = properties(model, rows.inputs, self.protocol.k, unit.seed, terms)
+        found = properties(model, rows.inputs, self.protocol.k, unit.seed, self._terms(unit))
         magnitudes = found.pop("magnitudes").mean(dim=0)
         return {
             "auc": area_under_curve(model, test),
@@ -126,7 +133,7 @@ class Experiment:
 
     def _attack(self, unit: Unit, attack: str, explanation: str, k: str) -> Result:
         model, test = self._model(unit), self.parts(unit.dataset, unit.seed).test
-        terms = TASKS[unit.dataset].terms
+        terms = self._terms(unit)
         costly = terms.explanations[explanation].costly
         n_rows = self.protocol.costly_rows if costly else self.protocol.rows
         rows = ExplainedRows.of(test, n_rows)
@@ -143,6 +150,12 @@ class Experiment:
             "clean_auc": rows.area_under_curve(clean[0]),
             "attacked_auc": [rows.area_under_curve(results[0]) for results in found],
         }
+
+
+def _moved(part: Any, device: str) -> Any:
+    """A part of a data set, a dataclass, with its tensors on a device."""
+    values = ((field.name, getattr(part, field.name)) for field in fields(part))
+    return replace(part, **{n: v.to(device) for n, v in values if isinstance(v, Tensor)})
 
 
 def _numbers(values: Tensor) -> list[float]:

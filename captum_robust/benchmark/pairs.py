@@ -244,11 +244,9 @@ def _methods(
 
 
 # Two pairs of digits are 0.2 apart if each of the 1,568 pixels differs by 1.3 of 255.
-_DIGITS = Terms(_explanations(Saliency, 0.1), radii=(0.1, 0.2, 0.4), budget=300, **_TERMS)
+_DIGITS = Terms(_explanations(Saliency, 0.1), radii=(0.1, 0.2, 0.4), **_TERMS)
 # An edge more or less is 1 away.
-_GRAPHS = Terms(
-    _explanations(InputXGradient, 0.1), radii=(0.25, 0.5, 1.0), budget=150, chunk=8, **_TERMS
-)
+_GRAPHS = Terms(_explanations(InputXGradient, 0.1), radii=(0.25, 0.5, 1.0), chunk=8, **_TERMS)
 
 
 def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:

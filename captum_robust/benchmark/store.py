@@ -148,7 +148,8 @@ class Store:
         """Write the checkpoint of a training, whole or not at all; its SHA-256."""
         path = self.weights_path(unit)
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, lambda whole: torch.save(dict(state), whole))
+        on_cpu = {name: values.cpu() for name, values in state.items()}
+        write_whole(path, lambda whole: torch.save(on_cpu, whole))
         return _sha256(path)
 
     def load_weights(self, unit: Unit) -> dict[str, Tensor]:

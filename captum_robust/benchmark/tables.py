@@ -72,4 +72,6 @@ class ExplainedRows:
         there = weights > 0
         if not scores.isfinite().all() or len(classes[there].unique()) < 2:
             return float("nan")
-        return float(roc_auc_score(classes[there], scores[there], sample_weight=weights[there]))
+        people = (classes[there], scores[there], weights[there])
+        true, score, weight = (values.cpu() for values in people)
+        return float(roc_auc_score(true, score, sample_weight=weight))

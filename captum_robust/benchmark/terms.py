@@ -1,7 +1,9 @@
 """On what terms explanations are attacked and measured: they differ between tables and pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from captum_robust.benchmark.explanations import EXPLANATIONS, Explanation
 
@@ -20,20 +22,22 @@ class Terms:
             by and that all studies are about.
         radii: of the balls, L2, ascending.
         bounds: smallest and largest value of an input that an attack may reach.
-        budget: most attributions that AutoERAttack computes for a row; None for no limit.
         shares: shares of the features that the measures of faithfulness remove or keep; None for
             every number of them.
         exact_hessian: whether its norm is exact, or the estimate by a finite difference.
-        chunk: rows that are attacked at once; None for all.
+        chunk: rows that are attacked at once on a CPU, whose caches are small; None for all.
     """
 
     explanations: Mapping[str, Explanation]
     radii: tuple[float, ...] = RADII
     bounds: tuple[float, float] = (float("-inf"), float("inf"))
-    budget: int | None = None
     shares: tuple[float, ...] | None = None
     exact_hessian: bool = True
     chunk: int | None = None
+
+    def on(self, device: torch.device) -> "Terms":
+        """The terms for a device: another than a CPU attacks all rows at once."""
+        return self if device.type == "cpu" else replace(self, chunk=None)
 
     @property
     def radius(self) -> float:

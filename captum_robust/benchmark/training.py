@@ -23,7 +23,7 @@ def area_under_curve(model: nn.Module, data: Examples) -> float:
         logits = model(data.inputs).squeeze(1)
     if not logits.isfinite().all():
         return float("nan")
-    return float(roc_auc_score(data.targets, logits))
+    return float(roc_auc_score(data.targets.cpu(), logits.cpu()))
 
 
 def train(

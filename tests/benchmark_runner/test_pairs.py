@@ -39,9 +39,7 @@ N_EDGES = 28
 def toy_task():
     graphs = synthetic_connectomes(n_graphs=30, n_regions=N_NODES)
     task = brain(lambda root: graphs, N_NODES)
-    return replace(
-        task, n_epochs=2, batch_size=16, terms=replace(task.terms, budget=40, chunk=None)
-    )
+    return replace(task, n_epochs=2, batch_size=16)
 
 
 def toy() -> tuple[PairNetwork, JoinedPairs]:
