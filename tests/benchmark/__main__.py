@@ -1,4 +1,7 @@
-"""Print the table: ``python -m tests.benchmark [--quick] [--full] [--only NAME] [--json FILE]``."""
+"""Print the table: ``python -m tests.benchmark [--quick] [--full] [--only NAME] [--json FILE]``.
+
+``--device cuda`` measures on a GPU, with larger batches beside.
+"""
 
 import argparse
 import json
@@ -10,8 +13,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from tests.benchmark import device
 from tests.benchmark.goals import MEASURES
-from tests.benchmark.row import Effort, Row
+from tests.benchmark.row import Effort, Measure, Row
 
 _NORMAL = Effort(seconds=3, min_rounds=5, max_rounds=25)
 _QUICK = Effort(seconds=0.3, min_rounds=3, max_rounds=9, quick=True)
@@ -19,16 +23,13 @@ _TITLES = ("goal", "group", "what", "ratio", "measured (quartiles)", "asked", ""
 
 
 def main() -> int:
-    """Measure what was asked for and print a line each; 1 where the two sides differ."""
+    """Measure what was asked for and print a line each; 1 where sides differ or a row failed."""
     options = _options()
+    device.choose(options.device)
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # no second thread
     effort = _QUICK if options.quick else _NORMAL
-    measures = [
-        m
-        for m in MEASURES
-        if (options.full or not m.slow) and (not options.only or m.group in options.only)
-    ]
+    measures = selected(options.full, options.only)
     rows = []
     with tqdm(measures, unit="row", file=sys.stderr) as bar:
         for measure in bar:
@@ -37,10 +38,17 @@ def main() -> int:
     print(_table(rows))
     if options.json:
         options.json.write_text(json.dumps(_report(rows, options.quick), indent=2) + "\n")
-    different = [row for row in rows if row.differs]
-    for row in different:
-        print(f"\n{row.measure.group}, {row.measure.what}: {row.differs}", file=sys.stderr)
-    return 1 if different else 0
+    wrong = [row for row in rows if row.differs or row.failed]
+    for row in wrong:
+        what = f"{row.measure.group}, {row.measure.what}, {row.measure.ratio}"
+        print(f"\n{what}: {row.differs or row.failed}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def selected(full: bool, groups: list[str] | None) -> list[Measure]:
+    """The measures of these groups, or of all, that belong to a run on the chosen device."""
+    runs = {"always": True, "full": full, "gpu": device.on_gpu()}
+    return [m for m in MEASURES if runs[m.when] and (not groups or m.group in groups)]
 
 
 def _options() -> argparse.Namespace:
@@ -51,6 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=groups, metavar="NAME", help=f"one of {groups}"
     )
+    parser.add_argument("--device", default="cpu", help="cpu, the default, or cuda")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to a file")
     return parser.parse_args()
 
@@ -74,12 +83,13 @@ def _table(rows: list[Row]) -> str:
         for line in cells
     ]
     missed = sum(row.verdict == "missed" for row in rows)
-    return "\n".join([*lines, "", f"{len(rows)} rows, {missed} missed"])
+    return "\n".join([*lines, "", f"{len(rows)} rows, {missed} missed, on {device.name()}"])
 
 
 def _report(rows: list[Row], quick: bool) -> dict[str, object]:
     return {
         "quick": quick,
+        "device": device.name(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "captum", "numpy")},
         "rows": [row.as_dict() for row in rows],

@@ -9,6 +9,7 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 
 from captum_robust.graph.triangle import n_edges
+from tests.benchmark.device import device
 from tests.benchmark.models import DenseGCN, PairOfGraphs, ResNet9, convnet, mlp
 
 __all__ = ["Case", "cnn_case", "gcn_case", "mlp_case", "pair_case", "resnet_case"]
@@ -43,8 +44,8 @@ class Case:
 def _case(make: Callable[[], nn.Module], shape: tuple[int, ...], k: int) -> Case:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = make().eval()
-        inputs = torch.rand(shape)
+        model = make().eval().to(device())
+        inputs = torch.rand(shape).to(device())  # the same on every device
     with torch.no_grad():
         target = model(inputs).argmax(dim=1)
     return Case(model, inputs.requires_grad_(), target, k)

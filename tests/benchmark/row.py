@@ -4,8 +4,26 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
+from typing import Literal
 
-__all__ = ["Bound", "Effort", "Measure", "Row", "Spread", "at_least", "at_most", "number", "size"]
+from tests.benchmark.device import on_gpu
+
+__all__ = [
+    "Bound",
+    "Effort",
+    "Measure",
+    "Row",
+    "Spread",
+    "When",
+    "at_least",
+    "at_most",
+    "number",
+    "size",
+]
+
+#: Which runs a measure belongs to: all of them, those with ``--full``, or those on a GPU, of
+#: batches that fill one.
+When = Literal["always", "full", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,8 @@ class Measure:
     """One row to be: ``find`` returns what was measured, or None where it cannot be measured.
 
     ``goal`` is the number of the goal in the study of what is possible; ``group`` selects measures
-    on the command line; ``ratio`` says what is divided by what. Slow ones need ``--full``.
+    on the command line; ``ratio`` says what is divided by what. ``cpu_only`` says why there is
+    nothing to measure on a GPU.
     """
 
     goal: int
@@ -86,27 +105,38 @@ class Measure:
     ratio: str
     bound: Bound
     find: Callable[[Effort], Spread | None]
-    slow: bool = False
+    when: When = "always"
+    cpu_only: str = ""
 
     def row(self, effort: Effort) -> "Row":
+        if self.cpu_only and on_gpu():
+            return Row(self, None, skipped=self.cpu_only)
         try:
             return Row(self, self.find(effort))
         except AssertionError as error:
             return Row(self, None, differs=str(error))
+        except Exception as error:  # which is not to cost the other rows
+            return Row(self, None, failed=f"{type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measure and what it found, or how the results of the two sides differ."""
+    """A measure and what it found, or else how the two sides differ, failed, or why it was not."""
 
     measure: Measure
     found: Spread | None
     differs: str = ""
+    failed: str = ""
+    skipped: str = ""
 
     @property
     def verdict(self) -> str:
         if self.differs:
             return "results differ"
+        if self.failed:
+            return "failed"
+        if self.skipped:
+            return f"– {self.skipped}"
         if self.found is None:
             return "not measured"
         if not self.measure.bound:
@@ -126,6 +156,7 @@ class Row:
             "bound": str(self.measure.bound),
             "verdict": self.verdict,
             "differs": self.differs,
+            "failed": self.failed,
         }
 
 

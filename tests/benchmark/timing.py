@@ -1,18 +1,21 @@
-"""Ratios of CPU time: interleaved, rotated rounds on one thread, without garbage collection."""
+"""Ratios of time: interleaved, rotated rounds on one thread, without garbage collection."""
 
 import gc
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from tests.benchmark.device import seconds
 from tests.benchmark.row import Effort, Spread
 
-__all__ = ["ratio", "slope"]
+__all__ = ["IDLE", "ratio", "slope"]
 
 Result = TypeVar("Result")
+
+#: Why no slope is measured on a GPU.
+IDLE = "sizes that leave a GPU idle take equally long"
 
 _LONG_ENOUGH = 0.02  # seconds of one timing; what is shorter is repeated
 
@@ -56,9 +59,9 @@ def _seconds_per_call(
     rounds: list[list[float]] = []
     with _no_collection():
         repeats = [_enough(candidate) for candidate in candidates]
-        began = time.process_time()
+        began = seconds()
         while len(rounds) < effort.min_rounds or (
-            len(rounds) < effort.max_rounds and time.process_time() - began < effort.seconds
+            len(rounds) < effort.max_rounds and seconds() - began < effort.seconds
         ):
             times = [0.0] * len(candidates)
             for place in range(len(candidates)):
@@ -71,16 +74,16 @@ def _seconds_per_call(
 def _enough(candidate: Callable[[], object]) -> int:
     """Number of calls that take long enough to be timed; warms up on the way."""
     calls = 1
-    while (seconds := _timed(candidate, calls)) < _LONG_ENOUGH:
-        calls = max(2 * calls, math.ceil(calls * _LONG_ENOUGH / max(seconds, 1e-6)))
+    while (took := _timed(candidate, calls)) < _LONG_ENOUGH:
+        calls = max(2 * calls, math.ceil(calls * _LONG_ENOUGH / max(took, 1e-6)))
     return calls
 
 
 def _timed(candidate: Callable[[], object], calls: int) -> float:
-    began = time.process_time()
+    began = seconds()
     for _ in range(calls):
         candidate()
-    return time.process_time() - began
+    return seconds() - began
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from tests.benchmark.cases import Case, cnn_case, gcn_case, mlp_case, resnet_cas
 from tests.benchmark.memory import peak_ratio
 from tests.benchmark.peers.attack import attack_one_by_one
 from tests.benchmark.peers.gradient import bare_saliency
-from tests.benchmark.row import Effort, Measure, Spread, at_least, at_most
+from tests.benchmark.row import Effort, Measure, Spread, When, at_least, at_most
 from tests.benchmark.timing import ratio
 
 __all__ = ["MEASURES", "Setting", "attack_of", "gain_over_one_by_one"]
@@ -57,12 +57,13 @@ def _one_by_one(case: Case, n_steps: int) -> Callable[[], Tensor]:
 
 def gain_over_one_by_one(setting: Setting, effort: Effort) -> Spread:
     case = setting.make(setting.batch)
-    alone = case.some(setting.n_alone)
+    n_alone = min(setting.n_alone, 2) if effort.quick else setting.n_alone
+    alone = case.some(n_alone)
     exact = alone.double()
     ours, peers = (make(exact, setting.n_steps)() for make in (attack_of, _one_by_one))
     assert not torch.equal(ours, exact.inputs)
     assert_close(ours, peers)
-    share = setting.n_alone / setting.batch
+    share = n_alone / setting.batch
     return ratio(
         _one_by_one(alone, setting.n_steps), attack_of(case, setting.n_steps), effort, share=share
     )
@@ -85,15 +86,15 @@ def _growth(effort: Effort) -> Spread | None:
     return peak_ratio(long, short)
 
 
-def _measures(what: str, setting: Setting, gain: float, slow: bool = False) -> list[Measure]:
+def _measures(what: str, setting: Setting, gain: float, when: When = "always") -> list[Measure]:
     one_by_one = partial(gain_over_one_by_one, setting)
     own = partial(_cost, setting, "autograd")
     differences = partial(_cost, setting, "finite_difference")
     step = "step / saliency"
     return [
-        Measure(8, "attack", what, "one by one / ours", at_least(gain), one_by_one, slow),
-        Measure(8, "attack", what, step, at_most(4), own, slow),
-        Measure(8, "attack", f"{what}, differences", step, at_most(2.4), differences, slow),
+        Measure(8, "attack", what, "one by one / ours", at_least(gain), one_by_one, when),
+        Measure(8, "attack", what, step, at_most(4), own, when),
+        Measure(8, "attack", f"{what}, differences", step, at_most(2.4), differences, when),
     ]
 
 
@@ -102,6 +103,8 @@ MEASURES = [
     *_measures("MLP, B = 1 024", Setting(mlp_case, 1024, 20, 16), 400),
     *_measures("CNN, B = 64", Setting(cnn_case, 64, 10, 8), 2.5),
     *_measures("GCN, B = 16", Setting(gcn_case, 16, 10, 8), 3.5),
-    *_measures("ResNet9, B = 4", Setting(resnet_case, 4, 2, 2), 1.7, slow=True),
+    *_measures("CNN, B = 1 024", Setting(cnn_case, 1024, 10, 2), 2.5, when="gpu"),
+    *_measures("GCN, B = 256", Setting(gcn_case, 256, 10, 2), 3.5, when="gpu"),
+    *_measures("ResNet9, B = 4", Setting(resnet_case, 4, 2, 2), 1.7, when="full"),
     Measure(8, "attack", "MLP, 50 → 1 000 steps", "growth of memory", at_most(1.3), _growth),
 ]

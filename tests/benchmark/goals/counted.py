@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import torch
 from captum.attr import Saliency
 from torch import Tensor, nn
 
@@ -89,7 +88,7 @@ def _given_maps(effort: Effort) -> Spread:
 
 
 def _maps(case: Case, shift: float) -> Tensor:
-    points = (case.inputs.detach() + shift * torch.ones(())).requires_grad_()
+    points = (case.inputs.detach() + shift).requires_grad_()
     return case.attribute(points, target=case.target)
 
 

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_robust.ranking import gap_sum, top_k_indices, win_counts
+from tests.benchmark.device import device
 from tests.benchmark.memory import peak_ratio
 from tests.benchmark.peers.ranking import pair_gap_sum, pair_wins
 from tests.benchmark.row import Effort, Measure, Spread, at_least, at_most, size
-from tests.benchmark.timing import ratio, slope
+from tests.benchmark.timing import IDLE, ratio, slope
 
 __all__ = ["MEASURES"]
 
@@ -28,8 +29,9 @@ class _Setting(NamedTuple):
     def maps(self) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, the map of the example as often, and its top features."""
         generator = torch.Generator().manual_seed(0)
-        reference = torch.randn(1, self.n, generator=generator).abs().expand(self.n_points, -1)
-        moves = torch.randn(self.n_points, self.n, generator=generator)
+        reference = torch.randn(1, self.n, generator=generator).abs().to(device())
+        reference = reference.expand(self.n_points, -1)
+        moves = torch.randn(self.n_points, self.n, generator=generator).to(device())
         scores = (reference + self.noise * moves).abs()
         return scores, reference.contiguous(), top_k_indices(reference, self.k)
 
@@ -85,6 +87,10 @@ def _count(name: str, goal: float, setting: _Setting) -> list[Measure]:
     ]
 
 
+def _slope(what: str, goal: float, find: Callable[[Effort], Spread]) -> Measure:
+    return Measure(3, "slope", what, "log time", at_most(goal), find, cpu_only=IDLE)
+
+
 MEASURES = [
     *_count("calm", 20, _Setting(784, 50, 1000, 0.13)),
     *_count("rough", 20, _Setting(784, 50, 1000, 0.7)),
@@ -94,9 +100,9 @@ MEASURES = [
     *_count("rough", 28, _Setting(3072, 100, 128, 0.75)),
     *_count("calm", 1000, _Setting(150_528, 1000, 1, 0.24)),
     *_count("rough", 120, _Setting(150_528, 1000, 1, 0.97)),
-    Measure(3, "slope", "in n, calm", "log time", at_most(1.3), partial(_slope_in_n, 0.13)),
-    Measure(3, "slope", "in n, rough", "log time", at_most(1.3), partial(_slope_in_n, 0.7)),
-    Measure(3, "slope", "in k, calm", "log time", at_most(0.5), partial(_slope_in_k, 0.13)),
-    Measure(3, "slope", "in k, rough", "log time", at_most(0.5), partial(_slope_in_k, 0.7)),
+    _slope("in n, calm", 1.3, partial(_slope_in_n, 0.13)),
+    _slope("in n, rough", 1.3, partial(_slope_in_n, 0.7)),
+    _slope("in k, calm", 0.5, partial(_slope_in_k, 0.13)),
+    _slope("in k, rough", 0.5, partial(_slope_in_k, 0.7)),
     Measure(3, "gap", "sum, n = 784, k = 50", "pairs / ours", at_least(1000), _gap_gain),
 ]

@@ -52,7 +52,10 @@ def _gain(make: Callable[[], Case], radius: float, effort: Effort) -> Spread:
 def _measure(what: str, make: Callable[[], Case], radius: float) -> Measure:
     find = partial(_gain, make, radius)
     name = f"AutoERAttack, {what}, radius {radius}"
-    return Measure(13, "ensemble", name, "queries of members / ours", at_least(1.5), find)
+    return Measure(
+        13, "ensemble", name, "queries of members / ours", at_least(1.5), find,
+        cpu_only="a count, on every device the same",
+    )  # fmt: skip
 
 
 MEASURES = [

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_robust.metrics import precision_at_k
+from tests.benchmark.device import device
 from tests.benchmark.memory import peak_bytes
 from tests.benchmark.peers.ranking import precision_by_sets, two_topk
 from tests.benchmark.row import Effort, Measure, Spread, at_least, at_most, size
@@ -28,7 +29,7 @@ class _Setting(NamedTuple):
         generator = torch.Generator().manual_seed(0)
         left = torch.randn(self.batch, self.n, generator=generator).abs()
         right = (left + 0.2 * torch.randn(self.batch, self.n, generator=generator)).abs()
-        return left, right
+        return left.to(device()), right.to(device())
 
     def for_time(self, effort: Effort) -> tuple[Tensor, Tensor]:
         """A tenth of the batch where time is short: rows are independent."""
@@ -58,9 +59,12 @@ def _memory(setting: _Setting, effort: Effort) -> Spread | None:
 def _measures(goal: float, setting: _Setting) -> list[Measure]:
     what = f"B = {size(setting.batch)}, n = {size(setting.n)}, k = {size(setting.k)}"
     return [
-        Measure(11, "precision", what, "sets / ours", at_least(goal), partial(_gain, setting)),
+        Measure(
+            11, "precision", what, "sets / ours", at_least(goal), partial(_gain, setting),
+            cpu_only="sets of Python",
+        ),
         Measure(11, "precision", what, "ours / two topk", at_most(1.2), partial(_cost, setting)),
-    ]
+    ]  # fmt: skip
 
 
 MEASURES = [

@@ -18,6 +18,8 @@ __all__ = ["MEASURES"]
 
 _Sampling = Literal["grid", "stratified"]
 
+_EVERYWHERE = "an error, on every device the same"
+
 
 class _Size(NamedTuple):
     """How many examples, how many estimates of each, and points of the integral itself."""
@@ -104,11 +106,11 @@ MEASURES = [
     for measure in (
         Measure(
             7, "sampling", f"digits, radius {radius}", "rmse grid / stratified", at_least(2.2),
-            partial(_rmse_ratio, radius),
+            partial(_rmse_ratio, radius), cpu_only=_EVERYWHERE,
         ),
         Measure(
             7, "sampling", f"digits, radius {radius}", "bias / standard error", at_most(3),
-            partial(_bias, radius),
+            partial(_bias, radius), cpu_only=_EVERYWHERE,
         ),
     )
 ]  # fmt: skip

@@ -27,7 +27,7 @@ def _ours(case: Case, perturb_func: Callable[..., Any]) -> Callable[[], Tensor]:
         arguments = {"target": case.target}
         with Explainer(case.attribute, case.inputs, arguments, False, None, None, 0) as explainer:
             reference, broken = explainer.reference(None)
-            worst, ends = torch.zeros(len(reference)), torch.ones(1)
+            worst, ends = torch.zeros_like(reference[:, 0]), torch.ones(1)
             for rows, _, scores, invalid in neighbour_scores(
                 explainer, perturb_func, _RADIUS, _N_DRAWS, ends, show_progress=False
             ):
@@ -51,6 +51,7 @@ def _gain(
     case = make(batch)
     shape = (batch, _N_DRAWS, *case.inputs.shape[1:])
     noise = _RADIUS * (2 * torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 1)
+    noise = noise.to(case.inputs.device)
     draws = iter(noise.unbind(dim=1))
     shared = _ours(case, lambda inputs: inputs + next(draws))()
     assert_close(shared, peer(case, _RADIUS, _N_DRAWS, noise)().to(shared), rtol=1e-4, atol=1e-6)
@@ -63,11 +64,11 @@ def _measures(
     return [
         Measure(
             12, "sensitivity", what, f"{name} / ours", at_least(goal),
-            partial(_gain, peer, make, batch),
+            partial(_gain, peer, make, batch), cpu_only=reason,
         )
-        for name, peer, goal in (
-            ("captum", captum_sensitivity, captum),
-            ("quantus", quantus_sensitivity, quantus),
+        for name, peer, goal, reason in (
+            ("captum", captum_sensitivity, captum, ""),
+            ("quantus", quantus_sensitivity, quantus, "Quantus computes in NumPy"),
         )
     ]  # fmt: skip
 

@@ -13,8 +13,8 @@ from tests.benchmark.cases import Case, cnn_case, gcn_case, mlp_case, resnet_cas
 from tests.benchmark.memory import peak_ratio
 from tests.benchmark.peers.gradient import bare_saliency
 from tests.benchmark.peers.thickness import thickness_by_batches, thickness_by_loops
-from tests.benchmark.row import Bound, Effort, Measure, Spread, at_least, at_most
-from tests.benchmark.timing import ratio, slope
+from tests.benchmark.row import Bound, Effort, Measure, Spread, When, at_least, at_most
+from tests.benchmark.timing import IDLE, ratio, slope
 
 __all__ = ["MEASURES"]
 
@@ -87,14 +87,14 @@ def _growth(small: _Setting, name: str, effort: Effort) -> Spread | None:
     return peak_ratio(large.thickness(), small.thickness())
 
 
-def _whole(what: str, goal: Bound, setting: _Setting, slow: bool = False) -> Measure:
+def _whole(what: str, goal: Bound, setting: _Setting, when: When = "always") -> Measure:
     find = partial(_overhead, setting)
-    return Measure(4, "thickness", what, "ours / bare gradients", goal, find, slow)
+    return Measure(4, "thickness", what, "ours / bare gradients", goal, find, when)
 
 
-def _against(what: str, goal: Bound, setting: _Setting, slow: bool = False) -> Measure:
+def _against(what: str, goal: Bound, setting: _Setting, when: When = "always") -> Measure:
     find = partial(_gain, setting, thickness_by_batches, setting.batch)
-    return Measure(5, "thickness", what, "loop over S, T / ours", goal, find, slow)
+    return Measure(5, "thickness", what, "loop over S, T / ours", goal, find, when)
 
 
 _MLP = _Setting(mlp_case, 64, 10, 10)
@@ -109,22 +109,24 @@ MEASURES = [
     _whole("MLP, 256 × 400 stratified", at_most(3.2), _WIDE._replace(sampling="stratified")),
     _whole("CNN, 16 × 10 × 5", at_most(1.15), _CNN),
     _whole("GCN, 8 × 5 × 5", at_most(1.5), _GCN),
-    _whole("ResNet9, 2 × 4 × 2", at_most(1.25), _RESNET, slow=True),
+    _whole("ResNet9, 2 × 4 × 2", at_most(1.25), _RESNET, when="full"),
+    _whole("CNN, 256 × 10 × 5", at_most(1.15), _CNN._replace(batch=256), when="gpu"),
+    _whole("GCN, 256 × 5 × 5", at_most(1.5), _GCN._replace(batch=256), when="gpu"),
     _against("MLP, 64 × 10 × 10", at_least(10), _MLP),
     _against("CNN, 16 × 10 × 5", at_least(1.4), _CNN),
     _against("GCN, 8 × 5 × 5", at_least(8), _GCN),
-    _against("ResNet9, 2 × 4 × 2", at_least(1.15), _RESNET, slow=True),
+    _against("ResNet9, 2 × 4 × 2", at_least(1.15), _RESNET, when="full"),
     Measure(
         5, "thickness", "MLP, 64 × 10 × 10", "naive loops / ours", at_least(400),
-        partial(_gain, _MLP, thickness_by_loops, 4),
+        partial(_gain, _MLP, thickness_by_loops, 4), cpu_only="loops over numbers of Python",
     ),
     Measure(
         6, "thickness", "MLP, slope in B", "log time", Bound(0.9, 1.1),
-        partial(_slope, _Setting(mlp_case, 64, 20, 20), "batch"),
+        partial(_slope, _Setting(mlp_case, 64, 20, 20), "batch"), cpu_only=IDLE,
     ),
     Measure(
         6, "thickness", "MLP, slope in S", "log time", Bound(0.9, 1.1),
-        partial(_slope, _Setting(mlp_case, 256, 5, 20), "n_draws"),
+        partial(_slope, _Setting(mlp_case, 256, 5, 20), "n_draws"), cpu_only=IDLE,
     ),
     Measure(
         6, "thickness", "MLP, B = 256 → 1 024", "growth of memory", at_most(1.3),

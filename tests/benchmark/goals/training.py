@@ -13,7 +13,7 @@ from captum_robust.loss import R2ETLoss
 from tests.benchmark.cases import Case, cnn_case, mlp_case, resnet_case
 from tests.benchmark.memory import peak_ratio
 from tests.benchmark.peers.training import separate_passes
-from tests.benchmark.row import Bound, Effort, Measure, Spread, at_least, at_most
+from tests.benchmark.row import Bound, Effort, Measure, Spread, When, at_least, at_most
 from tests.benchmark.timing import ratio
 
 __all__ = ["MEASURES", "measures_of_r2et", "plain", "step_of"]
@@ -87,14 +87,14 @@ def measures_of_r2et(
     to_plain: Bound,
     gaps_only: Bound,
     separate: Bound,
-    slow: bool = False,
+    when: When = "always",
     goal: int = 10,
     group: str = "training",
 ) -> list[Measure]:
     """A step of R2ET on a network: its time, against a plain one and separate passes; memory."""
 
     def measure(ratio_of: str, bound: Bound, find: Callable[..., Spread | None]) -> Measure:
-        return Measure(goal, group, what, ratio_of, bound, partial(find, make, batch), slow)
+        return Measure(goal, group, what, ratio_of, bound, partial(find, make, batch), when)
 
     gaps = partial(_r2et, lambda2=0)
     alone = "ours, gradients of parameters alone / plain step"
@@ -111,6 +111,9 @@ MEASURES = [
     *measures_of_r2et("MLP, B = 1 024", mlp_case, 1024, Bound(), Bound(), at_least(3)),
     *measures_of_r2et("CNN, B = 64", cnn_case, 64, at_most(4.8), at_most(2.5), at_least(1.9)),
     *measures_of_r2et(
-        "ResNet9, B = 8", resnet_case, 8, at_most(4.3), at_most(2.2), at_least(1.8), slow=True
+        "CNN, B = 1 024", cnn_case, 1024, at_most(4.8), at_most(2.5), at_least(1.9), when="gpu"
+    ),
+    *measures_of_r2et(
+        "ResNet9, B = 8", resnet_case, 8, at_most(4.3), at_most(2.2), at_least(1.8), when="full"
     ),
 ]

@@ -19,7 +19,7 @@ def thickness_by_batches(
     n_draws, n_times = points.shape[1:3]
     reference = attribute(inputs, target=target).flatten(1)
     top = reference.topk(k, dim=1).indices
-    held = torch.zeros(len(inputs))
+    held = torch.zeros(len(inputs), device=inputs.device)
     for draw in range(n_draws):
         for time in range(n_times):
             here = points[:, draw, time].requires_grad_()

@@ -36,7 +36,7 @@ def _gradient(model: nn.Module, inputs: Tensor, target: Tensor, graph: bool = Fa
 
 def _anchor_gaps(scores: Tensor, order: Tensor, k: int) -> Tensor:
     """Sum of the gaps of the k-th feature with the others around it, pair by pair; (N,)."""
-    rows = torch.arange(len(scores))
+    rows = torch.arange(len(scores), device=scores.device)
     gaps = [scores[rows, order[:, i]] - scores[rows, order[:, j]] for i, j in anchor_pairs(k)]
     return torch.stack(gaps).sum(dim=0)
 
