@@ -1,7 +1,7 @@
 """What a store says about the selected models, one number a seed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,10 @@ from captum_robust.benchmark.store import Result, Store, StoreError
 from captum_robust.benchmark.tasks import TASKS
 from captum_robust.benchmark.units import STARTS, Unit
 
-__all__ = ["Findings", "Model", "mean"]
+__all__ = ["WORST", "Findings", "Model", "mean"]
+
+#: What the worst of all attacks is called where they are listed.
+WORST = "worst"
 
 
 class Model(NamedTuple):
@@ -49,10 +52,26 @@ class Findings:
         for u, r in sorted(self._measured.items(), key=lambda item: item[0]):
             line = self._by_line.setdefault((u.dataset, Model(u.method, u.start), u.part), {})
             line[u.seed] = r
+        for dataset in {dataset for dataset, _, _ in self._by_line}:
+            self._add_worst(dataset)
         if not self._measured:
             raise StoreError(f"{folder} holds no measurements yet")
         names = {unit.dataset for unit in self._measured}
         self.datasets = [name for name in TASKS if name in names]
+
+    def _add_worst(self, dataset: str) -> None:
+        """The worst of the attacks, as if it were one, where a model has met them all."""
+        parts = sorted({p for d, _, p in self._by_line if d == dataset and p != "properties"})
+        for what in sorted({part.partition(" ")[2] for part in parts}):
+            same = [part for part in parts if part.partition(" ")[2] == what]
+            for model in self.models(dataset) if len(same) > 1 else ():
+                by_attack = [self._records(dataset, model, part) for part in same]
+                seeds = set.intersection(*(set(records) for records in by_attack))
+                if seeds:
+                    self._by_line[dataset, model, f"{WORST} {what}"] = {
+                        seed: _worst([records[seed] for records in by_attack])
+                        for seed in sorted(seeds)
+                    }
 
     @property
     def radius(self) -> float:
@@ -67,13 +86,14 @@ class Findings:
         return [Model(m, s) for s in STARTS for m in methods if Model(m, s) in found]
 
     def parts(self, dataset: str) -> list[str]:
-        """What was measured beside the properties: attacks, explanations and k."""
-        found = {u.part for u in self._measured if u.dataset == dataset} - {"properties"}
+        """What was measured beside the properties: attacks, the worst of them too, with k."""
+        found = {part for name, _, part in self._by_line if name == dataset} - {"properties"}
         return sorted(found, key=_order)
 
     def main_part(self, dataset: str) -> str:
         """The strongest attack, which is the last, on the first explanation, at the main k."""
-        parts = [p for p in self.parts(dataset) if p.endswith(f" {self.protocol['k']}")]
+        k = f" {self.protocol['k']}"
+        parts = [p for p in self.parts(dataset) if p.endswith(k) and not p.startswith(WORST)]
         first = parts[0].split()[1]
         return [part for part in parts if part.split()[1] == first][-1]
 
@@ -134,7 +154,17 @@ def mean(values: list[float]) -> float:
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
+def _worst(records: list[Result]) -> Result:
+    """The smallest P@k of each row that could be ranked."""
+
+    def smallest(values: Iterable[float]) -> float:
+        return min((value for value in values if value == value), default=math.nan)
+
+    by_radius = zip(*(record["precision"] for record in records), strict=True)
+    return {"precision": [list(map(smallest, zip(*rows, strict=True))) for rows in by_radius]}
+
+
 def _order(part: str) -> tuple[int, int, int]:
     """Large k first, then the explanations and the attacks in their order."""
     attack, explanation, k = part.split()
-    return -int(k), list(EXPLANATIONS).index(explanation), list(ATTACKS).index(attack)
+    return -int(k), list(EXPLANATIONS).index(explanation), [*ATTACKS, WORST].index(attack)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from captum_robust.benchmark.cells import cell, interval
 from captum_robust.benchmark.claims import claims
-from captum_robust.benchmark.findings import Findings, Model, mean
+from captum_robust.benchmark.findings import WORST, Findings, Model, mean
 from captum_robust.benchmark.methods import DEFAULT, RIVALS
 from captum_robust.benchmark.statistics import (
     difference,
@@ -56,7 +56,8 @@ def _sections(findings: Findings) -> Iterator[str]:
         for part in findings.parts(dataset):
             attack, explanation, k = part.split()
             if int(k) == findings.protocol["k"]:
-                title = f"### P@{k}, {explanation} under {attack}, by radius"
+                by = "the worst of the attacks on each row" if attack == WORST else attack
+                title = f"### P@{k}, {explanation} under {by}, by radius"
                 yield f"{title}\n\n" + _precision(findings, dataset, models, part)
                 yield from _margin(findings, dataset, models, part)
         yield "### Properties\n\n" + _properties(findings, dataset, models)

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from captum_robust.benchmark.cells import cell, interval
 from captum_robust.benchmark.findings import Findings, Model
-from captum_robust.benchmark.methods import DEFAULT, IDEAS, LAZY, RIVALS
+from captum_robust.benchmark.methods import DEFAULT, IDEAS, LAZY, METHODS, RIVALS
 from captum_robust.benchmark.selection import TOLERANCE
 from captum_robust.benchmark.statistics import difference, mean_std, on_common_seeds
+from captum_robust.benchmark.tasks import TASKS
 from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["targets"]
@@ -101,12 +102,14 @@ def _against(findings: Findings, rivals: Sequence[str]) -> str:
 
 def _ideas(findings: Findings) -> Iterator[str]:
     """R2ET-sp and each change of it beside SP, over the seeds that all of a data set have."""
-    names = ("sp", "linear", "sp-steep", "r2et-sp", "r2et-no-h-sp", *IDEAS)
     radii = [r for r in findings.protocol["radii"] if r >= findings.radius]
     rows = []
     for dataset in findings.datasets:
+        here = [name for name in TASKS[dataset].methods if name not in METHODS]
+        tried = (*IDEAS, *here)
+        names = ("sp", "linear", "sp-steep", "r2et-sp", "r2et-no-h-sp", *tried)
         models = [m for m in findings.models(dataset) if m.start == "random" and m.method in names]
-        if not {m.method for m in models} & set(IDEAS):
+        if not {m.method for m in models} & set(tried):
             continue
         models.sort(key=lambda m: names.index(m.method))
         levels = {(m, r): _precision(findings, dataset, m, r) for m in models for r in radii}

@@ -54,6 +54,22 @@ def precisions(whole: Store, method: str, part: str, start: str = "random") -> N
     return np.nanmean(np.array(rows), axis=2)
 
 
+def test_the_worst_of_the_attacks_on_each_row(whole: Store, text: str) -> None:
+    for explanation in ("saliency", "ig"):
+        title = f"P@8, {explanation} under the worst of the attacks on each row, by radius"
+        found = table(text, title)
+        for method in METHODS:
+            both = [
+                [r["precision"] for r in records(whole, method, f"{attack} {explanation} 8")]
+                for attack in ("er", "auto")
+            ]
+            values = np.nanmean(np.fmin(*both), axis=2)
+            for r, radius in enumerate(RADII):
+                cell = f"{values[:, r].mean():.3f} ± {values[:, r].std(ddof=1):.3f}"
+                assert found[method][f"{radius:g}"].removesuffix(" †") == cell
+    assert "under worst" not in text and "P@5, saliency under the worst" not in text
+
+
 @pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")  # two equal differences
 @pytest.mark.parametrize("attack", ["er", "auto"])
 @pytest.mark.parametrize("explanation", ["saliency", "ig"])
