@@ -107,7 +107,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument(
         "--rows",
         type=_count,
-        help="distinct test rows (default: 150; 12 pairs of digits, 8 of brain networks)",
+        help="distinct test rows (default: 150; 24 pairs of digits, 8 of brain networks)",
     )
     run.add_argument("--epochs", type=_count, help="default: that of the data set")
     run.add_argument("--device", type=_device, default="cpu", help="cpu (default), cuda, cuda:1 …")

@@ -115,13 +115,14 @@ class Experiment:
         network = method.network(n_features, method.grid[unit.setting], task.network)
         return network.to(self.protocol.device)
 
-    def _model(self, unit: Unit) -> nn.Module:
+    def model(self, unit: Unit) -> nn.Module:
+        """The network that a finished training has left."""
         model = self._network(unit)
         model.load_state_dict(self.store.load_weights(unit.model))
         return model
 
     def _properties(self, unit: Unit) -> Result:
-        model, test = self._model(unit), self.parts(unit.dataset, unit.seed).test
+        model, test = self.model(unit), self.parts(unit.dataset, unit.seed).test
         rows = ExplainedRows.of(test, self.protocol.rows)
         found = properties(model, rows.inputs, self.protocol.k, unit.seed, self._terms(unit))
         magnitudes = found.pop("magnitudes").mean(dim=0)
@@ -132,7 +133,7 @@ class Experiment:
         }
 
     def _attack(self, unit: Unit, attack: str, explanation: str, k: str) -> Result:
-        model, test = self._model(unit), self.parts(unit.dataset, unit.seed).test
+        model, test = self.model(unit), self.parts(unit.dataset, unit.seed).test
         terms = self._terms(unit)
         costly = terms.explanations[explanation].costly
         n_rows = self.protocol.costly_rows if costly else self.protocol.rows

@@ -258,7 +258,7 @@ def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
             InputXGradient, (0.1,), (0.03,), (100.0,), radius=0.5, share=0.3,
             late_weights=(0.3,), warm_up=58,
         ),
-        terms=_GRAPHS, k=(50, 30, 10), rows=(8, 2, 6),
+        terms=_GRAPHS, k=(50, 30, 10), rows=(8, 8, 6),
     )  # fmt: skip
 
 
@@ -269,7 +269,7 @@ PAIRS: dict[str, Task] = {
             None, (0.05, 0.15), (0.01, 0.1), (2.0, 5.0), radius=0.2, share=0.1,
             late_weights=(0.1, 0.3), warm_up=189,
         ),
-        terms=_DIGITS, k=(50, 30, 10), rows=(12, 3, 12),
+        terms=_DIGITS, k=(50, 30, 10), rows=(24, 12, 12),
     ),
     "adhd200-site": brain(load_adhd200_site),
     "adhd200": brain(lambda root: load_adhd200(root, site="NYU")),

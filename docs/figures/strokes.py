@@ -1,0 +1,67 @@
+"""Do maps of digits look like strokes? ``python docs/figures/strokes.py runs/digits``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from captum.attr import Saliency
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from captum_robust.benchmark.cells import cell
+from captum_robust.benchmark.experiment import Experiment, Protocol
+from captum_robust.benchmark.findings import Findings, Model
+from captum_robust.benchmark.store import Store
+from captum_robust.benchmark.tables import ExplainedRows
+from captum_robust.benchmark.units import Unit
+from captum_robust.ranking import top_k_mask
+from captum_robust.robust.text_tables import markdown_table
+
+DATASET, INK, SHOWN = "mnist-pairs", 0.5, ("vanilla", "wd", "sp", "r2et", "r2et-heavy")
+IMAGE = Path(__file__).parents[1] / "images" / "strokes.png"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the --out of a run on mnist-pairs")
+    folder = parser.parse_args().folder
+    findings, store = Findings(folder), Store(folder)
+    k, n_rows = findings.protocol["k"], findings.protocol["rows"]
+    work = Experiment(store, Protocol(k=k), Path(os.environ["CAPTUM_ROBUST_DATA"]))
+    drawn: dict[str, Tensor] = {}
+    lines, on_ink = [], {}
+    for model in findings.models(DATASET):
+        shares = {}
+        for seed, setting in findings.settings(DATASET, model).items():
+            unit = Unit(DATASET, model.method, setting.removesuffix(" *"), seed, model.start)
+            rows = ExplainedRows.of(work.parts(DATASET, seed).test, n_rows).inputs
+            maps = Saliency(work.model(unit)).attribute(rows.requires_grad_(), target=0)
+            ink = rows.detach() > INK
+            on_ink[seed] = float(ink.double().mean())
+            shares[seed] = float(ink[top_k_mask(maps, k)].double().mean())
+            if seed == min(findings.settings(DATASET, Model("vanilla", "random"))):
+                drawn["input"], drawn[str(model)] = rows[:2].detach(), maps[:2]
+        lines.append([str(model), cell(shares)])
+    lines.append(["all pixels", cell(on_ink)])
+    print(markdown_table(["method", f"top {k} on ink (> {INK:g})"], lines))
+    draw({name: drawn[name] for name in ("input", *SHOWN) if name in drawn})
+
+
+def draw(rows: dict[str, Tensor]) -> None:
+    """Two pairs and their maps, one column a method."""
+    figure = Figure(figsize=(1.6 * len(rows), 6.2), layout="constrained")
+    for column, (name, maps) in enumerate(rows.items()):
+        for place, member in enumerate(maps.view(4, 28, 28)):
+            axis = figure.add_subplot(4, len(rows), 1 + place * len(rows) + column)
+            axis.imshow(member.numpy(), cmap="gray_r")
+            axis.set_axis_off()
+            if place == 0:
+                axis.set_title(name, fontsize=9)
+    figure.savefig(IMAGE, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
