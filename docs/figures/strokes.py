@@ -6,7 +6,6 @@ import argparse
 import os
 from pathlib import Path
 
-import torch
 from captum.attr import Saliency
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -25,6 +24,7 @@ IMAGE = Path(__file__).parents[1] / "images" / "strokes.png"
 
 
 def main() -> None:
+    """Print the shares, and draw the maps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the --out of a run on mnist-pairs")
     folder = parser.parse_args().folder
