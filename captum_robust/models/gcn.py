@@ -36,7 +36,8 @@ def normalized_adjacency(adjacency: Tensor) -> Tensor:
     """
     scale = (1 + _magnitude(adjacency).sum(dim=-1)).rsqrt()
     loops = torch.eye(adjacency.shape[-1], dtype=adjacency.dtype, device=adjacency.device)
-    return scale.unsqueeze(-1) * (adjacency + loops) * scale.unsqueeze(-2)
+    # Both scales at once, as a product of vectors: no derivative of it has the size of a matrix.
+    return (scale.unsqueeze(-1) @ scale.unsqueeze(-2)) * (adjacency + loops)
 
 
 class DenseGCN(nn.Module):
@@ -185,4 +186,5 @@ def _normalized_edges(ends: Tensor, weights: Tensor, n_nodes: int) -> tuple[Tens
 
 def _magnitude(weights: Tensor) -> Tensor:
     """The absolute value, with derivative 1 at 0, where that of ``abs`` is 0."""
-    return torch.where(weights < 0, -weights, weights)
+    one = weights.new_ones(())
+    return weights * torch.where(weights < 0, -one, one)  # whose derivatives are one product each
