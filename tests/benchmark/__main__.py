@@ -18,7 +18,7 @@ from tests.benchmark.goals import MEASURES
 from tests.benchmark.row import Effort, Measure, Row
 
 _NORMAL = Effort(seconds=3, min_rounds=5, max_rounds=25)
-_QUICK = Effort(seconds=0.3, min_rounds=3, max_rounds=9, quick=True)
+_QUICK = Effort(seconds=0.2, min_rounds=3, max_rounds=9, quick=True)
 _TITLES = ("goal", "group", "what", "ratio", "measured (quartiles)", "asked", "")
 
 
@@ -35,9 +35,9 @@ def main() -> int:
         for measure in bar:
             bar.set_description(f"{measure.group}: {measure.what}")
             rows.append(measure.row(effort))
+            if options.json:  # what is there if the run is cut off
+                options.json.write_text(json.dumps(_report(rows, options.quick), indent=2) + "\n")
     print(_table(rows))
-    if options.json:
-        options.json.write_text(json.dumps(_report(rows, options.quick), indent=2) + "\n")
     wrong = [row for row in rows if row.differs or row.failed]
     for row in wrong:
         what = f"{row.measure.group}, {row.measure.what}, {row.measure.ratio}"
@@ -59,9 +59,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=groups, metavar="NAME", help=f"one of {groups}"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, the default, or cuda")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to a file")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here")
+    return options
 
 
 def _table(rows: list[Row]) -> str:

@@ -57,7 +57,7 @@ def _one_by_one(case: Case, n_steps: int) -> Callable[[], Tensor]:
 
 def gain_over_one_by_one(setting: Setting, effort: Effort) -> Spread:
     case = setting.make(setting.batch)
-    n_alone = min(setting.n_alone, 2) if effort.quick else setting.n_alone
+    n_alone = 1 if effort.quick else setting.n_alone
     alone = case.some(n_alone)
     exact = alone.double()
     ours, peers = (make(exact, setting.n_steps)() for make in (attack_of, _one_by_one))
