@@ -62,7 +62,7 @@ def gain_over_one_by_one(setting: Setting, effort: Effort) -> Spread:
     exact = alone.double()
     ours, peers = (make(exact, setting.n_steps)() for make in (attack_of, _one_by_one))
     assert not torch.equal(ours, exact.inputs)
-    assert_close(ours, peers)
+    assert_close(ours, peers, rtol=0, atol=1e-4 * _STEP)  # rounding grows with the steps
     share = n_alone / setting.batch
     return ratio(
         _one_by_one(alone, setting.n_steps), attack_of(case, setting.n_steps), effort, share=share
