@@ -85,7 +85,9 @@ class DenseGCN(nn.Module):
         matrix = normalized_adjacency(adjacency)
         nodes = self.activation(self.hidden(matrix))
         # The mean over the nodes comes before the second layer, which is linear: n times cheaper.
-        embeddings: Tensor = self.output((matrix.mean(dim=1).unsqueeze(1) @ nodes).squeeze(1))
+        # Not as a product of matrices, of which a second derivative would lie transposed in memory.
+        pooled = (matrix.mean(dim=1).unsqueeze(2) * nodes).sum(dim=1)
+        embeddings: Tensor = self.output(pooled)
         return embeddings
 
 
