@@ -192,12 +192,8 @@ def check_noncontiguous_inputs(case: AttackCase) -> None:
 
 def check_target_in_every_form(case: AttackCase) -> None:
     """A target as an int, a tensor of one, a list or a tensor with one an example is the same."""
-    n_examples = len(case.model.labels)
-    forms = {
-        "a tensor of one": torch.tensor([1]),
-        "a list": [1] * n_examples,
-        "a tensor": torch.ones(n_examples, dtype=torch.long),
-    }
+    ones = torch.ones_like(case.model.labels)
+    forms = {"a tensor of one": ones[:1], "a list": ones.tolist(), "a tensor": ones}
     expected = case.perturb(target=1)
     for name, form in forms.items():
         require_close(case.perturb(target=form), expected, f"target as {name} is another result")

@@ -151,7 +151,7 @@ class AttackCase:
                 if not on_boundary:
                     size = torch.rand(len(x), 1, generator=generator, dtype=x.dtype)
                     noise = noise * size ** (1 / shape[1])
-            return x + self.model.radius * noise.view_as(x)
+            return x + self.model.radius * noise.view_as(x).to(x)
 
         inputs = self.model.inputs
         return [like(inputs, tuple(map(drawn, as_tuple(inputs)))) for _ in range(n_draws)]

@@ -77,7 +77,7 @@ def check_gradient_is_that_of_the_value(case: LossCase) -> None:
     parameters = dict(model.named_parameters())
     for seed in range(2):
         directions = {
-            n: normal(*parameters[n].shape, seed=200 + 10 * seed + i)
+            n: normal(*parameters[n].shape, seed=200 + 10 * seed + i).to(parameters[n])
             for i, n in enumerate(gradients)
         }
         slope = sum(float((g * directions[n]).sum()) for n, g in gradients.items() if g is not None)

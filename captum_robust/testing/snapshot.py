@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_robust._random import cuda_devices
+
 __all__ = ["changes", "random_state", "state_of_model", "state_of_tensors"]
 
 
@@ -44,7 +46,9 @@ def state_of_tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 def random_state() -> dict[str, Any]:
     """The global generators of torch, NumPy and Python."""
+    on_gpus = {f"generator of GPU {d}": torch.cuda.get_rng_state(d) for d in cuda_devices()}
     return {
+        **on_gpus,
         "generator of torch": torch.get_rng_state(),
         "generator of numpy": str(np.random.get_state(legacy=False)),  # noqa: NPY002
         "generator of random": random.getstate(),

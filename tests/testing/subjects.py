@@ -95,7 +95,7 @@ class ToARamp:
 
 
 def ramp(x: torch.Tensor) -> torch.Tensor:
-    return torch.arange(1.0, 1 + x[0].numel()).view_as(x[:1])
+    return torch.arange(1.0, 1 + x[0].numel(), device=x.device).view_as(x[:1])
 
 
 def distance_from_ramp(maps: Any, reference: Any) -> torch.Tensor:
