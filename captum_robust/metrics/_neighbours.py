@@ -23,11 +23,13 @@ from captum_robust.metrics._scores import as_scores
 from captum_robust.noise import Noise, check_radius
 from captum_robust.ranking import invalid_rows, non_finite_rows
 
-__all__ = ["BYTES_PER_CALL", "Explainer", "SavedBytes", "neighbour_scores"]
+__all__ = ["Explainer", "SavedBytes", "bytes_per_call", "neighbour_scores"]
 
 # Live memory of one call that keeps a CPU's caches useful: within 10 % of the best on networks
 # from MLPs to ResNets (see the performance page).
-BYTES_PER_CALL = 30_000_000
+_BYTES_ON_CPU = 30_000_000
+# A GPU has no such cache to keep, and wants to be filled: a few percent of its memory.
+_BYTES_ELSEWHERE = 1_000_000_000
 _FIRST_CALL = 64
 _RADIUS_NAMES = ("perturb_radius", "radius", "epsilon", "eps")
 
@@ -141,7 +143,7 @@ class Explainer:
             reseed(self.seed)
             maps = explain()  # torch.func lets nobody look: the inputs have to do
         size = max(saved.count, sum(p.numel() * p.element_size() for p in points), 1)
-        self.rows_per_call = max(1, BYTES_PER_CALL * len(points[0]) // size)
+        self.rows_per_call = max(1, bytes_per_call(points[0].device) * len(points[0]) // size)
         return maps
 
     def _masks(self, maps: tuple[Tensor, ...], rows: Tensor) -> Inputs | None:
@@ -162,6 +164,11 @@ def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
     return function
+
+
+def bytes_per_call(device: torch.device) -> int:
+    """How much autograd may save in one call on a device."""
+    return _BYTES_ON_CPU if device.type == "cpu" else _BYTES_ELSEWHERE
 
 
 class SavedBytes(saved_tensors_hooks):

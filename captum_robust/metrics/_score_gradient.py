@@ -12,7 +12,7 @@ from captum_robust._captum import Inputs, TargetType, as_tuple, run_forward, sel
 from captum_robust._random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import joined
-from captum_robust.metrics._neighbours import BYTES_PER_CALL, SavedBytes
+from captum_robust.metrics._neighbours import SavedBytes, bytes_per_call
 
 __all__ = ["ScoreGradient", "check_chunk"]
 
@@ -91,5 +91,5 @@ class ScoreGradient:
             row = joined(leaves)[0]
             hessian = row.numel() ** 2 * row.element_size()
             size = max(saved.count // len(rows), hessian, 1)
-            self.rows_per_call = max(1, BYTES_PER_CALL // size)
+            self.rows_per_call = max(1, bytes_per_call(row.device) // size)
         return leaves, gradients
