@@ -97,5 +97,7 @@ def _step(
     rows: Tensor,
 ) -> None:
     optimizer.zero_grad()
-    criterion(data.inputs[rows], data.targets[rows]).backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    # A loss that explains would find the gradient of the inputs as well, which nobody needs.
+    criterion(data.inputs[rows], data.targets[rows]).backward(inputs=parameters)
     optimizer.step()
