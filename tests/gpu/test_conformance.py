@@ -6,7 +6,7 @@ from captum_robust.testing import attack_checks, loss_checks, metric_checks
 from tests.gpu.device import MODELS, OnDevice
 from tests.testing.subjects import ATTACKS, LOSSES, METRICS, one_of_each
 
-N_TURNS = 5  # of all subjects together, every rule meets several
+N_TURNS = 8  # of all subjects together, every rule meets several
 
 
 def every(subjects, checks_of):
