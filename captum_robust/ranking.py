@@ -28,6 +28,7 @@ __all__ = [
     "non_finite_rows",
     "pair_features",
     "ranking",
+    "share",
     "top_k_indices",
     "top_k_mask",
     "win_counts",
@@ -183,6 +184,17 @@ def ranking(scores: Tensor, n_first: int) -> Tensor:
     top = top_k_indices(scores, n_first)
     order = scores.gather(1, top).argsort(dim=1, descending=True, stable=True)
     return top.gather(1, order)
+
+
+def share(count: Tensor, total: float) -> Tensor:
+    """The count as a share of the total, rounded once, so that all of them are exactly 1.
+
+    On a GPU torch multiplies by the reciprocal of a plain number, by which 49 of 49 are 0.99999994.
+
+        >>> share(torch.tensor([49, 7]), 49)
+        tensor([1.0000, 0.1429])
+    """
+    return count / torch.full_like(count, total)
 
 
 def min_gap(scores: Tensor, top: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from captum_robust._captum import Inputs
 from captum_robust.metrics._neighbours import Explainer, neighbour_scores
 from captum_robust.metrics._scores import nan_where
 from captum_robust.noise import GaussianNoise, check_radius
-from captum_robust.ranking import check_k, top_k_mask
+from captum_robust.ranking import check_k, share, top_k_mask
 
 __all__ = ["certified_precision_at_k"]
 
@@ -128,7 +128,7 @@ def certified_precision_at_k(
             hits.index_add_(0, rows, top_k_mask(scores, k).long())
             broken[rows[invalid]] = True
     kept = features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, radius / sigma)
-    return nan_where(broken, (kept / k).to(reference.dtype))
+    return nan_where(broken, share(kept, k).to(reference.dtype))
 
 
 def lower_bounds(n_samples: int, level: float) -> Tensor:

@@ -10,7 +10,7 @@ from captum_robust._captum import Inputs
 from captum_robust.metrics._neighbours import Explainer, neighbour_scores
 from captum_robust.metrics._scores import nan_where, paired_scores
 from captum_robust.metrics.thickness import default_perturb_func
-from captum_robust.ranking import check_k, top_k_indices
+from captum_robust.ranking import check_k, share, top_k_indices
 
 __all__ = ["precision_at_k", "precision_at_k_min"]
 
@@ -57,7 +57,7 @@ def precision_at_k(
     )
     check_k(k, scores.shape[1])
     common = _common(top_k_indices(scores, k), top_k_indices(reference, k))
-    return nan_where(broken, (common / k).to(scores.dtype))
+    return nan_where(broken, share(common, k).to(scores.dtype))
 
 
 def _common(left: Tensor, right: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def precision_at_k_min(
         for rows, _, scores, invalid in neighbour_scores(
             explainer, perturb_func, perturb_radius, n_perturb_samples, times, show_progress
         ):
-            precision = (_common(top_k_indices(scores, k), top[rows]) / k).to(worst)
+            precision = share(_common(top_k_indices(scores, k), top[rows]), k).to(worst)
             worst.scatter_reduce_(0, rows, precision, "amin")
             broken[rows[invalid]] = True
     return nan_where(broken, worst)
