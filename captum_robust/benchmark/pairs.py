@@ -154,8 +154,9 @@ _TERMS: dict[str, Any] = {
     "shares": (0.01, 0.05, 0.1, 0.2, 0.5),
     "exact_hessian": False,
 }
-#: Longer than for tables: rounding of so many features drowns a step of 0.01.
-_FD: dict[str, Any] = {"kappa": 0.1}
+#: Length of the finite difference, longer than for tables: rounding of so many features drowns a
+#: step of 0.01.
+_KAPPA = 0.1
 
 
 class Late:
@@ -184,6 +185,7 @@ def _methods(
     share: float,
     late_weights: tuple[float, ...],
     warm_up: int,
+    far_curvature: float,
 ) -> Mapping[str, Method]:
     """Those that apply to pairs. Maps are divided by their sum, as the paper does for images.
 
@@ -191,14 +193,19 @@ def _methods(
     """
 
     def ranking(
-        model: nn.Module, k: int, weight: float, pairs: PairsOfFeatures, curvature: float
+        model: nn.Module,
+        k: int,
+        weight: float,
+        pairs: PairsOfFeatures,
+        curvature: float,
+        kappa: float = _KAPPA,
     ) -> R2ETLoss:
         explained = attribution(model) if attribution else None
         # R2ET-mm takes half the pairs: with as many it would be R2ET.
         return R2ETLoss(
             model, k, lambda1=weight, lambda2=weight * curvature, pairs=pairs,
             k_prime=max(1, k // 2) if pairs == "mm" else None, normalize=True,
-            attribution=explained, **_FD,
+            attribution=explained, kappa=kappa,
         )  # fmt: skip
 
     def adversarial(model: nn.Module, k: int, radius: float) -> Any:
@@ -209,7 +216,7 @@ def _methods(
         "vanilla": Method(recipes.plain, {"": {}}),
         "wd": Method(recipes.plain, grid(weight_decay=(1e-3,))),
         "sp": Method(recipes.plain, grid(beta=betas), "softplus"),
-        "est-h": Method(partial(recipes.curvature, **_FD), grid(weight=curvatures)),
+        "est-h": Method(partial(recipes.curvature, kappa=_KAPPA), grid(weight=curvatures)),
         "at": Method(adversarial, grid(radius=(radius,))),
     }
     variants: tuple[tuple[str, PairsOfFeatures, float], ...] = (
@@ -238,8 +245,16 @@ def _methods(
         flat, grid(weight=(curvatures[-1] / 5,), beta=betas[:1]), "softplus"
     )
     methods["est-h-sp"] = Method(
-        partial(recipes.curvature, **_FD), grid(weight=curvatures[-1:], beta=betas), "softplus"
+        partial(recipes.curvature, kappa=_KAPPA),
+        grid(weight=curvatures[-1:], beta=betas),
+        "softplus",
     )
+    # The curvature that an attack meets: over the length of its ball.
+    methods["est-h-far"] = Method(
+        partial(recipes.curvature, kappa=radius), grid(weight=(far_curvature,))
+    )
+    far = partial(ranking, pairs="anchor", curvature=far_curvature / weights[-1], kappa=radius)
+    methods["r2et-far"] = Method(far, grid(weight=weights[-1:]))
     return methods
 
 
@@ -252,13 +267,13 @@ _GRAPHS = Terms(_explanations(InputXGradient, 0.1), radii=(0.25, 0.5, 1.0), chun
 def brain(load: Callable[[Root], BrainGraphs], n_nodes: int = 190) -> Task:
     """Pairs of brain networks with so many regions."""
     return Task(
-        _graphs(load), n_epochs=4, batch_size=32, learning_rate=1e-3,
+        _graphs(load), n_epochs=8, batch_size=32, learning_rate=1e-3,
         network=partial(_of_graphs, n_nodes), finish=fit_classifier,
         methods=_methods(
             InputXGradient, (0.1,), (0.03,), (100.0,), radius=0.5, share=0.3,
-            late_weights=(0.3,), warm_up=58,
+            late_weights=(0.3,), warm_up=118, far_curvature=0.1,
         ),
-        terms=_GRAPHS, k=(50, 30, 10), rows=(8, 8, 6),
+        terms=_GRAPHS, k=(50, 30, 10), rows=(8, 8, 24),
     )  # fmt: skip
 
 
@@ -267,7 +282,7 @@ PAIRS: dict[str, Task] = {
         _digits, n_epochs=6, batch_size=64, network=_of_digits, finish=fit_classifier,
         methods=_methods(
             None, (0.05, 0.15), (0.01, 0.1), (2.0, 5.0), radius=0.2, share=0.1,
-            late_weights=(0.1, 0.3), warm_up=189,
+            late_weights=(0.1, 0.3), warm_up=189, far_curvature=0.1,
         ),
         terms=_DIGITS, k=(50, 30, 10), rows=(24, 12, 12),
     ),

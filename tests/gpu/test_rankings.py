@@ -39,6 +39,15 @@ def test_ties_go_to_the_lowest_index(k, dtype):
     assert_same(found, precision_at_k(rows, other, k))
 
 
+def test_all_of_k_is_one():
+    """A GPU multiplies by the reciprocal of a plain number, which is rounded."""
+    maps = moved(normal(4, 300).float())
+    assert all(bool((precision_at_k(maps, maps, k) == 1).all()) for k in range(1, 300))
+    for dtype in (torch.int64, torch.float64):
+        numbers = torch.arange(1, 300, device=DEVICE, dtype=dtype)
+        assert all(float(ranking.share(n, int(n))) == 1 for n in numbers)
+
+
 def test_many_equal_features():
     """top-k kernels may return any of equal values; so may sorts that are not stable."""
     rows = normal(50, 3000, seed=1).round()
