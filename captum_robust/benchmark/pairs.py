@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
@@ -199,13 +199,14 @@ def _methods(
         pairs: PairsOfFeatures,
         curvature: float,
         kappa: float = _KAPPA,
+        explain: Literal["probability", "logit"] = "probability",
     ) -> R2ETLoss:
         explained = attribution(model) if attribution else None
         # R2ET-mm takes half the pairs: with as many it would be R2ET.
         return R2ETLoss(
             model, k, lambda1=weight, lambda2=weight * curvature, pairs=pairs,
             k_prime=max(1, k // 2) if pairs == "mm" else None, normalize=True,
-            attribution=explained, kappa=kappa,
+            attribution=explained, kappa=kappa, explain=explain,
         )  # fmt: skip
 
     def adversarial(model: nn.Module, k: int, radius: float) -> Any:
@@ -255,6 +256,9 @@ def _methods(
     )
     far = partial(ranking, pairs="anchor", curvature=far_curvature / weights[-1], kappa=radius)
     methods["r2et-far"] = Method(far, grid(weight=weights[-1:]))
+    # The logit, whose curvature does not vanish where the network is certain.
+    logit = partial(ranking, pairs="anchor", curvature=0.01, explain="logit")
+    methods["r2et-logit"] = Method(logit, grid(weight=late_weights))
     return methods
 
 
