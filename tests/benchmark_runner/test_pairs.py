@@ -125,14 +125,9 @@ def test_properties_of_pairs() -> None:
 def test_every_method_trains_a_network_for_pairs(task: str) -> None:
     methods = PAIRS[task].methods
     tried = {
-        "r2et-late",
-        "r2et-late-sp",
-        "r2et-heavy",
-        "r2et-flat",
-        "est-h-sp",
-        "est-h-far",
-        "r2et-far",
-    }
+        "r2et-late", "r2et-late-sp", "r2et-heavy", "r2et-flat", "r2et-far", "r2et-logit",
+        "est-h-sp", "est-h-far",
+    }  # fmt: skip
     assert tried < set(methods) and set(methods) - tried <= set(DEFAULT)
     assert not {"exact-h", "ssr"} & set(methods)
     if task == "mnist-pairs":
