@@ -88,25 +88,32 @@ def hessian_vector_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
     return joint_norm(_hessian_product(inputs, gradients, sign_direction(gradients)))
 
 
-def exact_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
-    r"""Exact Frobenius norm :math:`\|H\|_F`; (N,). A backward for each feature, many at once."""
-    return joint_norm(tuple(joint_norm((rows,)) for rows in _hessian_rows(inputs, gradients)))
+def exact_norm(inputs: Tensors, gradients: Tensors, interact: bool = False) -> Tensor:
+    r"""Exact Frobenius norm :math:`\|H\|_F`; (N,). A backward for each feature, many at once.
+
+    Where examples ``interact``, a gradient depends on the other inputs too; H is then the block of
+    each example's own inputs, by a backward for each example and feature.
+    """
+    blocks = _hessian_rows(inputs, gradients, _product_of(interact))
+    return joint_norm(tuple(joint_norm((rows,)) for rows in blocks))
 
 
-def exact_spectral_norm(inputs: Tensors, gradients: Tensors) -> Tensor:
+def exact_spectral_norm(inputs: Tensors, gradients: Tensors, interact: bool = False) -> Tensor:
     r"""Exact :math:`\|H\|_2 = \max |\lambda(H)|`; (N,). A backward for each feature, many at once.
 
     From the eigenvector v of the Hessian, which is held whole, as :math:`|v^T H v|`: that has the
-    derivative of a simple eigenvalue, for one product with a graph.
+    derivative of a simple eigenvalue, for one product with a graph. ``interact`` as for
+    :func:`exact_norm`.
     """
-    product = hessian_operator(inputs, gradients)
+    product = _product_of(interact)
     with torch.no_grad():
-        hessian = torch.cat(list(_hessian_rows(inputs, gradients)), dim=1)
+        hessian = torch.cat(list(_hessian_rows(inputs, gradients, product)), dim=1)
         broken = ~hessian.isfinite().flatten(1).all(dim=1)  # which eigh would refuse
         values, vectors = torch.linalg.eigh(hessian.masked_fill(broken[:, None, None], 0))
         leading = values.abs().argmax(dim=1).view(-1, 1, 1).expand(-1, hessian.shape[1], 1)
         vector = vectors.gather(2, leading).squeeze(2)
-    quotient: Tensor = (vector * product(vector)).sum(dim=1)  # NaN where the Hessian is not finite
+    image = joined(product(inputs, gradients, parted(vector, gradients)))
+    quotient: Tensor = (vector * image).sum(dim=1)  # NaN where the Hessian is not finite
     return quotient.abs()
 
 
@@ -174,7 +181,9 @@ def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     return value
 
 
-def _hessian_rows(inputs: Tensors, gradients: Tensors) -> Iterator[Tensor]:
+def _hessian_rows(
+    inputs: Tensors, gradients: Tensors, product: Callable[..., Tensors]
+) -> Iterator[Tensor]:
     """Rows of the Hessian of each example, in blocks (N, rows, n) that together are all n."""
     n_examples, n_features = joined(gradients).shape
     unit = torch.eye(n_features, dtype=gradients[0].dtype, device=gradients[0].device)
@@ -187,11 +196,34 @@ def _hessian_rows(inputs: Tensors, gradients: Tensors) -> Iterator[Tensor]:
             )
         )  # fmt: skip
         try:
-            rows = _hessian_product(inputs, gradients, vectors, batched=True)
+            rows = product(inputs, gradients, vectors, batched=True)
         except RuntimeError:  # an operation that cannot be vectorised
-            each = [_hessian_product(inputs, gradients, v) for v in zip(*vectors, strict=True)]
+            each = [product(inputs, gradients, v) for v in zip(*vectors, strict=True)]
             rows = tuple(torch.stack(found) for found in zip(*each, strict=True))
         yield torch.stack([joined(row) for row in zip(*rows, strict=True)], dim=1)
+
+
+def _product_of(interact: bool) -> Callable[..., Tensors]:
+    return _own_product if interact else _hessian_product
+
+
+def _own_product(
+    inputs: Tensors, gradients: Tensors, vectors: Tensors, batched: bool = False
+) -> Tensors:
+    """As :func:`_hessian_product`, of each example's own block of the Hessian: one by one.
+
+    With a vector an example, the product of examples that interact is a sum over all of them, and
+    that of a vector for all is zero behind batch normalisation, which removes common shifts.
+    """
+    dim = int(batched)
+    own = []
+    for i in range(len(inputs[0])):
+        alone = tuple(v.new_zeros(v.shape) for v in vectors)
+        for only, vector in zip(alone, vectors, strict=True):
+            only.select(dim, i).copy_(vector.select(dim, i))
+        products = _hessian_product(inputs, gradients, alone, batched)
+        own.append([product.select(dim, i) for product in products])
+    return tuple(torch.stack(found, dim=dim) for found in zip(*own, strict=True))
 
 
 def _hessian_product(

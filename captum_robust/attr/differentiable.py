@@ -86,7 +86,9 @@ class differentiable_attribution(TorchFunctionMode):
     ``detach`` calls become transparent, the sums of Occlusion and Shapley values keep float64, and
     fused attention, which has no second derivative, falls back to the math kernel. The model's own
     ``no_grad`` and ``detach`` stay. The mode is thread-local and changes neither Captum nor the
-    attribution nor the model. Take the outer gradient of the maps outside the block.
+    attribution nor the model. Take the outer gradient of the maps outside the block. A further
+    derivative of that gradient is wrong behind torch's layer and instance normalisation, and behind
+    batch normalisation in training mode; the losses of :mod:`captum_robust.loss` take care of it.
 
     Exact for Saliency, InputXGradient, IntegratedGradients, NoiseTunnel, GradientShap, the
     ablation and Shapley sampling family, and the layer and neuron versions of gradient methods;

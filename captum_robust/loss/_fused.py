@@ -1,6 +1,7 @@
 """One forward of a batch, from which the loss of its labels and all derivatives are taken."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._captum import Inputs, as_tuple, like, run_forward
+from captum_robust.attr._normalisation import composed_normalisation
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import (
     exact_norm,
@@ -19,9 +21,14 @@ from captum_robust.loss._repeat import Repeat
 from captum_robust.loss._score import Explain, attribute_label, explained_score, input_gradient
 from captum_robust.ranking import flatten_attributions
 
-__all__ = ["FusedForward", "Hessian"]
+__all__ = ["FusedForward", "Hessian", "order_of"]
 
 Hessian = Literal["finite_difference", "hvp", "exact", "spectral"]
+
+
+def order_of(hessian: Hessian) -> int:
+    """How often the outputs of a loss with this norm are differentiated."""
+    return 2 if hessian == "finite_difference" else 3
 
 
 class FusedForward:
@@ -29,6 +36,10 @@ class FusedForward:
 
     Made and used where gradients are enabled. Only the finite difference calls the model again,
     and an attribution does.
+
+    Args:
+        order: how often the outputs will be differentiated, the gradient by the parameters
+            included; 2 or 3.
     """
 
     def __init__(
@@ -38,6 +49,7 @@ class FusedForward:
         target: Tensor,
         additional_forward_args: Any,
         explain: Explain,
+        order: int = 2,
     ) -> None:
         self.forward_func = forward_func
         self.inputs = inputs
@@ -46,6 +58,7 @@ class FusedForward:
         self.explain = explain
         self.points = as_tuple(inputs)
         self.leaves = _differentiable(self.points)
+        self._normalisation = composed_normalisation() if order > 2 else None
         self._repeat = Repeat(forward_func)
         self.outputs = self._outputs_at(self.leaves)
         if self.outputs.dim() > 0 and len(self.outputs) != len(self.points[0]):
@@ -74,13 +87,14 @@ class FusedForward:
         if attribution is None:
             maps: Inputs = tuple(g.abs() for g in self.gradients)
         else:
-            maps = attribute_label(
-                attribution,
-                like(self.inputs, self.leaves),
-                self.outputs,
-                self.target,
-                self.additional_forward_args,
-            )
+            with self._normalisation or nullcontext():
+                maps = attribute_label(
+                    attribution,
+                    like(self.inputs, self.leaves),
+                    self.outputs,
+                    self.target,
+                    self.additional_forward_args,
+                )
         scores = flatten_attributions(maps, feature_mask)
         if normalize:
             total = scores.abs().sum(dim=1, keepdim=True)
@@ -94,12 +108,13 @@ class FusedForward:
             return finite_difference_norm(self.gradient_at, self.points, self.gradients, kappa)
         if hessian == "hvp":
             return hessian_vector_norm(self.leaves, self.gradients)
-        if hessian == "exact":
-            return exact_norm(self.leaves, self.gradients)
-        return exact_spectral_norm(self.leaves, self.gradients)
+        norm = exact_norm if hessian == "exact" else exact_spectral_norm
+        interact = self._normalisation is not None and self._normalisation.couples_examples
+        return norm(self.leaves, self.gradients, interact)
 
     def _outputs_at(self, leaves: tuple[Tensor, ...]) -> Tensor:
-        with differentiable_attribution():  # fused attention has no second derivative
+        # Fused attention has no second derivative, fused normalisation a wrong third one.
+        with self._normalisation or nullcontext(), differentiable_attribution():
             return run_forward(self.forward_func, leaves, self.additional_forward_args)
 
     def _gradient_of(self, outputs: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -80,6 +80,10 @@ class RegularisedLoss(nn.Module):
         """The terms of a forward; ``context`` is what a subclass adds to the call."""
         raise NotImplementedError
 
+    def _order(self) -> int:
+        """How often the outputs are differentiated, the gradient by the parameters included."""
+        return 2
+
     def _of_batch(
         self,
         model: Callable[..., Tensor],
@@ -104,7 +108,9 @@ class RegularisedLoss(nn.Module):
         *context: Any,
     ) -> tuple[Tensor, Terms]:
         """The classification loss and the terms from one forward."""
-        batch = FusedForward(model, inputs, target, additional_forward_args, self.explain)
+        batch = FusedForward(
+            model, inputs, target, additional_forward_args, self.explain, self._order()
+        )
         return self._base(batch.outputs, target), self._terms(batch, *context)
 
     def _plain(

@@ -109,6 +109,9 @@ class CrossLipschitzLoss(RegularisedLoss):
     def _is_plain(self) -> bool:
         return self.weight == 0
 
+    def _order(self) -> int:
+        return 3
+
     def _terms(self, batch: FusedForward) -> Terms:
         scores = batch.scores(self.attribution, self.feature_mask, self.normalize)
         check_k(self.k, scores.shape[1])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from captum_robust.loss._checks import check_choices, check_positive, check_weights
-from captum_robust.loss._fused import FusedForward, Hessian
+from captum_robust.loss._fused import FusedForward, Hessian, order_of
 from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
 from captum_robust.loss._score import Explain
 
@@ -85,6 +85,9 @@ class HessianNormLoss(RegularisedLoss):
 
     def _is_plain(self) -> bool:
         return self.weight == 0
+
+    def _order(self) -> int:
+        return order_of(self.hessian)
 
     def _terms(self, batch: FusedForward) -> Terms:
         return {"hessian": (self.weight, batch.hessian_norm(self.hessian, self.kappa))}

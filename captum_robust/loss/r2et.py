@@ -18,7 +18,7 @@ from captum_robust.loss._checks import (
     is_count,
 )
 from captum_robust.loss._distributed import inside_forward
-from captum_robust.loss._fused import FusedForward, Hessian
+from captum_robust.loss._fused import FusedForward, Hessian, order_of
 from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
 from captum_robust.loss._repeat import Repeat
 from captum_robust.loss._schedule import Schedule, masks_of_rows, spread
@@ -52,10 +52,12 @@ class R2ETLoss(RegularisedLoss):
     difference, nothing else; about 4 plain training steps, or 2 with :math:`\lambda_2 = 0`.
 
     In training mode BatchNorm couples the examples of a batch, so that gradients by an input also
-    hold its effect on the others; the running statistics see every batch once. Dropout draws one
-    mask for both forwards (an ``attribution`` draws its own). Both need ``forward_func`` to be the
-    module itself, not a function around it. On a network of the ReLU family the exact Hessian of a
-    logit is zero: use ``hessian="finite_difference"``, or smooth activations.
+    hold its effect on the others; ``hessian="exact"`` and ``"spectral"`` then look at the inputs of
+    one example alone, which takes n products for each. The running statistics see every batch once.
+    Dropout draws one mask for both forwards (an ``attribution`` draws its own). Both need
+    ``forward_func`` to be the module itself, not a function around it. On a network of the ReLU
+    family the exact Hessian of a logit is zero: use ``hessian="finite_difference"``, or smooth
+    activations.
 
     The loss has no parameters and does not register the model: ``criterion(x, y).backward()`` is
     the whole integration, and any optimiser over ``model.parameters()`` will do. A model wrapped
@@ -210,6 +212,9 @@ class R2ETLoss(RegularisedLoss):
     def _is_plain(self) -> bool:
         return self.lambda1 == 0 and self.lambda2 == 0
 
+    def _order(self) -> int:
+        return 2 if self.lambda2 == 0 else order_of(self.hessian)
+
     def _terms(
         self,
         batch: FusedForward,
@@ -289,7 +294,12 @@ class R2ETLoss(RegularisedLoss):
         points, target, additional_forward_args, reference_attributions = of_rows
         with repeat.again():
             batch = FusedForward(
-                model, like(inputs, points), target, additional_forward_args, self.explain
+                model,
+                like(inputs, points),
+                target,
+                additional_forward_args,
+                self.explain,
+                self._order(),
             )
             terms = self._terms(batch, reference_attributions, rows)
         return base, {

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._captum import as_tuple, like, run_forward
+from captum_robust._random import cuda_devices
 from captum_robust.testing.loss_case import LossCase
 from captum_robust.testing.models import normal
 from captum_robust.testing.report import require, require_close
@@ -71,10 +72,21 @@ def check_gradient_reaches_every_parameter(case: LossCase) -> None:
 
 
 def check_gradient_is_that_of_the_value(case: LossCase) -> None:
-    """The gradient agrees with central differences of the loss along random directions."""
-    model = case.model.build()
+    """The gradient agrees with central differences of the loss along random directions.
+
+    In evaluation mode, and in training mode with the same dropout masks.
+    """
+    for training in (False, True):
+        with torch.random.fork_rng(devices=cuda_devices()):
+            _compare_with_differences(case, training)
+
+
+def _compare_with_differences(case: LossCase, training: bool) -> None:
+    model = case.model.build().train(training)
+    torch.manual_seed(0)
     gradients = case.gradients(model)
     parameters = dict(model.named_parameters())
+    mode = "training" if training else "evaluation"
     for seed in range(2):
         directions = {
             n: normal(*parameters[n].shape, seed=200 + 10 * seed + i).to(parameters[n])
@@ -83,16 +95,18 @@ def check_gradient_is_that_of_the_value(case: LossCase) -> None:
         slope = sum(float((g * directions[n]).sum()) for n, g in gradients.items() if g is not None)
         ends = []
         for step in (1e-6, -1e-6):
-            moved = case.model.build()
+            moved = case.model.build().train(training)
             with torch.no_grad():
                 for n, p in moved.named_parameters():
                     if n in directions:
                         p.add_(directions[n], alpha=step)
+            torch.manual_seed(0)
             ends.append(float(case.value(moved).detach()))
         expected = (ends[0] - ends[1]) / 2e-6
         require(
             abs(slope - expected) <= 1e-4 * max(1.0, abs(expected)),
-            f"along a direction the gradient is {slope:.8g}, the value changes by {expected:.8g}",
+            f"in {mode} mode, along a direction, the gradient is {slope:.8g} and the value changes "
+            f"by {expected:.8g}",
         )
 
 

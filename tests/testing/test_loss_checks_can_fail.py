@@ -64,6 +64,11 @@ class ScalesItsGradient(Sound):
         return 1.1 * loss - 0.1 * loss.detach()
 
 
+class ScalesItsGradientInTrainingMode(Sound):
+    def after(self, loss, inputs):
+        return 1.1 * loss - 0.1 * loss.detach() if self.model.training else loss
+
+
 class Climbs(Sound):
     def after(self, loss, inputs):
         return 2 * loss.detach() - loss
@@ -157,6 +162,7 @@ BROKEN = {
         "check_gradient_is_that_of_the_value",
     },
     ScalesItsGradient: {"check_gradient_is_that_of_the_value"},
+    ScalesItsGradientInTrainingMode: {"check_gradient_is_that_of_the_value"},
     Climbs: {"check_steps_lower_the_loss", "check_gradient_is_that_of_the_value"},
     AddsNoise: {"check_same_result_again"},
     DrawsNumbers: {"check_same_result_again"},
