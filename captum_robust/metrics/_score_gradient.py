@@ -55,6 +55,7 @@ class ScoreGradient:
         }
         self.rows_per_call = max_examples_per_batch
         self.seed = seed
+        self._known_apart = False
 
     def chunks(self) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
         """Consecutive rows and their inputs, so many that their Hessians fit into little memory."""
@@ -82,8 +83,10 @@ class ScoreGradient:
                     f"forward_func must return one output an example ({len(rows)}), "
                     f"got {tuple(outputs.shape)}"
                 )
-            score = select_target(outputs, arguments["target"]).sum()
-            found = torch.autograd.grad(score, leaves, create_graph=True, allow_unused=True)
+            score = select_target(outputs, arguments["target"])
+            if not self._known_apart and len(rows) > 1:
+                self._known_apart = _check_apart(score, leaves)
+            found = torch.autograd.grad(score.sum(), leaves, create_graph=True, allow_unused=True)
         gradients = tuple(
             torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
         )
@@ -93,3 +96,23 @@ class ScoreGradient:
             size = max(saved.count // len(rows), hessian, 1)
             self.rows_per_call = max(1, bytes_per_call(row.device) // size)
         return leaves, gradients
+
+
+def _check_apart(score: Tensor, leaves: tuple[Tensor, ...]) -> bool:
+    """Whether scores are seen to depend on their own example only; ValueError where they do not.
+
+    The derivatives of all examples are taken at once, of the sum of their scores. That can be flat
+    though no score is: the sum over the outputs of batch normalisation is constant. Looked at are
+    the scores of every other example, and the examples between them.
+    """
+    found = torch.autograd.grad(score[::2].sum(), leaves, retain_graph=True, allow_unused=True)
+    across = joined(
+        tuple(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))
+    )[1::2]
+    if bool((across.abs() > 0).any()):
+        raise ValueError(
+            "forward_func must give every example an output that depends on no other, got one that "
+            "does, as by batch normalisation in training mode or without running statistics: call "
+            "model.eval(), or pass max_examples_per_batch=1"
+        )
+    return bool((across == 0).all(dim=1).any())  # nothing is seen where all are NaN

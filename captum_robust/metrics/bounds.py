@@ -83,8 +83,9 @@ def thickness_bounds(
           at a sampled point is not finite.
 
     Raises:
-        ValueError: for arguments outside their ranges, and for a target that does not select one
-            output an example.
+        ValueError: for arguments outside their ranges, for a target that does not select one output
+            an example, and where an output depends on other examples, as behind batch normalisation
+            in training mode.
 
     Examples::
 
@@ -153,8 +154,9 @@ def pairwise_thickness_bounds(
           ranking.
 
     Raises:
-        ValueError: for arguments outside their ranges, and for a target that does not select one
-            output an example.
+        ValueError: for arguments outside their ranges, for a target that does not select one output
+            an example, and where an output depends on other examples, as behind batch normalisation
+            in training mode.
 
     Examples::
 

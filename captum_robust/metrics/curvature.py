@@ -83,8 +83,9 @@ def hessian_norm(
           no signs.
 
     Raises:
-        ValueError: for arguments outside their ranges, and for a target that does not select one
-            output an example.
+        ValueError: for arguments outside their ranges, for a target that does not select one output
+            an example, and where an output depends on other examples, as behind batch normalisation
+            in training mode.
 
     Examples::
 

@@ -411,6 +411,80 @@ def test_without_gradient_the_finite_difference_has_no_direction(method):
     assert found.isnan().tolist() == [method == "finite_difference", False]
 
 
+# --- examples that depend on each other --------------------------------------------------------
+
+DEPENDS = "forward_func must give every example an output that depends on no other"
+
+
+def normalised(layer, *more):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4), layer, *more).double().train()
+
+
+def images(layer):
+    torch.manual_seed(0)
+    layers = nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 2, padding=1), layer, nn.Softplus()
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(27, 2)).double().train()
+
+
+DEPENDENT = {
+    "last": lambda: normalised(nn.BatchNorm1d(4)),
+    "hidden": lambda: normalised(nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)),
+    "evaluation": lambda: normalised(nn.BatchNorm1d(4, track_running_stats=False)).eval(),
+    "wrapped": lambda: lambda x: normalised(nn.BatchNorm1d(4))(x).softmax(dim=1),
+    "convolution": lambda: images(nn.BatchNorm2d(3)),
+    "by hand": lambda: lambda x: (x - x.mean(dim=0)) ** 2,
+}
+
+
+def own_norm(model, inputs, row, step=1e-3):
+    """Frobenius norm of the Hessian of an output by its own example, by central differences."""
+    n = inputs.shape[1]
+    steps = step * torch.eye(n, dtype=torch.float64)
+
+    def output(move):
+        moved = inputs.clone()
+        moved[row] += move
+        with torch.no_grad():
+            return model(moved)[row, 0]
+
+    corners = [
+        [output(a + b) - output(a - b) - output(b - a) + output(-a - b) for b in steps]
+        for a in steps
+    ]
+    return torch.tensor(corners, dtype=torch.float64).norm() / (4 * step**2)
+
+
+@every_method
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_outputs_that_depend_on_other_examples_are_refused(name, method):
+    """None of them is flat, but the Hessian of all examples at once may be zero."""
+    model, inputs = DEPENDENT[name](), normal(5, 4)
+    assert min(own_norm(model, inputs, row) for row in range(5)) > 1e-3
+    for n_broken in (0, 1):  # behind which all would be NaN, and the next chunk a number
+        inputs[:n_broken] = NAN
+        with pytest.raises(ValueError, match=DEPENDS):
+            hessian_norm(model, inputs, 0, method=method, max_examples_per_batch=2)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (DEPENDENT["hidden"]().eval(), {}),
+        (images(nn.BatchNorm2d(3)).eval(), {}),
+        (images(nn.BatchNorm2d(3)), {"max_examples_per_batch": 1}),
+        (images(nn.InstanceNorm2d(3)), {}),
+        (normalised(nn.LayerNorm(4)), {}),
+    ],
+)
+def test_norms_behind_normalisation_are_of_the_own_example(model, options):
+    inputs = normal(5, 4)
+    alone = [own_norm(model, inputs[row, None], 0) for row in range(5)]
+    found = hessian_norm(model, inputs, 0, **options)
+    torch.testing.assert_close(found, torch.stack(alone), rtol=1e-4, atol=1e-6)
+    assert found.min() > 1e-3
+
+
 # --- what is left ------------------------------------------------------------------------------
 
 
@@ -423,11 +497,15 @@ def test_nothing_is_left_behind(method):
     inputs = normal(6, 5).requires_grad_()
     state = {name: value.clone() for name, value in net.state_dict().items()}
     random_states = torch.get_rng_state(), str(np.random.get_state()), random.getstate()  # noqa: NPY002
+    with pytest.raises(ValueError, match=DEPENDS):
+        hessian_norm(net, inputs, 0, method=method, seed=0)
+    net[1].eval()
     first = hessian_norm(net, inputs, 0, method=method, seed=0)
     for name, value in net.state_dict().items():
         assert torch.equal(value, state[name])
     assert all(p.grad is None for p in net.parameters()) and inputs.grad is None
-    assert not net[0].weight.requires_grad and net.training and inputs.requires_grad
+    assert not net[0].weight.requires_grad and inputs.requires_grad
+    assert net.training and not net[1].training
     assert torch.equal(random_states[0], torch.get_rng_state())
     assert random_states[1:] == (str(np.random.get_state()), random.getstate())  # noqa: NPY002
     with torch.no_grad():

@@ -437,11 +437,14 @@ def test_nothing_is_left_behind(bounds):
     inputs = normal(6, 6).requires_grad_()
     state = {name: value.clone() for name, value in net.state_dict().items()}
     random_states = torch.get_rng_state(), str(np.random.get_state()), random.getstate()  # noqa: NPY002
+    with pytest.raises(ValueError, match="forward_func must give every example an output that"):
+        bounds(net, inputs, target=0, seed=0)
+    net[1].eval()
     first = bounds(net, inputs, target=0, seed=0)
     for name, value in net.state_dict().items():
         assert torch.equal(value, state[name])
     assert all(p.grad is None for p in net.parameters()) and inputs.grad is None
-    assert net.training and inputs.requires_grad
+    assert net.training and not net[1].training and inputs.requires_grad
     assert torch.equal(random_states[0], torch.get_rng_state())
     assert random_states[1:] == (str(np.random.get_state()), random.getstate())  # noqa: NPY002
     with torch.no_grad():
