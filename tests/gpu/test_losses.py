@@ -13,8 +13,8 @@ from tests.robust.targets import TwoInputs, convnet, drawn, mlp, normal
 LABELS = torch.tensor([0, 2, 1, 1, 0])
 
 
-def normalised():
-    layers = nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Softplus(), nn.Linear(5, 3)
+def normalised(layer):
+    layers = nn.Linear(6, 5), layer, nn.Softplus(), nn.Linear(5, 3)
     return drawn(nn.Sequential(*layers)).train()
 
 
@@ -26,7 +26,8 @@ NETWORKS = {
     "mlp": (mlp, normal(5, 6), LABELS),
     "conv": (convnet, normal(5, 1, 4, 4), LABELS),
     "two": (TwoInputs, (normal(5, 3), normal(5, 1, 2, seed=1)), LABELS),
-    "batch norm": (normalised, normal(5, 6), LABELS),
+    "batch norm": (lambda: normalised(nn.BatchNorm1d(5)), normal(5, 6), LABELS),
+    "layer norm": (lambda: normalised(nn.LayerNorm(5)), normal(5, 6), LABELS),
     "logit": (single_logit, normal(5, 6), (LABELS > 0).double()),
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
