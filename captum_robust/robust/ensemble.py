@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_robust.attr.check import is_differentiable
+from captum_robust.robust.explain import Explanation
 from captum_robust.robust.flags import concerned, counted
 from captum_robust.robust.members import Member, Nature, unbounded
 from captum_robust.robust.problem import Problem
@@ -97,7 +99,14 @@ class Ensemble:
         self.queries[rows] += len(looks)
         once, again, smoothed = looks
         kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)
-        return Nature(kinked, randomised, differentiable)
+        bent = False
+        if kinked and is_differentiable(attack.attribution):
+            explanation = self.problem.explain(
+                attack.attribution, rows, attack.absolute, attack.feature_mask
+            )
+            bent = _has_gradient(explanation, points)
+            self.queries[rows] += 1
+        return Nature(kinked, bent, randomised, differentiable)
 
     def run(self, members: Sequence[Member]) -> Iterator[None]:
         """Run the members in turn; yields after each."""
@@ -191,3 +200,14 @@ class Ensemble:
         """Raise a flag for those of the examples ``rows`` that it concerns."""
         raised = self.flags.setdefault(name, torch.zeros_like(self.ranked))
         raised[rows.to(raised.device)] |= examples.to(raised.device)
+
+
+def _has_gradient(explanation: Explanation, points: tuple[Tensor, ...]) -> bool:
+    """Whether a weighted sum of the scores has a gradient other than zero."""
+    leaves = tuple(p.detach().requires_grad_() for p in points)
+    scores = explanation.scores(leaves, graph=True)
+    if not scores.requires_grad:
+        return False
+    weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal ones could cancel
+    found = torch.autograd.grad((scores * weights).sum(), leaves, allow_unused=True)
+    return any(g is not None and bool((g != 0).any()) for g in found)

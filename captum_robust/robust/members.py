@@ -29,12 +29,16 @@ Start = Literal["example", "random", "best"]
 # kinks and without; the objectives of the papers come late, as a safeguard.
 _PLAN: tuple[tuple[str, str, Start, int], ...] = (
     ("next swap", "lead", "example", 1),
+    ("swap count", "unsmoothed", "example", 1),
+    ("next swap", "unsmoothed", "random", 2),
+    ("next swap", "smoothed little", "example", 1),
     ("wide swap count", "far differences", "example", 1),
     ("swap count", "near differences", "example", 1),
     ("next two swaps", "lead", "example", 1),
     ("swap count", "probes", "example", 1),
     ("next swap", "lead", "random", 4),
     ("next swap", "lead", "best", 1),
+    ("swap count", "unsmoothed", "best", 1),
     ("wide swap count", "far differences", "best", 1),
     ("swap count", "lead", "best", 1),
     ("swap count", "random search", "example", 1),
@@ -94,11 +98,14 @@ class Nature(NamedTuple):
 
     Attributes:
         kinked: whether the network has kinks, so that a smoothed one differs from it.
+        bent: whether, with kinks, its map has a gradient between them: that of the saliency of a
+            ReLU network has none, one of a cosine of embeddings has.
         randomised: whether the map depends on the seed.
         differentiable: whether the output of the network is, so that its label can be followed.
     """
 
     kinked: bool = False
+    bent: bool = False
     randomised: bool = False
     differentiable: bool = False
 
@@ -123,7 +130,7 @@ def members_of(attribution: Attribution, k: int, nature: Nature, options: Way) -
         "weakest gaps": RankingObjective(k, "mm", "exp"),
         "all gaps": RankingObjective(k),
     }
-    ways = _ways_of(attribution, nature.kinked)
+    ways = _ways_of(attribution, nature)
     slides = (
         nature.differentiable
         and options["preserve_prediction"] == "reject"
@@ -146,19 +153,23 @@ def members_of(attribution: Attribution, k: int, nature: Nature, options: Way) -
     return members
 
 
-def _ways_of(attribution: Attribution, kinked: bool) -> dict[str, Way]:
+def _ways_of(attribution: Attribution, nature: Nature) -> dict[str, Way]:
     """The ways to a gradient of this attribution on this network, by name."""
     sharpening = {"smooth_relu": (2.0, 50.0)}
     if not is_differentiable(attribution):
         ways: dict[str, Way] = {"probes": {"gradient": "spsa"}}
         if not isinstance(attribution, InternalAttribution):  # their maps have other shapes
             model = getattr(attribution, "attribution_method", attribution).forward_func
-            ways["lead"] = {"surrogate": InputXGradient(model), **(sharpening if kinked else {})}
+            smoothing = sharpening if nature.kinked else {}
+            ways["lead"] = {"surrogate": InputXGradient(model), **smoothing}
         return ways
     ways = {"own gradient": {}, "lead": {}}
-    if kinked:
+    if nature.kinked:
         ways["lead"] = sharpening
         ways |= {f"smoothed at {beta}": {"smooth_relu": float(beta)} for beta in (5, 20)}
+    if nature.kinked and nature.bent:
+        # Where inputs of the activations are small, the usual smoothing is of another network.
+        ways |= {"unsmoothed": {}, "smoothed little": {"smooth_relu": (50.0, 1000.0)}}
     if type(attribution) is Saliency:
         ways |= {
             f"{name} differences": {"gradient": "finite_difference", "probe": probe}

@@ -73,7 +73,7 @@ def test_it_breaks_something(result):
 def test_never_weaker_than_a_member_alone(result):
     model, x, _, info, attack = result
     kinked = any("smoothed" in name for name in info.members)
-    nature = Nature(kinked, randomised=False, differentiable=True)
+    nature = Nature(kinked, bent=False, randomised=False, differentiable=True)
     for member in members_of(Saliency(model), K, nature, attack.options):
         if member.start == "best":
             continue
@@ -95,7 +95,9 @@ def test_members_that_add_nothing_are_left_out(result):
 def test_members_slide_along_a_boundary_that_is_known():
     def ways(**options):
         attack = AutoERAttack(Saliency(mlp()), K, **options)
-        members = members_of(attack.attribution, K, Nature(True, False, True), attack.options)
+        members = members_of(
+            attack.attribution, K, Nature(kinked=True, differentiable=True), attack.options
+        )
         return {m.attack.preserve_prediction for m in members if "differences" in m.name}
 
     assert ways() == {"qp"}
