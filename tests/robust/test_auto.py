@@ -247,3 +247,40 @@ def test_wrong_arguments():
         AutoERAttack(Saliency(mlp()), 2).perturb(normal(2, 6), 0.1, target=0, budget=0)
     with pytest.raises(ValueError, match="preserve_prediction must be one of"):
         AutoERAttack(Saliency(mlp()), 2, preserve_prediction="perhaps")
+
+
+class Cosine(nn.Module):
+    """Similarity of an embedding to a fixed one: bent, though the embedding has kinks only."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.embedding = drawn(nn.Sequential(nn.Linear(6, 12), nn.LeakyReLU(), nn.Linear(12, 4)))
+        with torch.no_grad():
+            self.embedding[0].weight.mul_(scale)
+            self.embedding[0].bias.mul_(scale)
+        self.other = nn.Parameter(normal(1, 4, seed=9))
+
+    def forward(self, x):
+        return nn.functional.cosine_similarity(self.embedding(x), self.other)[:, None]
+
+
+def unsmoothed(info):
+    return [name for name in info.members if "unsmoothed" in name or "little" in name]
+
+
+def test_a_gradient_between_the_kinks_is_followed():
+    x = normal(N, 6)
+    run = {"radius": 0.4, "target": 0, "norm": "L2", "seed": 0, "return_info": True, "budget": 9}
+    for attribution in (Saliency(Cosine(1.0)), InputXGradient(relu_mlp())):
+        assert len(unsmoothed(AutoERAttack(attribution, 2).perturb(x, **run)[1])) == 4
+    for model in (relu_mlp(), mlp()):  # no gradient; no kinks
+        assert not unsmoothed(AutoERAttack(Saliency(model), 2).perturb(x, **run)[1])
+
+
+def test_small_inputs_of_the_activations_do_not_blunt_it():
+    """Softplus of β = 50 at inputs of 0.001 is a line: a smoothed stand-in is another network."""
+    attack = AutoERAttack(InputXGradient(Cosine(scale=1e-3)), 2, preserve_prediction="none")
+    run = {"target": 0, "norm": "L2", "seed": 0, "return_info": True, "budget": 150}
+    _, info = attack.perturb(normal(20, 6), 0.3, **run)
+    by_name = dict(zip(info.members, info.member_precision, strict=True))
+    assert by_name["next swap, lead"].mean() > by_name["swap count, unsmoothed"].mean() + 0.1
