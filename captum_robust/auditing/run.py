@@ -64,7 +64,7 @@ def audit(
     any of their top k features. Rows whose map is not finite, constant, or tied at the boundary of
     the top k have no value, and count neither way.
 
-    With Saliency, the ensemble takes 500 to 1,300 saliencies for each row and radius, half of them
+    With Saliency, the ensemble takes 500 to 1,500 saliencies for each row and radius, half of them
     with a second derivative.
 
     Args:

@@ -29,11 +29,12 @@ class AutoERAttack(Perturbation):
     r"""Run every attack there is on the ranking of an explanation, and keep the worst an example.
 
     There is nothing to tune: the members are the gradient of the attribution itself, those of
-    smoothed stand-ins for networks of the ReLU family, finite differences over several radii, and
-    random search; with objectives that count the features to be swapped next, and the sum of gaps
-    of :class:`ERAttack`; with momentum and steps that halve, from the example and from random
-    points; the last members refine the best point of all. Attributions without a derivative are
-    attacked through the saliency of their model, by simultaneous perturbation and random search.
+    smoothed stand-ins for networks of the ReLU family, whose own may be zero, finite differences
+    over several radii, and random search; with objectives that count the features to be swapped
+    next, and the sum of gaps of :class:`ERAttack`; with momentum and steps that halve, from the
+    example and from random points; the last members refine the best point of all. Attributions
+    without a derivative are attacked through the saliency of their model, by simultaneous
+    perturbation and random search.
 
     Where the prediction must be kept, the members slide along the decision boundary. All candidates
     are scored on the real model and attribution. The result is never weaker than
@@ -138,8 +139,8 @@ class AutoERAttack(Perturbation):
             project (Callable, optional): as in :meth:`ExplanationAttack.perturb`.
             seed (int, optional): seed of everything random. None: fresh entropy.
             budget (int, optional): most attributions to compute for an example; a member that might
-                exceed it is not run. Up to four are needed before the first. Default: no limit,
-                which makes 500 to 1,300 with Saliency.
+                exceed it is not run. Up to five are needed before the first. Default: no limit,
+                which makes 500 to 1,500 with Saliency.
             max_examples_per_batch (int, optional): examples attacked at once. Default: all.
             show_progress (bool, optional): show a progress bar over the members.
             return_info (bool, optional): also return an :class:`AutoAttackInfo`.
