@@ -19,7 +19,7 @@ from captum_robust.benchmark.units import Unit
 from captum_robust.ranking import top_k_mask
 from captum_robust.robust.text_tables import markdown_table
 
-DATASET, INK, SHOWN = "mnist-pairs", 0.5, ("vanilla", "wd", "sp", "r2et", "r2et-heavy")
+DATASET, INK, SHOWN = "mnist-pairs", 0.5, ("vanilla", "wd", "sp", "r2et", "r2et-late-sp")
 IMAGE = Path(__file__).parents[1] / "images" / "strokes.png"
 
 
