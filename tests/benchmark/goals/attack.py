@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from captum_robust.robust import ERAttack
 from tests.benchmark.cases import Case, cnn_case, gcn_case, mlp_case, resnet_case
+from tests.benchmark.device import on_gpu
 from tests.benchmark.memory import peak_ratio
 from tests.benchmark.peers.attack import attack_one_by_one
 from tests.benchmark.peers.gradient import bare_saliency
@@ -62,7 +63,8 @@ def gain_over_one_by_one(setting: Setting, effort: Effort) -> Spread:
     exact = alone.double()
     ours, peers = (make(exact, setting.n_steps)() for make in (attack_of, _one_by_one))
     assert not torch.equal(ours, exact.inputs)
-    assert_close(ours, peers, rtol=0, atol=1e-4 * _STEP)  # rounding grows with the steps
+    # A GPU adds in any order, and what is rounded differently grows with the steps.
+    assert_close(ours, peers, **({"rtol": 0, "atol": 1e-4 * _STEP} if on_gpu() else {}))
     share = n_alone / setting.batch
     return ratio(
         _one_by_one(alone, setting.n_steps), attack_of(case, setting.n_steps), effort, share=share
