@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from captum_robust.ranking import share
 from captum_robust.robust.checks import wide_dtype
 from captum_robust.robust.projections import per_example
 
@@ -74,8 +75,8 @@ class Bisection:
         return self._found.masked_fill(self._lost & self._found.isinf(), math.nan)
 
     def _next(self) -> Tensor:
-        share = (self._n_tried + 1).to(self._found) / self.n_radii
-        ahead = (self.lower + share * (self.upper - self.lower)).clamp(max=self.upper)
+        reached = share((self._n_tried + 1).to(self._found), self.n_radii)
+        ahead = (self.lower + reached * (self.upper - self.lower)).clamp(max=self.upper)
         return torch.where(self._found.isfinite(), (self._failed + self._found) / 2, ahead)
 
 

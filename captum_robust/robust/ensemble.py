@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_robust.attr.check import is_differentiable
+from captum_robust.ranking import share
 from captum_robust.robust.explain import Explanation
 from captum_robust.robust.flags import concerned, counted
 from captum_robust.robust.members import Member, Nature, unbounded
@@ -139,7 +140,7 @@ class Ensemble:
     def info(self) -> AutoAttackInfo:
         """What was found."""
         wide = torch.promote_types(self.problem.region.centre[0].dtype, torch.float32)
-        precision = self.overlap.to(wide) / self.k
+        precision = share(self.overlap.to(wide), self.k)
         return AutoAttackInfo(
             precision=precision.masked_fill(~self.ranked, float("nan")),
             prediction_kept=self.kept,

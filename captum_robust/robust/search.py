@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._captum import as_tuple
-from captum_robust.ranking import check_k, invalid_rows, non_finite_rows, top_k_indices
+from captum_robust.ranking import check_k, invalid_rows, non_finite_rows, share, top_k_indices
 from captum_robust.robust.explain import Explanation
 from captum_robust.robust.flags import underflow
 from captum_robust.robust.projections import Region
@@ -159,7 +159,7 @@ class Search(ABC):
         """Precision at k of the best points, (N,); NaN without a ranking, None without a k."""
         if self._top is None or self.best_overlap is None:
             return None
-        precision = self.best_overlap.to(self.best_loss) / self._top.shape[1]
+        precision = share(self.best_overlap.to(self.best_loss), self._top.shape[1])
         return precision.masked_fill(self._broken, float("nan"))
 
     @property

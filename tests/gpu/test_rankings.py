@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from captum.attr import Saliency
 
 from captum_robust import ranking
 from captum_robust.attr import smooth_relu
@@ -12,6 +13,7 @@ from captum_robust.metrics import (
     ranking_thickness,
     thickness_bounds,
 )
+from captum_robust.robust import AutoERAttack
 from tests.certify.networks import ACTIVATIONS, random_network
 from tests.gpu.device import DEVICE, assert_same, moved
 from tests.metrics.definitions import normal
@@ -46,6 +48,13 @@ def test_all_of_k_is_one():
     for dtype in (torch.int64, torch.float64):
         numbers = torch.arange(1, 300, device=DEVICE, dtype=dtype)
         assert all(float(ranking.share(n, int(n))) == 1 for n in numbers)
+
+
+def test_an_attack_that_finds_nothing_leaves_exactly_one():
+    model = moved(torch.nn.Linear(60, 2))  # whose saliency is constant
+    attack = AutoERAttack(Saliency(model), 49)
+    _, info = attack.perturb(moved(torch.zeros(2, 60)), 0.1, target=0, budget=9, return_info=True)
+    assert info.precision.tolist() == [1, 1]
 
 
 def test_many_equal_features():
