@@ -94,7 +94,7 @@ def exact_norm(inputs: Tensors, gradients: Tensors, interact: bool = False) -> T
     Where examples ``interact``, a gradient depends on the other inputs too; H is then the block of
     each example's own inputs, by a backward for each example and feature.
     """
-    blocks = _hessian_rows(inputs, gradients, _product_of(interact))
+    blocks = _hessian_rows(inputs, gradients, interact)
     return joint_norm(tuple(joint_norm((rows,)) for rows in blocks))
 
 
@@ -105,23 +105,28 @@ def exact_spectral_norm(inputs: Tensors, gradients: Tensors, interact: bool = Fa
     derivative of a simple eigenvalue, for one product with a graph. ``interact`` as for
     :func:`exact_norm`.
     """
-    product = _product_of(interact)
+    product = hessian_operator(inputs, gradients, interact)
     with torch.no_grad():
-        hessian = torch.cat(list(_hessian_rows(inputs, gradients, product)), dim=1)
+        hessian = torch.cat(list(_hessian_rows(inputs, gradients, interact)), dim=1)
         broken = ~hessian.isfinite().flatten(1).all(dim=1)  # which eigh would refuse
         values, vectors = torch.linalg.eigh(hessian.masked_fill(broken[:, None, None], 0))
         leading = values.abs().argmax(dim=1).view(-1, 1, 1).expand(-1, hessian.shape[1], 1)
         vector = vectors.gather(2, leading).squeeze(2)
-    image = joined(product(inputs, gradients, parted(vector, gradients)))
-    quotient: Tensor = (vector * image).sum(dim=1)  # NaN where the Hessian is not finite
+    quotient: Tensor = (vector * product(vector)).sum(dim=1)  # NaN where the Hessian is not finite
     return quotient.abs()
 
 
-def hessian_operator(inputs: Tensors, gradients: Tensors) -> Callable[[Tensor], Tensor]:
-    """The map from joined vectors (N, n) to the products H v of each example, (N, n)."""
+def hessian_operator(
+    inputs: Tensors, gradients: Tensors, interact: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """The map from joined vectors (N, n) to the products H v of each example, (N, n).
+
+    ``interact`` as for :func:`exact_norm`.
+    """
+    multiply = _product_of(interact)
 
     def product(vectors: Tensor) -> Tensor:
-        return joined(_hessian_product(inputs, gradients, parted(vectors, gradients)))
+        return joined(multiply(inputs, gradients, parted(vectors, gradients)))
 
     return product
 
@@ -181,10 +186,9 @@ def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     return value
 
 
-def _hessian_rows(
-    inputs: Tensors, gradients: Tensors, product: Callable[..., Tensors]
-) -> Iterator[Tensor]:
+def _hessian_rows(inputs: Tensors, gradients: Tensors, interact: bool) -> Iterator[Tensor]:
     """Rows of the Hessian of each example, in blocks (N, rows, n) that together are all n."""
+    product = _product_of(interact)
     n_examples, n_features = joined(gradients).shape
     unit = torch.eye(n_features, dtype=gradients[0].dtype, device=gradients[0].device)
     for block in unit.split(max(1, _BLOCK // max(1, n_examples * n_features))):

@@ -79,10 +79,8 @@ def _gains(findings: Findings) -> list[list[str]]:
     attacks = _attacks(findings)
     rows = [["method", *(f"{d} {a}" for d in findings.datasets for a in attacks)]]
     models = dict.fromkeys(m for d in findings.datasets for m in findings.models(d))
-    for model in models:
+    for model in (m for m in models if m.start == "random" and m != _VANILLA):
         cells = []
-        if model.start != "random" or model == _VANILLA:
-            continue
         for dataset in findings.datasets:
             for part in _attacks(findings, dataset).values():
                 pair = [_precision(findings, dataset, m, part) for m in (model, _VANILLA)]

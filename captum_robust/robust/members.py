@@ -167,7 +167,7 @@ def _ways_of(attribution: Attribution, nature: Nature) -> dict[str, Way]:
     if nature.kinked:
         ways["lead"] = sharpening
         ways |= {f"smoothed at {beta}": {"smooth_relu": float(beta)} for beta in (5, 20)}
-    if nature.kinked and nature.bent:
+    if nature.bent:
         # Where inputs of the activations are small, the usual smoothing is of another network.
         ways |= {"unsmoothed": {}, "smoothed little": {"smooth_relu": (50.0, 1000.0)}}
     if type(attribution) is Saliency:
