@@ -7,10 +7,11 @@ Captum's code by module name (:mod:`captum_robust.attr.differentiable`) is guard
 from typing import Any, cast
 
 from captum._utils.common import _format_output, _run_forward, _select_targets
+from captum._utils.gradient import compute_gradients
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
 from captum.log import log_usage
 from captum.robust import Perturbation
-from torch import Tensor
+from torch import Tensor, nn
 
 Inputs = Tensor | tuple[Tensor, ...]
 
@@ -20,6 +21,7 @@ __all__ = [
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
     "as_tuple",
+    "compute_gradients",
     "like",
     "log_usage",
     "run_forward",
@@ -52,6 +54,10 @@ def run_forward(
     forward_func: Any, inputs: tuple[Tensor, ...], additional_forward_args: Any = None
 ) -> Tensor:
     """Call the model as Captum does: inputs first, then the additional arguments."""
+    if isinstance(forward_func, nn.Module):  # spares Captum's look at the signature
+        extra = additional_forward_args
+        further = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
+        return cast(Tensor, forward_func(*inputs, *further))
     return cast(Tensor, _run_forward(forward_func, inputs, None, additional_forward_args))
 
 
@@ -63,7 +69,7 @@ def select_target(outputs: Tensor, target: TargetType) -> Tensor:
         raise ValueError(_target_message(outputs, target)) from error
     if selected.numel() != len(outputs):
         raise ValueError(_target_message(outputs, target))
-    return selected.reshape(-1)
+    return selected if selected.dim() == 1 else selected.reshape(-1)
 
 
 def _target_message(outputs: Tensor, target: TargetType) -> str:

@@ -15,7 +15,11 @@ _PLUMBING = {
     "torch.utils._contextlib",
     "torch.utils._device",
 }
-_MODES = {"captum_robust.attr.differentiable", "captum_robust.attr.smooth"}
+_MODES = {
+    "captum_robust.attr._attention",
+    "captum_robust.attr.differentiable",
+    "captum_robust.attr.smooth",
+}
 
 
 def calling_module() -> str:

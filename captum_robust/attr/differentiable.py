@@ -1,25 +1,19 @@
 """Keep the graph through Captum's attributions, without touching Captum, model or attribution."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from captum_robust.attr._attention import call_with_math_attention, is_attention
 from captum_robust.attr._caller import calling_module
 
 __all__ = ["differentiable_attribution", "summed_gradients"]
 
 _SET_GRAD_ENABLED = torch._C._set_grad_enabled
 _GRAD = torch.autograd.grad
-_ATTENTION = {F.scaled_dot_product_attention, F.multi_head_attention_forward}
-
-# Selecting the attention kernel sets flags of the process; one thread at a time may.
-_ATTENTION_LOCK = threading.RLock()
 
 
 def _sum_of_outputs(outputs: Tensor) -> tuple[Tensor, ...]:
@@ -124,9 +118,8 @@ class differentiable_attribution(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = {} if kwargs is None else kwargs
-        if func in _ATTENTION:
-            with _ATTENTION_LOCK, sdpa_kernel(SDPBackend.MATH):
-                return func(*args, **kwargs)
+        if is_attention(func):
+            return call_with_math_attention(func, *args, **kwargs)
         if func is _GRAD:
             kwargs = {**kwargs, "create_graph": True}
         elif func is _SET_GRAD_ENABLED and args[0] is False:
