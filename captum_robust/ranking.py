@@ -31,6 +31,7 @@ __all__ = [
     "share",
     "top_k_indices",
     "top_k_mask",
+    "top_k_overlap",
     "win_counts",
 ]
 
@@ -161,6 +162,25 @@ def top_k_indices(scores: Tensor, k: int) -> Tensor:
         room = k - above.sum(dim=1, keepdim=True)
         top[tied] = (above | (level & (level.cumsum(dim=1) <= room))).nonzero()[:, 1].view(-1, k)
     return top
+
+
+def top_k_overlap(scores: Tensor, is_top: Tensor, k: int) -> Tensor:
+    """Number of features that are true in ``is_top`` and among the k largest scores; (N,) int64.
+
+    Rows with a NaN get any number. Ties as in :func:`top_k_indices`.
+
+    >>> top_k_overlap(torch.tensor([[0., 2., 1.]]), torch.tensor([[True, True, False]]), k=2)
+    tensor([1])
+    """
+    if k == scores.shape[1]:
+        return is_top.sum(dim=1)
+    values, indices = scores.topk(k + 1, dim=1)  # the extra one shows a tie across the boundary
+    overlap = is_top.gather(1, indices[:, :k]).sum(dim=1)
+    tied = values[:, k - 1] == values[:, k]
+    if bool(tied.any()):
+        top = top_k_indices(scores[tied], k)
+        overlap[tied] = is_top[tied].gather(1, top).sum(dim=1)
+    return overlap
 
 
 def top_k_mask(scores: Tensor, k: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
+from captum_robust._utils.tensors import wide_dtype
 from captum_robust.noise import check_radius
 
 __all__ = [
@@ -16,7 +17,6 @@ __all__ = [
     "matching",
     "one_each",
     "valid_bounds",
-    "wide_dtype",
 ]
 
 
@@ -40,11 +40,6 @@ def check_smoothness(beta: float | tuple[float, float] | None) -> None:
             "smooth_relu must be a positive, finite beta or None, or a pair of betas to grow "
             f"through, got {beta}"
         )
-
-
-def wide_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype to compute in: that of the tensor, in at least single precision."""
-    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def one_each(name: str, value: float | Tensor, n_examples: int, like: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
-__all__ = ["left_as_found", "models_of"]
+__all__ = ["in_training_mode", "left_as_found", "models_of"]
 
 
 def models_of(explainer: Any) -> list[nn.Module]:
@@ -19,6 +21,16 @@ def models_of(explainer: Any) -> list[nn.Module]:
             break
         explainer = getattr(explainer, inner, explainer)
     return [explainer] if isinstance(explainer, nn.Module) else []
+
+
+def in_training_mode(*explainers: Any) -> bool:
+    """Return whether a layer whose output depends on chance or on the batch is in training mode."""
+    return any(
+        module.training and isinstance(module, _DropoutNd | _BatchNorm | nn.RReLU)
+        for explainer in explainers
+        for model in models_of(explainer)
+        for module in model.modules()
+    )
 
 
 @contextmanager

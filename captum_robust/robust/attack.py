@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args, overload
 
 import torch
-from captum.attr import Attribution, Saliency
+from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -19,13 +19,15 @@ from captum_robust._utils.checks import (
 from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found
-from captum_robust.attr.check import require_differentiable
 from captum_robust.noise import Norm, check_radius
-from captum_robust.robust._search.descent import Descent, Gradient
-from captum_robust.robust._search.evaluator import Explanation, Predictions
+from captum_robust.robust._search.descent import Descent
+from captum_robust.robust._search.evaluator import Evaluator, Predictions
+from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method
+from captum_robust.robust._search.lagrangian import Preserve
 from captum_robust.robust._search.problem import Problem
-from captum_robust.robust._search.search import Keep, Preserve, Search
-from captum_robust.robust._search.steps import StepRule
+from captum_robust.robust._search.search import Search
+from captum_robust.robust._search.settings import Keep, SearchSettings
+from captum_robust.robust._search.steps import STEP_RULES, StepRuleName
 from captum_robust.robust.constraints import Constraint, check_constraint
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.objectives import Objective
@@ -158,33 +160,24 @@ class ExplanationAttack(Perturbation):
         n_directions: int = 16,
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
         probe: float = 2.0,
-        step_rule: StepRule = "constant",
+        step_rule: StepRuleName = "constant",
         keep: Keep = "objective",
         constraint: Constraint = "kl",
         constraint_rate: float = 1.0,
         predictions: Predictions | None = None,
     ) -> None:
-        check_choice("gradient", gradient, get_args(Gradient))
         check_choice("preserve_prediction", preserve_prediction, get_args(Preserve))
-        check_choice("step_rule", step_rule, get_args(StepRule))
+        check_choice("step_rule", step_rule, tuple(STEP_RULES))
         check_choice("keep", keep, get_args(Keep))
         if keep == "precision" and getattr(objective, "k", None) is None:
             raise ValueError("keep='precision' needs an objective with an attribute k")
         guide = attribution if surrogate is None else surrogate
-        if gradient == "autograd":
-            require_differentiable(guide)
-        if gradient == "finite_difference" and type(guide) is not Saliency:
-            raise ValueError(
-                "gradient='finite_difference' needs Saliency, whose map is the gradient itself, "
-                f"got {type(guide).__name__}; use gradient='autograd' or 'spsa'"
-            )
-        if gradient == "finite_difference" and path_points > 1:
+        method = gradient_method(gradient, probe, n_directions)
+        method.check(guide)
+        if method.keeps == "maps" and path_points > 1:
             raise ValueError("path_points > 1 needs gradient='autograd' or 'spsa'")
         check_smoothness(smooth_relu)
-        if not 0 < probe < float("inf"):
-            raise ValueError(f"probe must be positive and finite, got {probe}")
         check_count("path_points", path_points, 1)
-        check_count("n_directions", n_directions, 1)
         check_constraint(constraint)
         check_radius(constraint_rate, "constraint_rate")
         self.attribution = attribution
@@ -206,6 +199,22 @@ class ExplanationAttack(Perturbation):
         self.constraint = constraint
         self.constraint_rate = constraint_rate
         self.predictions = predictions
+
+    @property
+    def follows_own_gradient(self) -> bool:
+        """Whether the gradient is that of the attribution itself, by autograd."""
+        guided = self.smooth_relu is not None or self.surrogate is not None
+        return self._method.keeps == "graph" and not guided
+
+    @property
+    def step_cost(self) -> int:
+        """Attributions of a step, that of the point itself included."""
+        guided = self.smooth_relu is not None or self.surrogate is not None
+        return 1 + guided + self._method.cost
+
+    @property
+    def _method(self) -> GradientMethod:
+        return gradient_method(self.gradient, self.probe, self.n_directions)
 
     def default_step_num(self, inputs: tuple[Tensor, ...]) -> int:
         """How many steps :meth:`perturb` takes unless told otherwise."""
@@ -315,7 +324,7 @@ class ExplanationAttack(Perturbation):
         blind = any(s.blind for s in searches)
         if blind and not any(bool(s.gradient_found.any()) for s in searches):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
-        best = zip(*(s.best for s in searches), strict=True) if searches else None
+        best = zip(*(s.best.points for s in searches), strict=True) if searches else None
         found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)
         perturbed = like(inputs, found)
         if not return_info:
@@ -336,30 +345,53 @@ class ExplanationAttack(Perturbation):
         """Search for the examples ``rows`` of a problem, all at once."""
         region = problem.region.of(rows)
         sizes = None if step_size is None else step_size[rows]
+        settings = self._settings()
         if sizes is None:
-            halving = self.step_rule == "halving"
-            sizes = 2 * region.radius if halving else 2.5 * region.radius / max(step_num, 1)
+            sizes = settings.step_rule.default_size(region.radius, step_num)
         search = self.searcher(
-            self, region, self._explaining(problem, rows), sizes, step_num, problem.seed, with_info
-        )
+            settings, region, self._evaluators(problem, rows), sizes, step_num, problem.seed,
+            with_info, **self._search_options(),
+        )  # fmt: skip
         start = None if problem.start is None else tuple(t[rows] for t in problem.start)
         at_random = self.random_start if random_start is None else random_start
         search.run(start, at_random, n_restarts, progress)
         return search
 
-    def _explaining(
+    def _settings(self) -> SearchSettings:
+        """What a search is told of the attack."""
+        return SearchSettings(
+            objective=self.objective,
+            gradient=self._method,
+            step_rule=STEP_RULES[self.step_rule],
+            preserve_prediction=self.preserve_prediction,
+            keep=self.keep,
+            smooth_relu=self.smooth_relu,
+            path_points=self.path_points,
+            constraint=self.constraint,
+            constraint_rate=self.constraint_rate,
+            decision_func=self.decision_func,
+            predictions=self.predictions,
+        )
+
+    def _search_options(self) -> dict[str, Any]:
+        """What the :attr:`searcher` of a subclass takes beside the settings."""
+        return {}
+
+    def _evaluators(
         self, problem: Problem, chunk: Tensor
-    ) -> Callable[[Tensor], tuple[Explanation, Explanation]]:
-        """Makes the explanations, that scored and the guide, of any rows of a chunk."""
+    ) -> Callable[[Tensor], tuple[Evaluator, Evaluator]]:
+        """Make the evaluators of any rows of a chunk: the one that counts, and the guide."""
 
-        def explain(attribution: Attribution, rows: Tensor, beta: float | None) -> Explanation:
-            return problem.explain(attribution, chunk[rows], self.absolute, self.feature_mask, beta)
+        def make(attribution: Attribution, rows: Tensor, beta: float | None) -> Evaluator:
+            return problem.evaluator(
+                attribution, chunk[rows], self.absolute, self.feature_mask, beta
+            )
 
-        def both(rows: Tensor) -> tuple[Explanation, Explanation]:
-            scored = explain(self.attribution, rows, None)
+        def both(rows: Tensor) -> tuple[Evaluator, Evaluator]:
+            scored = make(self.attribution, rows, None)
             if self.smooth_relu is None and self.surrogate is None:
                 return scored, scored
             beta = self.smooth_relu[0] if isinstance(self.smooth_relu, tuple) else self.smooth_relu
-            return scored, explain(self.surrogate or self.attribution, rows, beta)
+            return scored, make(self.surrogate or self.attribution, rows, beta)
 
         return both

@@ -19,8 +19,8 @@ from captum_robust.noise import Norm
 from captum_robust.robust._ensemble.ensemble import AutoAttackInfo, Ensemble
 from captum_robust.robust._ensemble.members import members_of, reference_member
 from captum_robust.robust._search.evaluator import Predictions
+from captum_robust.robust._search.lagrangian import Preserve
 from captum_robust.robust._search.problem import Problem
-from captum_robust.robust._search.search import Preserve
 
 __all__ = ["AutoERAttack"]
 
@@ -168,11 +168,11 @@ class AutoERAttack(Perturbation):
             seeded(problem.seed),
             torch.enable_grad(),
         ):
-            nature = ensemble.look(self._reference)
-            members = members_of(self.attribution, self.k, nature, self.options)
+            traits = ensemble.examine(self._reference)
+            members = members_of(self.attribution, self.k, traits, self.options)
             running = ensemble.run(members)
             for _ in tqdm(running, total=len(members), disable=not show_progress, unit="member"):
                 pass
-            ensemble.doubt(members[0], nature.randomised)
+            ensemble.raise_flags(members[0], traits.randomised)
         perturbed = like(inputs, ensemble.points)
         return (perturbed, ensemble.info()) if return_info else perturbed

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_robust.robust._search.search import Search
-from captum_robust.robust.flags import flags_of
+from captum_robust.robust.flags import count_flags
 
 __all__ = ["AttackInfo", "ZeroGradientWarning"]
 
@@ -18,7 +18,7 @@ class ZeroGradientWarning(UserWarning):
 
 @dataclass(frozen=True)
 class AttackInfo:
-    """What an attack found, one value an example.
+    """What an attack found, one value per example.
 
     Attributes:
         objective (Tensor): the objective at the returned inputs, on the real model; (N,). NaN
@@ -34,8 +34,8 @@ class AttackInfo:
         n_queries (Tensor): attributions computed for each example; (N,) int64.
         precision (Tensor, optional): precision at k of the returned inputs, on the real model, in
             [0, 1]; (N,). NaN as in ``objective``; None where the objective has no k.
-        flags (dict[str, int]): reasons to doubt the result, with the number of examples that each
-            concerns; :data:`~captum_robust.robust.FLAGS` says what they mean.
+        flags (dict[str, int]): reasons for caution, with the number of examples that each concerns;
+            :data:`~captum_robust.robust.FLAGS` says what they mean.
     """
 
     objective: Tensor
@@ -57,8 +57,8 @@ class AttackInfo:
         changes = [s.first_change_step for s in searches if s.first_change_step is not None]
         precisions = [s.best_precision for s in searches if s.best_precision is not None]
         return cls(
-            objective=torch.cat([s.best_loss for s in searches]),
-            prediction_kept=torch.cat([s.best_kept for s in searches]),
+            objective=torch.cat([s.best.loss for s in searches]),
+            prediction_kept=torch.cat([s.best.kept for s in searches]),
             first_change_step=torch.cat(changes) if changes else None,
             gradient_found=torch.cat([s.gradient_found for s in searches]),
             trace=torch.cat([s.full_trace() for s in searches], dim=2),
@@ -66,3 +66,9 @@ class AttackInfo:
             precision=torch.cat(precisions) if precisions else None,
             flags=flags_of(searches),
         )
+
+
+def flags_of(searches: Sequence[Search]) -> dict[str, int]:
+    """The flags of an attack, of those that concern an example."""
+    each = [search.concerned for search in searches]
+    return count_flags({name: sum(int(e[name].sum()) for e in each) for name in each[0]})

@@ -20,7 +20,7 @@ from captum_robust.ranking import (
     pair_features,
     top_k_indices,
 )
-from captum_robust.robust._search.evaluator import Explanation
+from captum_robust.robust._search.evaluator import Evaluator
 
 __all__ = [
     "CenterOfMassObjective",
@@ -39,7 +39,7 @@ class Objective(Protocol):
     The attack minimises it. Scores are the attributions, flattened, joined and grouped. An
     objective with an attribute ``k`` lets the attack report when a top-k feature is lost; one with
     a method ``against(reference)`` that returns a function of the scores is prepared once; and one
-    that needs to know whose maps the scores are has a method ``of(explanation)`` that returns the
+    that needs to know whose maps the scores are has a method ``of(evaluator)`` that returns the
     objective for these examples and the shapes of their maps.
     """
 
@@ -128,11 +128,11 @@ class CenterOfMassObjective:
     shapes: tuple[tuple[int, ...], ...] | None = None
     k: int | None = None
 
-    def of(self, explanation: Explanation) -> "CenterOfMassObjective":
+    def of(self, evaluator: Evaluator) -> "CenterOfMassObjective":
         """The objective for maps of these shapes, unless others were given."""
         if self.shapes is not None:
             return self
-        return CenterOfMassObjective(explanation.map_shapes, self.k)
+        return CenterOfMassObjective(evaluator.map_shapes, self.k)
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
         """Minus the distance for each row of scores, (N,)."""
@@ -164,19 +164,19 @@ class TargetMapObjective:
     target_map: Inputs
     k: int | None = None
 
-    def of(self, explanation: Explanation) -> "TargetMapObjective":
+    def of(self, evaluator: Evaluator) -> "TargetMapObjective":
         """The objective for these examples: their target, flattened and grouped as their maps."""
         targets = as_tuple(self.target_map, "target_map")
-        n_examples = len(as_tuple(explanation.given)[0])
+        n_examples = len(as_tuple(evaluator.given)[0])
         found = tuple(tuple(t.shape[1:]) for t in targets)
-        if found != explanation.map_shapes or len(targets[0]) not in (1, n_examples):
+        if found != evaluator.map_shapes or len(targets[0]) not in (1, n_examples):
             raise ValueError(
-                f"target_map must have the shapes {explanation.map_shapes} of the attributions "
+                f"target_map must have the shapes {evaluator.map_shapes} of the attributions "
                 f"behind a dimension of 1 or {n_examples}, got {[tuple(t.shape) for t in targets]}"
             )
-        rows = torch.arange(n_examples) if explanation.rows is None else explanation.rows
+        rows = torch.arange(n_examples) if evaluator.rows is None else evaluator.rows
         own = (t.detach().expand(n_examples, *t.shape[1:])[rows.to(t.device)] for t in targets)
-        flat = explanation.flattened(like(self.target_map, tuple(own)))
+        flat = evaluator.flattened(like(self.target_map, tuple(own)))
         return TargetMapObjective(flat, self.k)
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:

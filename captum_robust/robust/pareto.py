@@ -11,6 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.checks import check_choice
+from captum_robust.robust._search.lagrangian import PREDICTION_MODES
 from captum_robust.robust._search.pareto_descent import ParetoDescent
 from captum_robust.robust._search.search import Search
 from captum_robust.robust.attack import ExplanationAttack
@@ -131,7 +132,7 @@ class ParetoERAttack(ExplanationAttack):
     ) -> None:
         objective = RankingObjective(k, "mm", "linear", min(k, 4) if k_prime is None else k_prime)
         super().__init__(attribution, objective, step_rule="halving", **options)
-        accepted = ("reject", "early_stop", "none")
+        accepted = tuple(n for n, mode in PREDICTION_MODES.items() if mode.weights is None)
         check_choice("preserve_prediction", self.preserve_prediction, accepted)
         if not 0 < armijo < 1:
             raise ValueError(f"armijo must lie between 0 and 1, got {armijo}")
@@ -144,3 +145,10 @@ class ParetoERAttack(ExplanationAttack):
         self.armijo = armijo
         self.tolerance = tolerance
         self.output_tolerance = output_tolerance
+
+    def _search_options(self) -> dict[str, Any]:
+        return {
+            "armijo": self.armijo,
+            "tolerance": self.tolerance,
+            "output_tolerance": self.output_tolerance,
+        }

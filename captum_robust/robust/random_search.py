@@ -10,8 +10,10 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust.robust._search.region import per_example
-from captum_robust.robust._search.search import Keep, Look, Points, Search, better
+from captum_robust._utils.tensors import Points, choose, per_example
+from captum_robust.robust._search.best import better
+from captum_robust.robust._search.search import Evaluation, Search
+from captum_robust.robust._search.settings import Keep
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import Objective
 from captum_robust.robust.swaps import SwapCountObjective
@@ -33,8 +35,8 @@ class RandomSearch(Search):
 
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
         generators = self.region.generators(self.seed, 1 + restart)
-        look = self._consider(0, self.region.as_inputs(points), graph=False)
-        alive, merits = look.alive, self._merits_of(look)
+        here = self._consider(0, self.region.as_inputs(points), graph=False)
+        alive, merits = here.alive, self._merits_of(here)
         for step in range(1, self.step_num + 1):
             on = alive & ~self.done[self.rows]
             if not bool(on.any()):
@@ -44,18 +46,16 @@ class RandomSearch(Search):
                 generators = [generators[i] for i in on.nonzero()[:, 0]]
                 self._focus(self.rows[on])
             ahead = self.region.nearest(self._proposals(points, _share(step), generators))
-            look = self._consider(step, self.region.as_inputs(ahead), graph=False, alive=alive)
-            alive, found = look.alive, self._merits_of(look)
+            here = self._consider(step, self.region.as_inputs(ahead), graph=False, alive=alive)
+            alive, found = here.alive, self._merits_of(here)
             no_worse = better(found, merits) | (found == merits).all(dim=1)
-            taken = look.allowed & no_worse
+            taken = here.allowed & no_worse
             merits = torch.where(taken[:, None], found, merits)
-            points = tuple(
-                torch.where(per_example(taken, p), a, p) for p, a in zip(points, ahead, strict=True)
-            )
+            points = choose(taken, ahead, points)
             progress()
 
-    def _merits_of(self, look: Look) -> Tensor:
-        return self._merits(look.loss.detach(), look.overlap, look.allowed)
+    def _merits_of(self, here: Evaluation) -> Tensor:
+        return self._merits(here.loss.detach(), here.overlap, here.allowed)
 
     def _proposals(self, points: Points, share: float, generators: list[torch.Generator]) -> Points:
         """Points that differ in one block of one tensor, drawn in proportion to its features."""
@@ -65,13 +65,16 @@ class RandomSearch(Search):
         numbers = numbers.to(self.region.radius)
         feature, stretch = numbers[:, 0] * sum(sizes), numbers[:, 1]
         proposals, first, used = [], 0, 2
-        for p, c, size in zip(points, self.region.centre, sizes, strict=True):
+        for number, (p, c) in enumerate(zip(points, self.region.centre, strict=True)):
+            size = sizes[number]
             corner, own = numbers[:, used : used + 2], numbers[:, used + 2 : used + 2 + size]
             chosen = (feature >= first) & (feature < first + size)
             first, used = first + size, used + 2 + size
             signed = (2 * own - 1).view_as(p)
             block = _window(p, corner, share) if p.dim() > 2 else _subset(signed.abs(), share)
             block = block & per_example(chosen, p)
+            if self.region.mask is not None:  # what it takes away would use up the radius
+                block = block & self.region.mask[number]
             move = self._to_corner if self.region.norm == "Linf" else self._along_sphere
             moved = move(p - c, block, signed.sign(), stretch)
             proposals.append(torch.where(per_example(chosen, p), c + moved, p))

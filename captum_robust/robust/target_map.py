@@ -9,10 +9,12 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
+from captum_robust._utils.tensors import Points
 from captum_robust.noise import check_radius
 from captum_robust.robust._search.descent import Descent
-from captum_robust.robust._search.gradients import Slope, autograd_gradient, combination
-from captum_robust.robust._search.search import Look, Points
+from captum_robust.robust._search.lagrangian import PREDICTION_MODES
+from captum_robust.robust._search.search import Evaluation
+from captum_robust.robust._search.slopes import combination
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import TargetMapObjective
 
@@ -22,33 +24,35 @@ __all__ = ["TargetMapAttack", "TargetMapDescent"]
 class TargetMapDescent(Descent):
     """Descent of the objective and of the change of the model's output together."""
 
-    attack: TargetMapAttack
-    _before: Tensor | None = None
+    def __init__(self, *common: Any, prediction_weight: float) -> None:
+        super().__init__(*common)
+        self.prediction_weight = prediction_weight
+        self._before: Tensor | None = None
 
-    def _term(self, points: Points) -> Tensor:
-        if self.attack.prediction_weight == 0:
-            return super()._term(points)
-        return self._change(self.scored.outputs(points))
+    def _term(self, points: Points) -> Tensor | None:
+        return self._change(self.scored.outputs(points)) if self.prediction_weight > 0 else None
 
-    def _slopes(self, leaves: Points, look: Look) -> list[Slope]:
-        if self.attack.prediction_weight == 0 or self.attack.gradient == "spsa":
-            return super()._slopes(leaves, look)
-        # Before the graph of the objective, which may be shared, is gone.
-        outputs = self.scored.outputs(leaves, graph=True)
-        change = autograd_gradient(self._change(outputs), [outputs], leaves, retain_graph=True)
-        slopes = [*super()._slopes(leaves, look), change]
+    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], Tensor]:
+        if self.prediction_weight == 0:
+            return super()._violations(points, graph)
+        outputs = self.scored.outputs(points, graph)
+        return [outputs], self._change(outputs)[:, None]
+
+    def _gradient(self, leaves: Points, here: Evaluation) -> Points:
+        if self.prediction_weight == 0:
+            return super()._gradient(leaves, here)
+        found = self.settings.gradient.measure(self._here(leaves, here))
+        slopes = [*found.slopes, *found.slopes_of_results]
         together = combination(slopes, torch.ones(len(self.rows), 2).to(self.region.radius))
-        return [Slope(together, torch.ones_like(look.loss))]
-
-    def _values(self, points: Points) -> Tensor:
-        return super()._values(points) + self._term(points)[:, None]
+        self._note_gradient(together)
+        return together
 
     def _change(self, outputs: Tensor) -> Tensor:
         """The weighted squared change of the output; (m,)."""
-        if self._before is None:  # the first point that is looked at is the example
+        if self._before is None:  # the first point that is evaluated is the example
             self._before = outputs.detach()
-        change = (outputs - self._before[self.rows]).reshape(len(outputs), -1)  # or (m,), one logit
-        return self.attack.prediction_weight * change.square().sum(dim=1).to(self.region.radius)
+        change = (outputs - self._mine(self._before)).reshape(len(outputs), -1)
+        return self.prediction_weight * change.square().sum(dim=1).to(self.region.radius)
 
 
 class TargetMapAttack(ExplanationAttack):
@@ -104,10 +108,13 @@ class TargetMapAttack(ExplanationAttack):
     ) -> None:
         check_radius(prediction_weight, "prediction_weight")
         super().__init__(attribution, TargetMapObjective(target_map, k), **options)
-        soft = self.preserve_prediction not in ("reject", "early_stop", "none")
+        soft = PREDICTION_MODES[self.preserve_prediction].weights is not None
         if soft and prediction_weight > 0:
             raise ValueError(
                 f"prediction_weight must be 0 with preserve_prediction="
                 f"{self.preserve_prediction!r}, got {prediction_weight}"
             )
         self.prediction_weight = prediction_weight
+
+    def _search_options(self) -> dict[str, Any]:
+        return {"prediction_weight": self.prediction_weight}

@@ -10,22 +10,22 @@ from torch import Tensor
 
 from captum_robust.attr.check import is_differentiable
 from captum_robust.ranking import share
-from captum_robust.robust._ensemble.members import Member, Nature, unbounded
-from captum_robust.robust._search.evaluator import Explanation
+from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
+from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.problem import Problem
 from captum_robust.robust._search.search import Search
-from captum_robust.robust.flags import concerned, counted
+from captum_robust.robust.flags import count_flags
 
 __all__ = ["AutoAttackInfo", "Ensemble"]
 
-_N_LOOKED_AT = 8  # examples from which properties of the network are learnt
+_N_SAMPLED = 8  # examples from which properties of the network are learnt
 _KINK_BETA = 5.0
 _FAR = 10.0  # times the radius: there, everything but a constant map should break
 
 
 @dataclass(frozen=True)
 class AutoAttackInfo:
-    """What the ensemble found, one value an example.
+    """What the ensemble found, one value per example.
 
     Attributes:
         precision (Tensor): precision at k of the returned inputs, on the real model; (N,), in
@@ -37,8 +37,8 @@ class AutoAttackInfo:
         member_precision (Tensor): lowest precision that each member found, (members, N); NaN where
             it was not run: the example was at its worst already, or the budget was spent.
         n_queries (Tensor): attributions computed for each example; (N,) int64.
-        flags (dict[str, int]): reasons to doubt the result, with the number of examples that each
-            concerns; :data:`~captum_robust.robust.FLAGS` says what they mean.
+        flags (dict[str, int]): reasons for caution, with the number of examples that each concerns;
+            :data:`~captum_robust.robust.FLAGS` says what they mean.
     """
 
     precision: Tensor
@@ -80,34 +80,34 @@ class Ensemble:
         self._by_gradient = self._by_chance.clone()
         self._lowest = 0
 
-    def look(self, reference: Member) -> Nature:
-        """Judge the examples and what was given, and learn what there is to know."""
+    def examine(self, reference: Member) -> NetworkTraits:
+        """Score the examples and what was given, and find the traits of the network."""
         self._run(reference, self.problem.start)
-        rows = self._open(0)[:_N_LOOKED_AT]
+        rows = self._open(0)[:_N_SAMPLED]
         if len(rows) == 0:
-            return Nature()
+            return NetworkTraits()
         attack, region = reference.attack, self.problem.region.of(rows)
         points = region.as_inputs(region.centre)
-        looks, differentiable = [], False
+        maps, differentiable = [], False
         for seed, beta in ((0, None), (1, None), (0, _KINK_BETA)):
             problem = replace(self.problem, seed=self.problem.seed + seed)
-            explanation = problem.explain(
+            evaluator = problem.evaluator(
                 attack.attribution, rows, attack.absolute, attack.feature_mask, beta
             )
-            looks.append(explanation.scores(points, graph=False).detach())
-            results = explanation.results(points, attack.predictions, graph=True)
+            maps.append(evaluator.scores(points, graph=False).detach())
+            results = evaluator.results(points, attack.predictions, graph=True)
             differentiable = all(r.requires_grad for r in results)
-        self.queries[rows] += len(looks)
-        once, again, smoothed = looks
+        self.queries[rows] += len(maps)
+        once, again, smoothed = maps
         kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)
-        bent = False
+        has_gradient = False
         if kinked and is_differentiable(attack.attribution):
-            explanation = self.problem.explain(
+            evaluator = self.problem.evaluator(
                 attack.attribution, rows, attack.absolute, attack.feature_mask
             )
-            bent = _has_gradient(explanation, points)
+            has_gradient = _has_gradient(evaluator, points)
             self.queries[rows] += 1
-        return Nature(kinked, bent, randomised, differentiable)
+        return NetworkTraits(kinked, has_gradient, randomised, differentiable)
 
     def run(self, members: Sequence[Member]) -> Iterator[None]:
         """Run the members in turn; yields after each."""
@@ -115,8 +115,8 @@ class Ensemble:
             self._run(member, self.points if member.start == "best" else None)
             yield
 
-    def doubt(self, strongest: Member, randomised: bool) -> None:
-        """Note what only the whole ensemble can say."""
+    def raise_flags(self, strongest: Member, randomised: bool) -> None:
+        """Raise the flags that only the whole ensemble can judge."""
         if randomised:
             self._flag(torch.arange(len(self.ranked)), "randomised", self.ranked)
         masked = self._by_chance < self._by_gradient
@@ -129,13 +129,13 @@ class Ensemble:
         )
         unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
         rows = self._open(strongest.cost)
-        rows = rows[unmoved.cpu()[rows]][:_N_LOOKED_AT]
+        rows = rows[unmoved.cpu()[rows]][:_N_SAMPLED]
         if len(rows) > 0:
             problem, attack = unbounded(self.problem, strongest.attack, _FAR)
             search = attack._search(problem, rows, strongest.n_steps, with_info=True)
-            assert search.best_overlap is not None
+            assert search.best.overlap is not None
             self.queries[rows] += search.n_queries
-            self._flag(rows, "unconstrained_attack_fails", search.best_overlap == self.k)
+            self._flag(rows, "unconstrained_attack_fails", search.best.overlap == self.k)
 
     def info(self) -> AutoAttackInfo:
         """What was found."""
@@ -148,7 +148,7 @@ class Ensemble:
             winner=self.winner,
             member_precision=torch.stack(self.found).to(wide),
             n_queries=self.queries,
-            flags=counted({name: int(rows.sum()) for name, rows in self.flags.items()}),
+            flags=count_flags({name: int(rows.sum()) for name, rows in self.flags.items()}),
         )
 
     def _open(self, cost: int) -> Tensor:
@@ -179,18 +179,18 @@ class Ensemble:
 
     def _take(self, rows: Tensor, member: Member, search: Search) -> None:
         """Keep what the search has found where it is worse than all before."""
-        overlap, ranked = search.best_overlap, ~search.broken
+        overlap, ranked = search.best.overlap, ~search.broken
         assert overlap is not None
         self.queries[rows] += search.n_queries
         self.ranked[rows] &= ranked
         self._lowest = search.lowest_overlap
         better = (overlap < self.overlap[rows]) & ranked
         chosen = rows.to(better.device)[better]
-        for points, best in zip(self.points, search.best, strict=True):
+        for points, best in zip(self.points, search.best.points, strict=True):
             points[chosen] = best[better].to(points)
-        self.overlap[chosen], self.kept[chosen] = overlap[better], search.best_kept[better]
+        self.overlap[chosen], self.kept[chosen] = overlap[better], search.best.kept[better]
         self.winner[chosen] = len(self.names)
-        for name, examples in concerned(search).items():
+        for name, examples in search.concerned.items():
             if name == "still_falling":
                 self.flags.setdefault(name, torch.zeros_like(self.ranked))[chosen] = False
                 examples = examples & better
@@ -203,10 +203,10 @@ class Ensemble:
         raised[rows.to(raised.device)] |= examples.to(raised.device)
 
 
-def _has_gradient(explanation: Explanation, points: tuple[Tensor, ...]) -> bool:
-    """Whether a weighted sum of the scores has a gradient other than zero."""
+def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool:
+    """Return whether a weighted sum of the scores has a gradient other than zero."""
     leaves = tuple(p.detach().requires_grad_() for p in points)
-    scores = explanation.scores(leaves, graph=True)
+    scores = evaluator.scores(leaves, graph=True)
     if not scores.requires_grad:
         return False
     weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal ones could cancel

@@ -7,17 +7,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._utils.checks import wide_dtype
+from captum_robust._utils.tensors import wide_dtype
 from captum_robust.robust._search.min_norm import min_norm_weights
 from captum_robust.robust._search.region import Region
 
-__all__ = ["Walls", "as_steps", "common_descent", "lengths_in"]
+__all__ = ["ActiveConstraints", "common_descent", "lengths_in"]
 
 # A point is at a wall if it is nearer than this, in radii of the ball.
 _TOUCH = 1e-5
 
 
-class Walls(NamedTuple):
+class ActiveConstraints(NamedTuple):
     """What keeps points of a region from moving, each (N, n) over the joined features.
 
     Attributes:
@@ -33,7 +33,7 @@ class Walls(NamedTuple):
     normals: Tensor
 
     @classmethod
-    def at(cls, region: Region, points: tuple[Tensor, ...]) -> Walls:
+    def at(cls, region: Region, points: tuple[Tensor, ...]) -> ActiveConstraints:
         """The walls of the region that ``points`` touch; a sphere for each input tensor."""
         fixed, below, above, normals = [], [], [], []
         n_tensors = len(points)
@@ -49,7 +49,7 @@ class Walls(NamedTuple):
             above.append(x >= upper - near)
             still = (radius == 0).expand_as(x)
             if region.mask is not None:
-                still = still | (region.mask[number].flatten(1) == 0)
+                still = still | ~region.mask[number].flatten(1)
             fixed.append(still)
             length = (x - c).norm(dim=1, keepdim=True)
             outside = (length >= radius * (1 - _TOUCH)) & (radius > 0) & (region.norm == "L2")
@@ -62,7 +62,9 @@ class Walls(NamedTuple):
         )  # fmt: skip
 
 
-def common_descent(gradients: Tensor, walls: Walls, left_out: Tensor | None = None) -> Tensor:
+def common_descent(
+    gradients: Tensor, walls: ActiveConstraints, left_out: Tensor | None = None
+) -> Tensor:
     r"""The direction d of Fliege and Svaiter for gradients (N, m, n), in double precision; (N, n).
 
     .. math::
@@ -104,9 +106,3 @@ def lengths_in(region: Region, steps: tuple[Tensor, ...]) -> Tensor:
     order = float("inf") if region.norm == "Linf" else 2
     each = [torch.linalg.vector_norm(s.flatten(1), ord=order, dim=1) for s in steps]
     return torch.stack(each).amax(dim=0)
-
-
-def as_steps(rows: Tensor, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Rows (N, n) in the shapes of ``points``."""
-    parts = rows.split([p[0].numel() for p in points], dim=1)
-    return tuple(part.reshape(p.shape) for part, p in zip(parts, points, strict=True))

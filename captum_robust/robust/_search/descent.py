@@ -1,25 +1,20 @@
 """The projected loop: steps along a gradient, from the starts to the best points found."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_robust._utils.captum import as_tuple
-from captum_robust.robust._search.gradients import (
-    Slope,
-    autograd_gradient,
-    finite_difference_gradient,
-    spsa_gradient,
-)
-from captum_robust.robust._search.search import Look, Points, Search
-from captum_robust.robust._search.steps import ConstantSteps, HalvingSteps
-from captum_robust.robust.constraints import Lagrangian, violations_of
+from captum_robust._utils.tensors import Points, flatten
+from captum_robust.robust._search.gradients import Here
+from captum_robust.robust._search.lagrangian import Lagrangian
+from captum_robust.robust._search.search import Evaluation, Search
+from captum_robust.robust.constraints import violations_of
 
-__all__ = ["Descent", "Gradient"]
-
-Gradient = Literal["autograd", "finite_difference", "spsa"]
+__all__ = ["Descent"]
 
 
 class Descent(Search):
@@ -30,140 +25,153 @@ class Descent(Search):
     attribution draws random numbers for a whole batch, which would change with it.
     """
 
+    _lagrangian: Lagrangian | None = None
+    _generators: list[torch.Generator]
+    _all_found = False  # a gradient, for every example that has a ranking
+    _constraints_bend = False  # the soft constraints are known to have a gradient
+
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
-        attack = self.attack
-        own = self.guide is self.scored and attack.gradient == "autograd"
-        if attack.gradient == "spsa":
-            self._generators = self.region.generators(self.seed, 1 + restart)
-        size = self.step_size[self.rows]
-        steps: ConstantSteps | HalvingSteps = ConstantSteps(size)
-        if attack.step_rule == "halving":
-            steps = HalvingSteps(size, self.step_num)
-        alive = torch.ones_like(self.rows, dtype=torch.bool)
-        stood = torch.zeros_like(alive)
+        self._begin(restart)
+        steps = self.settings.step_rule(self._mine(self.step_size), self.step_num)
+        alive, stayed = self._all, None
         for step in range(self.step_num + 1):
             leaves = self.region.as_inputs(points)
             more = step < self.step_num
-            look = self._consider(step, leaves, own and more, alive)
-            alive = look.alive
-            if not more or not bool(alive.any()):
+            here = self._consider(step, leaves, self._shares_graph and more, alive)
+            alive = here.alive
+            if not more or (self.settings.mode.ends_at_flip and not bool(alive.any())):
                 break
             if step == 0:
                 self._lagrangian = self._equal_weights()
-            self.guide.smooth_beta = self._beta(step)
-            gradients = self._gradient(leaves, look)
-            ahead = steps.next(self.region, points, gradients, look.loss.detach(), look.allowed)
-            stands = _equal(ahead, points)
-            points = ahead
-            if attack.keep == "precision":
-                on = alive & ~self.done[self.rows] & ~(stood & stands)
+            self.guide.smooth_beta = self.settings.beta(step, self.step_num)
+            gradients = self._gradient(leaves, here)
+            loss, allowed = here.loss.detach(), here.allowed
+            ahead = steps.next(self.region, points, gradients, loss, allowed)
+            if self.settings.keep == "precision":
+                stays = _equal(ahead, points)
+                on = alive & ~self._mine(self.done)
+                on = on if stayed is None else on & ~(stayed & stays)
                 if not bool(on.any()):
                     break
                 if not (bool(on.all()) or self.scored.depends_on_the_batch):
-                    steps, points = steps.of(on), tuple(p[on] for p in points)
-                    alive, stands = alive[on], stands[on]
-                    if self._lagrangian is not None:
-                        self._lagrangian = self._lagrangian.of(on)
-                    if attack.gradient == "spsa":
-                        self._generators = [self._generators[i] for i in on.nonzero()[:, 0]]
-                    self._focus(self.rows[on])
-            stood = stands
+                    steps, ahead = steps.of(on), tuple(p[on] for p in ahead)
+                    stays = stays[on]
+                    self._leave_out(~on)
+                    alive = self._all
+                stayed = stays
+            points = ahead
             progress()
 
-    def _beta(self, step: int) -> float | None:
-        """Sharpness of the smoothed stand-in: one for all steps, or growing geometrically."""
-        beta = self.attack.smooth_relu
-        if not isinstance(beta, tuple):
-            return beta
-        first, last = beta
-        return float(first * (last / first) ** (step / max(1, self.step_num - 1)))
+    @property
+    def _shares_graph(self) -> bool:
+        """Whether the map that is scored is the one that is differentiated."""
+        return self.guide is self.scored and self.settings.gradient.keeps == "graph"
+
+    def _begin(self, restart: int) -> None:
+        """Prepare one search from given points."""
+        self._lagrangian, self._generators = None, []
+        if self.settings.gradient.random:
+            self._generators = self.region.generators(self.seed, 1 + restart)
+
+    def _leave_out(self, out: Tensor) -> None:
+        """Search on without the examples where ``out`` (m,) is true."""
+        on = ~out
+        if self._lagrangian is not None:
+            self._lagrangian = self._lagrangian.of(on)
+        if self._generators:
+            self._generators = [self._generators[i] for i in on.nonzero()[:, 0].tolist()]
+        self._focus(self.rows[on])
 
     def _note_gradient(self, gradients: Points) -> None:
-        flat = torch.cat([g.flatten(1) for g in gradients], dim=1)
-        self.looked_for_gradient[self.rows] |= self.region.radius > 0
+        """Note where a gradient was found; all of it only where somebody asks."""
+        if self._all_found and not self.with_info:
+            return
+        flat = flatten(gradients)
+        self._mark(self.looked_for_gradient, self.region.radius > 0)
         largest = flat.abs().amax(dim=1)
         broken, found = ~torch.isfinite(largest), largest > 0
         if bool(broken.any()):  # beside a NaN there may be something
             found = (torch.nan_to_num(flat) != 0).any(dim=1)
-        self.gradient_found[self.rows] |= found
-        self.gradient_broken[self.rows] |= broken
+        self._mark(self.gradient_found, found)
+        self._mark(self.gradient_broken, broken)
+        self._all_found = bool((self.gradient_found | self.broken).all())
 
-    def _gradient(self, leaves: Points, look: Look) -> Points:
+    def _here(self, leaves: Points, here: Evaluation) -> Here:
+        """The points, and the functions whose gradients are wanted there."""
+        shared = self._shares_graph or (
+            self.guide is self.scored and not self.settings.gradient.differentiates
+        )
+        return Here(
+            points=leaves,
+            region=self.region,
+            guide=self.guide,
+            scores=here.scores if shared else None,
+            maps=here.maps,
+            of_scores=self._of_scores,
+            guide_scores=self._guide_scores,
+            of_results=self._violations,
+            generators=self._generators,
+            plain=self._plain,
+        )
+
+    def _of_scores(self, scores: list[Tensor]) -> Tensor:
+        """The functions of the scores that fall along the steps: the objective; (m, 1)."""
+        return self._loss(scores)[:, None]
+
+    def _gradient(self, leaves: Points, here: Evaluation) -> Points:
         """The direction of the gradient: of the objective, or of its Lagrangian."""
-        results, violations = self._violations(leaves)
-        of_constraints = []
-        if self.attack.gradient != "spsa":  # before the graph of the objective, if shared, is gone
-            of_constraints = [
-                autograd_gradient(v, results, leaves, retain_graph=True)
-                for v in violations.unbind(dim=1)
-            ]
-        slopes = [*self._slopes(leaves, look), *of_constraints]
-        self._note_gradient(slopes[0].direction)
-        if self._lagrangian is None:
-            return slopes[0].direction
+        found = self.settings.gradient.measure(self._here(leaves, here))
+        direction = found.slopes[0].direction
+        self._note_gradient(direction)
+        if self._lagrangian is None or self._lagrangian.rule.is_idle(found.of_results):
+            return direction
         assert self._reference is not None
-        progress = look.loss.detach() - self._loss([self._reference[self.rows]])
-        return self._lagrangian.gradient(self.region, progress, violations.detach(), slopes)
+        progress = here.loss.detach() - self._loss([self._mine(self._reference)])
+        slopes = [*found.slopes, *found.slopes_of_results]
+        return self._lagrangian.gradient(self.region, progress, found.of_results, slopes)
 
-    def _slopes(self, leaves: Points, look: Look) -> list[Slope]:
-        """The gradient of the objective; of probes those of the constraints as well."""
-        attack, radius, norm = self.attack, self.region.radius, self.region.norm
-        if attack.gradient == "finite_difference":
-            maps = look.maps or as_tuple(self.guide.maps(leaves, graph=False, abs=False))
-            return [
-                finite_difference_gradient(
-                    self.guide, maps, lambda scores: self._loss([scores]), leaves, radius, norm,
-                    attack.probe,
-                )
-            ]  # fmt: skip
-        if attack.gradient == "spsa":
-            return spsa_gradient(
-                self._values, leaves, radius, norm, attack.n_directions, self._generators
-            )
-        if self.guide is self.scored:
-            return [autograd_gradient(look.loss, look.scores, leaves)]
-        scores = self._guide_scores(leaves, graph=True)
-        return [autograd_gradient(self._loss(scores), scores, leaves)]
-
-    def _values(self, points: Points) -> Tensor:
-        """The objective, and the constraints if there are soft ones; (m, 1 + K)."""
-        loss = self._loss(self._guide_scores(points, graph=False))[:, None]
-        return torch.cat([loss, self._violations(points)[1].to(loss)], dim=1)
-
-    def _violations(self, points: Points) -> tuple[list[Tensor], Tensor]:
+    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], Tensor]:
         """Results of the real model and how far they violate each soft constraint, (m, K)."""
         if self._lagrangian is None:
             return [], self.region.radius.new_zeros(len(self.rows), 0)
-        attack = self.attack
-        results = self.scored.results(points, attack.predictions, attack.gradient != "spsa")
-        values = self._violated(results, tuple(r[self.rows] for r in self._results))
-        if attack.gradient != "spsa" and not values.requires_grad:
+        settings = self.settings
+        if graph and self._constraints_bend:  # without a graph it is cheaper to ask
+            values = self._violated(self.scored.results(points, settings.predictions))
+            if self._lagrangian.rule.is_idle(values):
+                return [], values
+        results = self.scored.results(points, settings.predictions, graph)
+        values = self._violated(results)
+        if graph and not values.requires_grad:
             raise ValueError(
-                f"preserve_prediction={attack.preserve_prediction!r} needs outputs and a "
+                f"preserve_prediction={settings.preserve_prediction!r} needs outputs and a "
                 "constraint with a gradient, got none; use gradient='spsa', or 'reject'"
             )
+        self._constraints_bend = self._constraints_bend or graph
         return list(results), values
 
-    def _violated(self, results: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> Tensor:
+    def _violated(self, results: tuple[Tensor, ...]) -> Tensor:
         """How far results violate the constraints on each of K predictions; (m, K)."""
+        before = tuple(self._mine(r) for r in self._results)
         each = zip(results, before, strict=True)
-        return torch.cat([violations_of(self.attack.constraint, *pair) for pair in each], dim=1)
+        return torch.cat([violations_of(self.settings.constraint, *pair) for pair in each], dim=1)
 
     def _equal_weights(self) -> Lagrangian | None:
         """The Lagrangian that a search starts with, if the constraints are soft."""
-        attack = self.attack
-        if attack.preserve_prediction in ("reject", "early_stop", "none"):
+        rule = self.settings.mode.weights
+        if rule is None:
             return None
-        n_constraints = self._violated(self._results, self._results).shape[1]
-        return Lagrangian.equal(
-            attack.preserve_prediction, attack.constraint_rate, n_constraints, self.rows
-        )
+        n_constraints = self._violated(tuple(self._mine(r) for r in self._results)).shape[1]
+        return Lagrangian.equal(rule, self.settings.constraint_rate, n_constraints, self.rows)
 
     def _guide_scores(self, points: Points, graph: bool) -> list[Tensor]:
         return [self.guide.scores(p, graph) for p in self._path(points)]
 
 
 def _equal(points: Points, others: Points) -> Tensor:
-    """Which examples stand where they stood; (N,) bool."""
-    same = [(p == q).flatten(1).all(dim=1) for p, q in zip(points, others, strict=True)]
-    return torch.stack(same).all(dim=0)
+    """Which examples are where they were; (N,) bool."""
+    same = None
+    for p, q in zip(points, others, strict=True):
+        equal = (p == q).flatten(1).all(dim=1)
+        same = equal if same is None else same & equal
+    assert same is not None
+    return same

@@ -14,7 +14,7 @@ from captum_robust._utils.captum import Inputs, TargetType, as_tuple
 from captum_robust._utils.checks import check_count, matching, one_each, valid_bounds
 from captum_robust._utils.random import resolve_seed
 from captum_robust.noise import Norm, check_norm
-from captum_robust.robust._search.evaluator import Explanation
+from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
 
 __all__ = ["Problem"]
@@ -48,7 +48,9 @@ class Problem:
         check_norm(norm)
         centre = tuple(t.detach().clone() for t in as_tuple(inputs))
         radii = one_each("radius", radius, len(centre[0]), centre[0])
-        masks = None if mask is None else matching("mask", mask, centre, broadcast=True)
+        masks = None
+        if mask is not None:
+            masks = tuple(m != 0 for m in matching("mask", mask, centre, broadcast=True))
         begin = None if start is None else matching("start", start, centre)
         region = Region(inputs, centre, radii, norm, *valid_bounds(*bounds, centre), masks, project)
         given = {"target": target, "additional_forward_args": additional_forward_args}
@@ -66,18 +68,18 @@ class Problem:
             check_count("max_examples_per_batch", max_examples_per_batch, 1)
         return rows.split(max_examples_per_batch or len(rows)) if len(rows) else ()
 
-    def explain(
+    def evaluator(
         self,
         attribution: Attribution,
         rows: Tensor,
         absolute: bool,
         feature_mask: Inputs | None,
         smooth_beta: float | None = None,
-    ) -> Explanation:
-        """The explanation of the examples ``rows``, on the CPU, by ``attribution``."""
+    ) -> Evaluator:
+        """The evaluator of the examples ``rows``, on the CPU, for ``attribution``."""
         own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
         part = rows if len(rows) < self.n_examples else None
-        return Explanation(
+        return Evaluator(
             attribution, self.region.given, own, absolute, feature_mask, self.seed, smooth_beta,
-            part,
+            part, self.n_examples,
         )  # fmt: skip

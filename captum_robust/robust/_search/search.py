@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import as_tuple
-from captum_robust.ranking import check_k, invalid_rows, non_finite_rows, share, top_k_indices
-from captum_robust.robust._search.evaluator import Explanation
+from captum_robust._utils.tensors import Points
+from captum_robust.ranking import (
+    check_k,
+    invalid_rows,
+    non_finite_rows,
+    share,
+    top_k_indices,
+    top_k_overlap,
+)
+from captum_robust.robust._search.best import BestPoints
+from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
-from captum_robust.robust.flags import underflow
+from captum_robust.robust._search.settings import SearchSettings
 
-if TYPE_CHECKING:
-    from captum_robust.robust.attack import ExplanationAttack
+__all__ = ["Evaluation", "Search"]
 
-__all__ = ["Keep", "Look", "Preserve", "Search", "better"]
+#: Makes, for any rows of a batch, the evaluator that counts and the one whose gradient guides.
+Evaluators = Callable[[Tensor], tuple[Evaluator, Evaluator]]
 
-Preserve = Literal["reject", "early_stop", "none", "fixed", "gda", "hedge", "qp"]
-Keep = Literal["objective", "precision"]
-
-Points = tuple[Tensor, ...]
+# Between these magnitudes of scores, no gradient on the way leaves the range of single precision.
+_PLAIN = (1e-12, 1e12)
 
 
-def better(merits: Tensor, others: Tensor) -> Tensor:
-    """Which of the ``merits`` (m, 2) are lower than the others, by the first column first; (m,)."""
-    equal = merits[:, 0] == others[:, 0]
-    return (merits[:, 0] < others[:, 0]) | (equal & (merits[:, 1] < others[:, 1]))
-
-
-class Look(NamedTuple):
+class Evaluation(NamedTuple):
     """What one evaluation of the examples under search has shown.
 
     Attributes:
@@ -49,41 +50,47 @@ class Look(NamedTuple):
     loss: Tensor
     scores: list[Tensor]
     overlap: Tensor | None
-    maps: tuple[Tensor, ...]
+    maps: Points
 
 
 class Search(ABC):
-    """Searches one batch and keeps the best point of every example.
+    """Search one batch and keep the best point of every example.
 
     A subclass writes :meth:`_descend`, one search from given points. It calls :meth:`_consider` on
     every point that may be returned, for the examples :attr:`rows`, and may leave examples out
     with :meth:`_focus`; everything about an example that is kept has the size of the whole batch.
-    ``explain`` makes, for any rows of the batch, the explanation that counts and the one whose
-    gradient leads: the same, or a smoothed or differentiable stand-in.
+
+    Args:
+        settings: what is minimised, and how.
+        region: where the points may go.
+        evaluators: makes the evaluators of any rows of the batch: the one that counts, and the one
+            whose gradient guides; the same, or of a smoothed or differentiable stand-in.
+        step_size: length of the first step, (N,).
+        step_num: number of steps.
+        seed: of everything random.
+        with_info: keep traces, flags and overlaps, which cost some time.
     """
 
     def __init__(
         self,
-        attack: ExplanationAttack,
+        settings: SearchSettings,
         region: Region,
-        explain: Callable[[Tensor], tuple[Explanation, Explanation]],
+        evaluators: Evaluators,
         step_size: Tensor,
         step_num: int,
         seed: int,
         with_info: bool,
     ) -> None:
         n_examples, device = len(region.centre[0]), region.centre[0].device
-        self.attack = attack
+        self.settings = settings
         self.batch = region
         self.step_size = step_size
         self.step_num = step_num
         self.seed = seed
         self.with_info = with_info
         self.traces: list[list[Tensor]] = []
-        self.best: Points = ()
-        self.best_loss = self.best_kept = torch.empty(0)
-        self.best_step = torch.zeros(n_examples, dtype=torch.long, device=device)
-        self.best_overlap: Tensor | None = None
+        self.best = BestPoints(n_examples, device)
+        self.broken = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.first_change_step: Tensor | None = None
         self.gradient_found = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.gradient_broken = torch.zeros_like(self.gradient_found)
@@ -96,8 +103,9 @@ class Search(ABC):
         self._labels: tuple[Tensor, ...] = ()
         self._results: tuple[Tensor, ...] = ()
         self._top: Tensor | None = None
-        self._explain = explain
-        self._spent = torch.zeros(n_examples, dtype=torch.long)  # by the rows looked at before
+        self._plain = False
+        self._evaluators = evaluators
+        self._spent = torch.zeros(n_examples, dtype=torch.long)  # by the rows evaluated before
         self._point_at(torch.arange(n_examples, device=device))
 
     @abstractmethod
@@ -143,12 +151,6 @@ class Search(ABC):
         return spent
 
     @property
-    def broken(self) -> Tensor:
-        """Examples without a ranking to lose; (N,) bool."""
-        assert self._reference is not None
-        return self._broken
-
-    @property
     def lowest_overlap(self) -> int:
         """How many features of a top k must stay: two sets of k among n features overlap."""
         assert self._top is not None and self._reference is not None
@@ -157,10 +159,10 @@ class Search(ABC):
     @property
     def best_precision(self) -> Tensor | None:
         """Precision at k of the best points, (N,); NaN without a ranking, None without a k."""
-        if self._top is None or self.best_overlap is None:
+        if self._top is None or self.best.overlap is None:
             return None
-        precision = share(self.best_overlap.to(self.best_loss), self._top.shape[1])
-        return precision.masked_fill(self._broken, float("nan"))
+        precision = share(self.best.overlap.to(self.best.loss), self._top.shape[1])
+        return precision.masked_fill(self.broken, float("nan"))
 
     @property
     def blind(self) -> bool:
@@ -168,9 +170,24 @@ class Search(ABC):
         in_vain = bool(self.looked_for_gradient.any()) and not bool(self.gradient_found.any())
         return in_vain and not bool(self.broken.all())
 
+    @property
+    def concerned(self) -> dict[str, Tensor]:
+        """The examples that each flag concerns, (N,) bool."""
+        ranked = ~self.broken
+        last = (self.best.step == self.step_num) & (self.step_num > 0)
+        return {
+            "zero_gradient": self.looked_for_gradient & ~self.gradient_found & ranked,
+            "non_finite_gradient": self.gradient_broken & ranked,
+            "still_falling": last & ranked,
+            "label_flips_rejected": self.flips_rejected & ranked,
+            "training_mode": ranked & self.scored.in_training_mode,
+            "float16_underflow": self.underflow & ranked,
+            "tied_reference": self.tied & ranked,
+        }
+
     def full_trace(self) -> Tensor:
         """The objective of every iterate, (n_restarts, step_num + 1, N)."""
-        nothing = torch.full_like(self.best_loss, float("nan"))
+        nothing = torch.full_like(self.best.loss, float("nan"))
         return torch.stack(
             [
                 torch.stack(trace + [nothing] * (self.step_num + 1 - len(trace)))
@@ -186,47 +203,50 @@ class Search(ABC):
 
     def _point_at(self, rows: Tensor) -> None:
         self.rows = rows
-        self.region = self.batch if len(rows) == len(self.done) else self.batch.of(rows)
-        self.scored, self.guide = self._explain(rows.cpu())
+        self._whole = len(rows) == len(self.done)
+        self.region = self.batch if self._whole else self.batch.of(rows)
+        self.scored, self.guide = self._evaluators(rows.cpu())
+        self._all = torch.ones_like(rows, dtype=torch.bool)
         if self._reference is not None:
             self.scored.map_shapes = self._map_shapes
-            self._judge = self._judging(self._reference[rows])
+            self._prepare()
+
+    def _mine(self, values: Tensor) -> Tensor:
+        """The values (N, …) of the whole batch that belong to the examples under search."""
+        return values if self._whole else values[self.rows]
 
     def _consider(
         self, step: int, points: Points, graph: bool, alive: Tensor | None = None
-    ) -> Look:
+    ) -> Evaluation:
         """Evaluate points and keep them where they are the best allowed ones so far."""
-        maps: tuple[Tensor, ...] = ()
-        if self.attack.gradient == "finite_difference" and self.guide is self.scored:
+        maps: Points = ()
+        if self.settings.gradient.keeps == "maps" and self.guide is self.scored:
             maps = as_tuple(self.scored.maps(points, graph=False, abs=False))
             scores = [self.scored.scores_of_signed(maps)]
         else:
             scores = [self.scored.scores(p, graph) for p in self._path(points)]
         here = scores[-1].detach()
-        first = self._reference is None
-        if first:
+        if self._reference is None:
             self._start(here)
-        loss = self._loss(scores) + self._term(points)
-        found, kept = loss.detach(), self._kept(points)
-        alive = torch.ones_like(kept) if alive is None else alive
-        if self.attack.preserve_prediction == "early_stop":
+        loss = self._loss(scores)
+        extra = self._term(points)
+        loss = loss if extra is None else loss + extra
+        kept, mode = self._kept(points), self.settings.mode
+        alive = self._all if alive is None else alive
+        if mode.ends_at_flip:
             alive = alive & kept
-        ranked = alive & ~invalid_rows(here)
-        allowed = ranked if self.attack.preserve_prediction == "none" else ranked & kept
-        overlap = self._overlap(here)
-        if first:
-            self.best = tuple(p.detach().clone() for p in points)
-            self.best_loss, self.best_kept, self.best_overlap = found, kept, overlap
-        else:
-            self._improve(step, points, found, overlap, kept, allowed, ranked)
+        ranked = ~invalid_rows(here)
+        if alive is not self._all:
+            ranked = alive & ranked
+        allowed = ranked if mode.returns_flipped else ranked & kept
+        found, overlap = loss.detach(), self._overlap(here)
+        self._keep(step, points, found, overlap, kept, allowed, ranked)
         if self.with_info:
-            whole = torch.full_like(self.best_loss, float("nan"))
-            whole[self.rows] = found.to(whole)
-            self.traces[-1].append(whole)
-        self._note_change(step, overlap, allowed)
-        return Look(alive, allowed, loss, scores, overlap, maps)
+            self._trace(found)
+            self._note_change(step, overlap, allowed)
+        return Evaluation(alive, allowed, loss, scores, overlap, maps)
 
-    def _improve(
+    def _keep(
         self,
         step: int,
         points: Points,
@@ -236,35 +256,44 @@ class Search(ABC):
         allowed: Tensor,
         ranked: Tensor,
     ) -> None:
-        lower = found < self.best_loss[self.rows]
-        if self.attack.keep == "precision" and overlap is not None:
-            assert self.best_overlap is not None
-            before = self.best_overlap[self.rows]
-            lower = (overlap < before) | ((overlap == before) & lower)
-        self.flips_rejected[self.rows] |= lower & ranked & ~allowed
-        better = lower & allowed
-        if not bool(better.any()):
+        """Keep points where they are allowed and better than the best so far."""
+        rows = None if self._whole else self.rows
+        if not self.best.points:
+            self.best.begin(points, found, overlap, kept)
             return
-        rows = self.rows[better]
-        for best, p in zip(self.best, points, strict=True):
-            best[rows] = p.detach()[better]
-        self.best_loss[rows] = found[better].to(self.best_loss)  # some start in double precision
-        self.best_kept[rows] = kept[better]
-        self.best_step[rows] = step
-        if overlap is not None:
-            assert self.best_overlap is not None
-            self.best_overlap[rows] = overlap[better]
-            if self.attack.keep == "precision":
-                self.done[rows] = overlap[better] == self.lowest_overlap
+        counts = overlap if self.settings.keep == "precision" else None
+        lower = self.best.beaten_by(rows, found, counts)
+        taken = lower & allowed
+        if self.with_info:
+            self._mark(self.flips_rejected, lower & ranked & ~allowed)
+        self.best.take(rows, taken, step, points, found, overlap, kept)
+        if counts is not None:
+            self._mark(self.done, taken & (counts == self.lowest_overlap))
+
+    def _mark(self, marks: Tensor, chosen: Tensor) -> None:
+        """Set ``marks`` (N,) for those of the examples under search that are chosen."""
+        if self._whole:
+            marks.logical_or_(chosen)
+        else:
+            marks[self.rows] |= chosen
+
+    def _trace(self, found: Tensor) -> None:
+        whole = found.to(self.best.loss)
+        if not self._whole:
+            whole = torch.full_like(self.best.loss, float("nan")).index_put_((self.rows,), whole)
+        self.traces[-1].append(whole)
 
     def _start(self, reference: Tensor) -> None:
         # A ReLU network gives NaN a finite map: the broken input would look perfectly robust.
-        self._broken = invalid_rows(reference) | non_finite_rows(self.batch.centre)
-        reference = reference.masked_fill(self._broken[:, None], 0)  # no NaN in a sort
+        self.broken = invalid_rows(reference) | non_finite_rows(self.batch.centre)
+        self._any_broken = bool(self.broken.any())
+        reference = reference.masked_fill(self.broken[:, None], 0)  # no NaN in a sort
         self._reference = reference
         self._map_shapes = self.scored.map_shapes
-        self._judge = self._judging(reference)
-        k = getattr(self.attack.objective, "k", None)
+        largest = reference.abs().amax(dim=1)[~self.broken]
+        within = bool(((largest > _PLAIN[0]) & (largest < _PLAIN[1])).all())
+        self._plain = within and self.scored.map_dtype in (torch.float32, torch.float64)
+        k = self.settings.k
         self.underflow = underflow(reference, self.scored.map_dtype, k or 1)
         if k is not None:
             check_k(k, reference.shape[1])
@@ -272,20 +301,26 @@ class Search(ABC):
             boundary = reference.topk(k + 1, dim=1).values[:, -2:]
             self.tied = boundary[:, 0] == boundary[:, 1]
             self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
+        self._prepare()
 
-    def _judging(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
-        """The objective for the examples and their reference."""
-        objective: Any = self.attack.objective
+    def _prepare(self) -> None:
+        """What is found once for the examples under search: their objective and top features."""
+        assert self._reference is not None
+        reference = self._mine(self._reference)
+        objective: Any = self.settings.objective
         if hasattr(objective, "of"):
             objective = objective.of(self.scored)
         if hasattr(objective, "against"):
-            judge: Callable[[Tensor], Tensor] = objective.against(reference)
-            return judge
-        return lambda scores: objective(scores, reference)
+            self._judge: Callable[[Tensor], Tensor] = objective.against(reference)
+        else:
+            self._judge = lambda scores: objective(scores, reference)
+        if self._top is not None:
+            top = self._mine(self._top)
+            self._is_top = torch.zeros_like(reference, dtype=torch.bool).scatter_(1, top, True)
 
     def _path(self, points: Points) -> list[Points]:
         """Points on the segment from the example to ``points``, which come last."""
-        centre, n_points = self.region.centre, self.attack.path_points
+        centre, n_points = self.region.centre, self.settings.path_points
         between = [
             tuple(c + m / n_points * (p - c) for p, c in zip(points, centre, strict=True))
             for m in range(1, n_points)
@@ -298,48 +333,59 @@ class Search(ABC):
         mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
         if mean.shape != self.rows.shape:
             raise ValueError(
-                f"objective must return one value an example, shape {tuple(self.rows.shape)}, "
+                f"objective must return one value per example, shape {tuple(self.rows.shape)}, "
                 f"got {tuple(mean.shape)}"
             )
-        return mean.masked_fill(self._broken[self.rows], float("nan"))
+        return mean.masked_fill(self._mine(self.broken), float("nan")) if self._any_broken else mean
 
-    def _term(self, points: Points) -> Tensor:
+    def _term(self, points: Points) -> Tensor | None:
         """What a search adds to the objective at points just explained, without graph; (m,)."""
-        return torch.zeros_like(self.region.radius)
+        return None
 
     def _kept(self, points: Points) -> Tensor:
         """Whether the prediction, and every one of several, is that of the example."""
-        if self.attack.preserve_prediction == "none" and not self.with_info:
-            return torch.ones_like(self.rows, dtype=torch.bool)
-        results = self.scored.results(points, self.attack.predictions)
-        labels = tuple(self.attack.decision_func(r) for r in results)
+        if self.settings.mode.returns_flipped and not self.with_info:
+            return self._all
+        results = self.scored.results(points, self.settings.predictions)
+        labels = tuple(self.settings.decision_func(r) for r in results)
         if not self._labels:
             self._labels, self._results = labels, results
-        same = [
-            (now == before[self.rows]).reshape(len(now), -1).all(dim=1)
-            for now, before in zip(labels, self._labels, strict=True)
-        ]
-        return torch.stack(same).all(dim=0)
+        kept = None
+        for now, before in zip(labels, self._labels, strict=True):
+            same = now == self._mine(before)
+            same = same if same.dim() == 1 else same.reshape(len(same), -1).all(dim=1)
+            kept = same if kept is None else kept & same
+        assert kept is not None
+        return kept
 
     def _overlap(self, scores: Tensor) -> Tensor | None:
         """How many features of the reference's top k are still among the top k; (m,)."""
-        if self._top is None or not (self.with_info or self.attack.keep == "precision"):
+        if self._top is None or not (self.with_info or self.settings.keep == "precision"):
             return None
-        top = self._top[self.rows]
-        is_top = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, top, True)
-        return is_top.gather(1, top_k_indices(scores.nan_to_num(), top.shape[1])).sum(dim=1)
+        return top_k_overlap(scores, self._is_top, self._top.shape[1])
 
     def _merits(self, loss: Tensor, overlap: Tensor | None, allowed: Tensor) -> Tensor:
         """What points are compared by, the first column first; (m, 2), inf where not allowed."""
         first = torch.zeros_like(loss)
-        if self.attack.keep == "precision" and overlap is not None:
+        if self.settings.keep == "precision" and overlap is not None:
             first = overlap.to(first)
         return torch.stack([first, loss], dim=1).masked_fill(~allowed[:, None], float("inf"))
 
     def _note_change(self, step: int, overlap: Tensor | None, allowed: Tensor) -> None:
         if overlap is None or self._top is None or self.first_change_step is None:
             return
-        before = self.first_change_step[self.rows]
-        changed = allowed & (overlap < self._top.shape[1]) & ~self._broken[self.rows]
-        earlier = changed & ((before < 0) | (before > step))
-        self.first_change_step[self.rows] = torch.where(earlier, step, before)
+        before = self._mine(self.first_change_step)
+        changed = allowed & (overlap < self._top.shape[1]) & ((before < 0) | (before > step))
+        changed = changed & ~self._mine(self.broken)
+        if self._whole:
+            self.first_change_step = torch.where(changed, step, before)
+        else:
+            self.first_change_step[self.rows] = torch.where(changed, step, before)
+
+
+def underflow(scores: Tensor, dtype: torch.dtype, k: int) -> Tensor:
+    """Rows whose k-th largest magnitude is no normal number of a half-precision ``dtype``; (N,)."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    kth = scores.abs().topk(k, dim=1).values[:, -1]
+    return kth < torch.finfo(dtype).tiny

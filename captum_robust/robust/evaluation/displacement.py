@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple
-from captum_robust._utils.checks import wide_dtype
+from captum_robust._utils.tensors import wide_dtype
 from captum_robust.noise import Norm
 
 __all__ = ["displacement_flags"]
