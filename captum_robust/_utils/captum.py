@@ -64,6 +64,10 @@ def run_forward(
 def select_target(outputs: Tensor, target: TargetType) -> Tensor:
     """The output that ``target``, in any of Captum's forms, selects for each example; (N,)."""
     try:
+        if isinstance(target, Tensor) and target.shape == outputs.shape[:1] and outputs.dim() == 2:
+            return outputs.gather(1, target[:, None]).squeeze(
+                1
+            )  # as Captum does, without its checks
         selected = _select_targets(outputs, target)
     except (AssertionError, IndexError, RuntimeError) as error:
         raise ValueError(_target_message(outputs, target)) from error

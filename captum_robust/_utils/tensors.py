@@ -11,7 +11,6 @@ __all__ = [
     "choose",
     "flatten",
     "gradient_or_zero",
-    "lengths",
     "per_example",
     "unflatten",
     "wide_dtype",
@@ -41,13 +40,6 @@ def unflatten(rows: Tensor, tensors: Points) -> Points:
     """Rows (N, n) in the shapes of ``tensors``."""
     parts = rows.split([math.prod(t.shape[1:]) for t in tensors], dim=1)
     return tuple(part.reshape(-1, *t.shape[1:]) for part, t in zip(parts, tensors, strict=True))
-
-
-def lengths(rows: Tensor) -> Tensor:
-    """Euclidean length of every row of (N, n), without overflow or underflow; (N,)."""
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    scale = largest.clamp_min(torch.finfo(rows.dtype).tiny)
-    return (rows / scale).norm(dim=1) * largest.squeeze(1)
 
 
 def choose(first: Tensor, points: Points, others: Points) -> Points:

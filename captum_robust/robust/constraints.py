@@ -36,8 +36,7 @@ def kl_divergence(outputs: Tensor, reference: Tensor) -> Tensor:
     tensor([[0.3278],
             [0.0000]], dtype=torch.float64)
     """
-    before, after = (_logits(o).log_softmax(dim=1) for o in (reference, outputs))
-    return (before.exp() * (before - after)).sum(dim=1).reshape(len(outputs), -1)
+    return _kl_divergence_of(reference)(outputs)
 
 
 def lost_margin(outputs: Tensor, reference: Tensor) -> Tensor:
@@ -51,11 +50,7 @@ def lost_margin(outputs: Tensor, reference: Tensor) -> Tensor:
     tensor([[0.5000],
             [1.5000]], dtype=torch.float64)
     """
-    before, after = _logits(reference), _logits(outputs)
-    label = before.argmax(dim=1, keepdim=True)
-    start = _margin(before, label)
-    lost = 1 - _margin(after, label) / start.clamp_min(torch.finfo(start.dtype).tiny)
-    return lost.clamp_min(0).reshape(len(outputs), -1)
+    return _lost_margin_of(reference)(outputs)
 
 
 def beyond_boundary(outputs: Tensor, reference: Tensor) -> Tensor:
@@ -69,7 +64,7 @@ def beyond_boundary(outputs: Tensor, reference: Tensor) -> Tensor:
     >>> beyond_boundary(torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, 0.0]]))
     tensor([[0.5500]], dtype=torch.float64)
     """
-    return (lost_margin(outputs, reference) - _FREE_MARGIN).clamp_min(0)
+    return _beyond_boundary_of(reference)(outputs)
 
 
 def check_constraint(constraint: Constraint) -> None:
@@ -78,19 +73,64 @@ def check_constraint(constraint: Constraint) -> None:
         check_choice("constraint", constraint, tuple(_NAMED))
 
 
-def violations_of(constraint: Constraint, outputs: Tensor, reference: Tensor) -> Tensor:
-    """How far outputs violate the constraint on each of K predictions; (N, K), with its graph."""
-    measure = constraint if callable(constraint) else _NAMED[constraint]
-    values = measure(outputs, reference)
-    if values.dim() not in (1, 2) or len(values) != len(outputs):
-        raise ValueError(
-            f"constraint must return one value per example and prediction, shape ({len(outputs)}, "
-            f"K) or ({len(outputs)},), got {tuple(values.shape)}"
-        )
-    return values.reshape(len(values), -1).double()
+def violations_of(constraint: Constraint, reference: Tensor) -> Callable[[Tensor], Tensor]:
+    """Measure how far outputs violate a constraint on each of K predictions; (N, K), with graph.
+
+    What depends on the ``reference`` outputs alone is computed once.
+    """
+    named = None if callable(constraint) else _NAMED[constraint](reference)
+
+    def violations(outputs: Tensor) -> Tensor:
+        if callable(constraint):
+            values = constraint(outputs, reference)
+        else:
+            assert named is not None
+            values = named(outputs)
+        if values.dim() not in (1, 2) or len(values) != len(outputs):
+            raise ValueError(
+                f"constraint must return one value per example and prediction, shape "
+                f"({len(outputs)}, K) or ({len(outputs)},), got {tuple(values.shape)}"
+            )
+        return values.reshape(len(values), -1).double()
+
+    return violations
 
 
-_NAMED = {"kl": kl_divergence, "label": lost_margin, "boundary": beyond_boundary}
+def _kl_divergence_of(reference: Tensor) -> Callable[[Tensor], Tensor]:
+    before = _logits(reference).log_softmax(dim=1)
+    weights = before.exp()
+
+    def divergence(outputs: Tensor) -> Tensor:
+        change = before - _logits(outputs).log_softmax(dim=1)
+        return (weights * change).sum(dim=1).reshape(len(outputs), -1)
+
+    return divergence
+
+
+def _lost_margin_of(reference: Tensor) -> Callable[[Tensor], Tensor]:
+    before = _logits(reference)
+    label = before.argmax(dim=1, keepdim=True)
+    start = _margin(before, label).clamp_min(torch.finfo(before.dtype).tiny)
+
+    def lost(outputs: Tensor) -> Tensor:
+        margin = _margin(_logits(outputs), label)
+        return (1 - margin / start).clamp_min(0).reshape(len(outputs), -1)
+
+    return lost
+
+
+def _beyond_boundary_of(reference: Tensor) -> Callable[[Tensor], Tensor]:
+    lost = _lost_margin_of(reference)
+    return lambda outputs: (lost(outputs) - _FREE_MARGIN).clamp_min(0)
+
+
+#: Every ``constraint`` that has a name: a function of the reference outputs that returns a function
+#: of the outputs. A new one is a line here and a name in :data:`Constraint`.
+_NAMED: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
+    "kl": _kl_divergence_of,
+    "label": _lost_margin_of,
+    "boundary": _beyond_boundary_of,
+}
 
 
 def _logits(outputs: Tensor) -> Tensor:

@@ -30,16 +30,18 @@ def sorted_gaps(reference: Tensor, k: int) -> Callable[[Tensor], Tensor]:
     examples, models and attributions compare.
     """
     check_k(k, reference.shape[1])
-    top = top_k_mask(reference, k)
-    n_rest = reference.shape[1] - k
-    n_pairs = min(k, n_rest)
-    high = _picked(reference, top, k).mean(dim=1, keepdim=True)
-    low = _picked(reference, ~top, n_rest).mean(dim=1, keepdim=True)
+    is_top = top_k_mask(reference, k)
+    # Stable: the top features come first, in ascending order of the index, and then the rest.
+    places = is_top.byte().argsort(dim=1, descending=True, stable=True)
+    top, rest = places[:, :k], places[:, k:]
+    n_pairs = min(top.shape[1], rest.shape[1])
+    high = reference.gather(1, top).mean(dim=1, keepdim=True)
+    low = reference.gather(1, rest).mean(dim=1, keepdim=True)
     unit = (high - low).clamp_min(torch.finfo(reference.dtype).tiny)
 
     def gaps(scores: Tensor) -> Tensor:
-        below = _picked(scores, top, k).topk(n_pairs, dim=1, largest=False).values
-        above = _picked(scores, ~top, n_rest).topk(n_pairs, dim=1).values
+        below = scores.gather(1, top).topk(n_pairs, dim=1, largest=False).values
+        above = scores.gather(1, rest).topk(n_pairs, dim=1).values
         return (below - above) / unit.to(scores)
 
     return gaps
@@ -69,14 +71,15 @@ class NextSwapObjective:
     def against(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
         """The objective for one reference, whose top k are found once."""
         gaps_of = sorted_gaps(reference, self.k)
+        n_pairs = min(self.k, reference.shape[1] - self.k)
+        place = torch.arange(n_pairs, device=reference.device)
 
         def objective(scores: Tensor) -> Tensor:
             gaps = gaps_of(scores)
-            swapped = (gaps < 0).sum(dim=1, keepdim=True)
-            place = torch.arange(gaps.shape[1], device=gaps.device)
+            swapped = (gaps.detach() < 0).sum(dim=1, keepdim=True)
             near = place < swapped + self.ahead
-            held = torch.where(near, gaps.clamp_min(-_MARGIN), 0)
-            return held.sum(dim=1) / self.ahead - (2 * swapped).squeeze(1)
+            held = (gaps.clamp_min(-_MARGIN) * near).sum(dim=1) / self.ahead
+            return held - 2 * swapped.squeeze(1)
 
         return objective
 
@@ -105,8 +108,3 @@ class SwapCountObjective:
         """The objective for one reference, whose top k are found once."""
         gaps_of = sorted_gaps(reference, self.k)
         return lambda scores: (gaps_of(scores) / self.temperature).sigmoid().sum(dim=1)
-
-
-def _picked(scores: Tensor, mask: Tensor, width: int) -> Tensor:
-    """The scores of each row under a mask with ``width`` of them in every row; (N, width)."""
-    return scores[mask].view(len(scores), width)  # −1 would not do for no rows

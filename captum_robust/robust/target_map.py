@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust._utils.tensors import Points
+from captum_robust._utils.tensors import Points, unflatten
 from captum_robust.noise import check_radius
 from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES
 from captum_robust.robust._search.search import Evaluation
-from captum_robust.robust._search.slopes import combination
+from captum_robust.robust._search.slopes import as_rows
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import TargetMapObjective
 
@@ -32,18 +31,21 @@ class TargetMapDescent(Descent):
     def _term(self, points: Points) -> Tensor | None:
         return self._change(self.scored.outputs(points)) if self.prediction_weight > 0 else None
 
-    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], Tensor]:
+    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], list[Tensor]]:
         if self.prediction_weight == 0:
             return super()._violations(points, graph)
         outputs = self.scored.outputs(points, graph)
-        return [outputs], self._change(outputs)[:, None]
+        return [outputs], [self._change(outputs)]
 
     def _gradient(self, leaves: Points, here: Evaluation) -> Points:
         if self.prediction_weight == 0:
             return super()._gradient(leaves, here)
         found = self.settings.gradient.measure(self._here(leaves, here))
-        slopes = [*found.slopes, *found.slopes_of_results]
-        together = combination(slopes, torch.ones(len(self.rows), 2).to(self.region.radius))
+        rows = as_rows([*found.slopes, *found.slopes_of_results]).sum(dim=1)
+        rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(
+            1e-300
+        )  # only directions count
+        together = unflatten(rows.to(self.region.radius), leaves)
         self._note_gradient(together)
         return together
 

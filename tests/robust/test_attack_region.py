@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from captum_robust.robust import ERAttack, MSEAttack
-from captum_robust.robust._search.region import project
+from captum_robust.robust._search.region import Region
 from tests.robust.targets import TARGETS, as_tuple, convnet, mlp, normal
 
 many = settings(max_examples=60, deadline=None, derandomize=True)
@@ -133,29 +133,34 @@ def test_no_steps_return_the_input_in_a_new_tensor(target):
 # --- the projection ------------------------------------------------------------------------------
 
 
+def into_ball(moved, centre, radius, norm):
+    """The nearest point of an unbounded ball."""
+    free = torch.full_like(centre, math.inf)
+    radii = torch.full((len(centre),), radius, dtype=centre.dtype)
+    region = Region(centre, (centre,), radii, norm, (-free,), (free,), None, None)
+    return region.nearest((moved,))[0]
+
+
 @many
 @given(norms, shapes, st.floats(1e-3, 8), st.sampled_from(DTYPES[:2]), st.integers(0, 999))
 def test_points_of_the_region_are_kept_to_the_last_bit(norm, shape, radius, dtype, seed):
     centre = normal(3, *shape, seed=seed).to(dtype)
     size = torch.full((3, *(1,) * len(shape)), radius, dtype=dtype)
-    free = torch.full_like(centre, math.inf)
     inside = centre + size * normal(3, *shape, seed=seed + 1).to(dtype) / 9 / math.prod(shape)
     assume(lengths(inside - centre, norm).max() < radius)
-    assert torch.equal(project(inside, centre, size, norm, -free, free, None), inside)
+    assert torch.equal(into_ball(inside, centre, radius, norm), inside)
     far = centre + 100 * size * normal(3, *shape, seed=seed + 2).to(dtype)
-    once = project(far, centre, size, norm, -free, free, None)
-    assert torch.equal(project(once, centre, size, norm, -free, free, None), once)
+    once = into_ball(far, centre, radius, norm)
+    assert torch.equal(into_ball(once, centre, radius, norm), once)
     # The sum is rounded to the places of its size, and then moved inwards by one.
     rounding = 2 * torch.finfo(dtype).eps * far.abs().max() * math.prod(shape) ** 0.5
     assert (lengths(once - centre, norm) >= radius * (1 - 1e-5) - rounding).all()
 
 
 def test_the_nearest_point_of_the_ball():
-    centre, radius = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).double(), torch.tensor([[5.0], [5.0]])
+    centre = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).double()
     moved = torch.tensor([[1.0, 11.0], [6.0, 8.0]]).double()
-    free = torch.full_like(centre, math.inf)
-    box = project(moved, centre, radius.double(), "Linf", -free, free, None)
-    ball = project(moved, centre, radius.double(), "L2", -free, free, None)
+    box, ball = (into_ball(moved, centre, 5.0, norm) for norm in ("Linf", "L2"))
     assert torch.equal(box, torch.tensor([[1.0, 6.0], [5.0, 5.0]]).double())
     assert torch.allclose(ball, torch.tensor([[1.0, 6.0], [3.0, 4.0]]).double(), atol=1e-12)
 

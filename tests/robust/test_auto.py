@@ -10,7 +10,7 @@ from torch import nn
 
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import AutoERAttack, ERAttack, ExplanationAttack
-from captum_robust.robust._ensemble.members import Nature, members_of
+from captum_robust.robust._ensemble.members import NetworkTraits, members_of
 from captum_robust.robust.swaps import NextSwapObjective
 from tests.robust.targets import TwoInputs, convnet, drawn, mlp, normal, relu_mlp
 
@@ -72,9 +72,9 @@ def test_it_breaks_something(result):
 @pytest.mark.filterwarnings("ignore::captum_robust.robust.ZeroGradientWarning")
 def test_never_weaker_than_a_member_alone(result):
     model, x, _, info, attack = result
-    kinked = any("smoothed" in name for name in info.members)
-    nature = Nature(kinked, bent=False, randomised=False, differentiable=True)
-    for member in members_of(Saliency(model), K, nature, attack.options):
+    kinked = any("smoothing" in name for name in info.members)
+    traits = NetworkTraits(kinked, differentiable=True)
+    for member in members_of(Saliency(model), K, traits, attack.options):
         if member.start == "best":
             continue
         _, alone = member.attack.perturb(
@@ -87,7 +87,7 @@ def test_never_weaker_than_a_member_alone(result):
 
 def test_members_that_add_nothing_are_left_out(result):
     model, *_, info, _ = result
-    smoothed = [name for name in info.members if "smoothed" in name]
+    smoothed = [name for name in info.members if "smoothing" in name]
     assert bool(smoothed) == any(isinstance(m, nn.ReLU) for m in model.modules())
     assert ("zero_gradient" in info.flags) == bool(smoothed)
 
@@ -96,7 +96,10 @@ def test_members_slide_along_a_boundary_that_is_known():
     def ways(**options):
         attack = AutoERAttack(Saliency(mlp()), K, **options)
         members = members_of(
-            attack.attribution, K, Nature(kinked=True, differentiable=True), attack.options
+            attack.attribution,
+            K,
+            NetworkTraits(piecewise_linear=True, differentiable=True),
+            attack.options,
         )
         return {m.attack.preserve_prediction for m in members if "differences" in m.name}
 

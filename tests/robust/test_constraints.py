@@ -12,9 +12,10 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from captum_robust.robust import ERAttack, ExplanationAttack
 from captum_robust.robust import constraints as soft
-from captum_robust.robust._search.gradients import Slope
+from captum_robust.robust._search.lagrangian import PREDICTION_MODES, Lagrangian
 from captum_robust.robust._search.region import Region
-from captum_robust.robust.constraints import Lagrangian, lost_margin, violations_of
+from captum_robust.robust._search.slopes import Slope
+from captum_robust.robust.constraints import lost_margin, violations_of
 from tests.robust.targets import linear, mlp, normal, pairs_of, relu_mlp
 
 RULES = ["fixed", "gda", "hedge", "qp"]
@@ -355,7 +356,9 @@ def free_region(n, radius=1.0):
     st.floats(0, 50),
 )  # fmt: skip
 def test_weights_stay_on_the_simplex(rule, n_constraints, seed, exponent, rate):
-    lagrangian = Lagrangian.equal(rule, rate, n_constraints, torch.zeros(3))
+    lagrangian = Lagrangian.equal(
+        PREDICTION_MODES[rule].weights, rate, n_constraints, torch.zeros(3)
+    )
     for step in range(4):
         drawn = normal(3, 1 + n_constraints, 5, seed=seed + step)
         slopes = [
@@ -380,7 +383,7 @@ def test_weights_stay_on_the_simplex(rule, n_constraints, seed, exponent, rate):
 
 def test_constraints_that_hold_leave_the_objective_alone():
     slopes = [Slope((normal(3, 5, seed=s),), torch.ones(3).double()) for s in range(3)]
-    lagrangian = Lagrangian.equal("qp", 1.0, 2, torch.zeros(3))
+    lagrangian = Lagrangian.equal(PREDICTION_MODES["qp"].weights, 1.0, 2, torch.zeros(3))
     ahead = lagrangian.gradient(
         free_region(3), torch.zeros(3).double(), torch.zeros(3, 2).double(), slopes
     )

@@ -14,7 +14,7 @@ from torch import nn
 
 from captum_robust.attr import smooth_relu
 from captum_robust.robust import ERAttack, ParetoERAttack, ParetoInfo
-from captum_robust.robust._search.common_descent import Walls, common_descent
+from captum_robust.robust._search.common_descent import ActiveConstraints, common_descent
 from captum_robust.robust._search.pareto_descent import ParetoDescent
 from tests.robust.targets import Quadratic, gaps, mlp, normal, relu_mlp, stock_scores
 
@@ -111,7 +111,7 @@ def direction_by_slsqp(gradients, below=None, above=None, normals=()):
 
 
 def walls(below, above, normals):
-    return Walls(torch.zeros_like(below), below, above, normals)
+    return ActiveConstraints(torch.zeros_like(below), below, above, normals)
 
 
 @pytest.mark.parametrize("m", [1, 2, 4])

@@ -22,22 +22,18 @@ class BestPoints:
     Attributes:
         points: the points, empty before the first evaluation.
         loss: the objective there; (N,).
-        kept: whether the prediction is that of the example; (N,) bool.
-        step: at which the point was found; (N,) int64.
         overlap: how many of the top k features are left there, where that is counted; (N,).
+        kept: whether the prediction is that of the example; (N,) bool. Kept up to date only where
+            it is asked for, as is ``step``.
+        step: at which the point was found; (N,) int64.
     """
 
-    def __init__(self, n_examples: int, device: torch.device) -> None:
-        self.points: Points = ()
-        self.loss = torch.empty(0)
-        self.kept = torch.empty(0)
-        self.step = torch.zeros(n_examples, dtype=torch.long, device=device)
-        self.overlap: Tensor | None = None
-
-    def begin(self, points: Points, loss: Tensor, overlap: Tensor | None, kept: Tensor) -> None:
-        """Start with the first points that were evaluated, one for every example."""
+    def __init__(self, points: Points, loss: Tensor, overlap: Tensor | None, kept: Tensor) -> None:
         self.points = tuple(p.detach().clone() for p in points)
-        self.loss, self.kept, self.overlap = loss, kept, overlap
+        self.loss = loss
+        self.overlap = overlap
+        self.kept = kept
+        self.step = torch.zeros_like(kept, dtype=torch.long)
 
     def beaten_by(self, rows: Tensor | None, loss: Tensor, overlap: Tensor | None) -> Tensor:
         """Which points are better: of less overlap, or where it is equal or not given, less loss.
@@ -54,28 +50,33 @@ class BestPoints:
         self,
         rows: Tensor | None,
         taken: Tensor,
-        step: int,
         points: Points,
         loss: Tensor,
         overlap: Tensor | None,
-        kept: Tensor,
+        notes: tuple[Tensor, int] | None,
     ) -> None:
-        """Replace the best points of the examples that are taken."""
+        """Replace the best points of the examples that are taken.
+
+        ``notes`` are whether the predictions are kept, and the step; None leaves them.
+        """
+        points = tuple(p.detach() for p in points)
+        loss = loss.to(self.loss)  # some start in double precision
         if rows is None:
-            self.points = choose(taken, tuple(p.detach() for p in points), self.points)
-            self.loss = torch.where(taken, loss.to(self.loss), self.loss)
-            self.kept = torch.where(taken, kept, self.kept)
-            self.step = torch.where(taken, step, self.step)
+            self.points = choose(taken, points, self.points)
+            self.loss = torch.where(taken, loss, self.loss)
             if overlap is not None and self.overlap is not None:
                 self.overlap = torch.where(taken, overlap, self.overlap)
+            if notes is not None:
+                self.kept = torch.where(taken, notes[0], self.kept)
+                self.step = torch.where(taken, notes[1], self.step)
             return
         chosen = rows[taken]
         if len(chosen) == 0:
             return
         for best, p in zip(self.points, points, strict=True):
-            best[chosen] = p.detach()[taken]
-        self.loss[chosen] = loss[taken].to(self.loss)  # some start in double precision
-        self.kept[chosen] = kept[taken]
-        self.step[chosen] = step
+            best[chosen] = p[taken]
+        self.loss[chosen] = loss[taken]
         if overlap is not None and self.overlap is not None:
             self.overlap[chosen] = overlap[taken]
+        if notes is not None:
+            self.kept[chosen], self.step[chosen] = notes[0][taken], notes[1]

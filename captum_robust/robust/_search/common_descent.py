@@ -13,7 +13,7 @@ from captum_robust.robust._search.region import Region
 
 __all__ = ["ActiveConstraints", "common_descent", "lengths_in"]
 
-# A point is at a wall if it is nearer than this, in radii of the ball.
+# A point touches a constraint if it is nearer than this, in radii of the ball.
 _TOUCH = 1e-5
 
 
@@ -34,7 +34,7 @@ class ActiveConstraints(NamedTuple):
 
     @classmethod
     def at(cls, region: Region, points: tuple[Tensor, ...]) -> ActiveConstraints:
-        """The walls of the region that ``points`` touch; a sphere for each input tensor."""
+        """The constraints that ``points`` touch; a sphere for each input tensor."""
         fixed, below, above, normals = [], [], [], []
         n_tensors = len(points)
         for number, (point, centre) in enumerate(zip(points, region.centre, strict=True)):
@@ -63,7 +63,7 @@ class ActiveConstraints(NamedTuple):
 
 
 def common_descent(
-    gradients: Tensor, walls: ActiveConstraints, left_out: Tensor | None = None
+    gradients: Tensor, active: ActiveConstraints, left_out: Tensor | None = None
 ) -> Tensor:
     r"""The direction d of Fliege and Svaiter for gradients (N, m, n), in double precision; (N, n).
 
@@ -71,28 +71,28 @@ def common_descent(
         \min_{d \in T, \tau} \tau + \tfrac12 \|d\|^2 \quad
         \text{s.t.} \quad g_q^\top d \le \tau, \; q = 1 \ldots m
 
-    T are the directions that do not leave the region, to first order: features at a wall move
-    inwards only, and at a sphere not outwards. Without walls :math:`d = -\sum_q \lambda_q g_q` with
-    the minimum-norm weights. With them the same holds for the
-    features that are free and along the sphere; which these are is found by turns: what would
+    T are the directions that do not leave the region, to first order: features at a bound move
+    inwards only, and at a sphere not outwards. Without active constraints
+    :math:`d = -\sum_q \lambda_q g_q` with the minimum-norm weights. With them the same is true of
+    the features that are free and along the sphere. Which these are is found by turns: what would
     leave is held, what would come back is let go. Every objective falls by at least
     :math:`\|d\|^2` along d, which is zero where none can fall within the region without another
     rising.
 
     Source: arXiv 2212.14106, equation (7); Fliege and Svaiter 2000.
     """
-    held, pressed = walls.fixed, torch.zeros_like(walls.normals[..., 0], dtype=torch.bool)
+    held, pressed = active.fixed, torch.zeros_like(active.normals[..., 0], dtype=torch.bool)
     for turn in range(12):
-        normals = walls.normals.masked_fill(~pressed[..., None] | held[:, None], 0)
+        normals = active.normals.masked_fill(~pressed[..., None] | held[:, None], 0)
         shares = normals.square().sum(dim=2)[:, None].clamp_min(1e-300)
         outwards = gradients.masked_fill(held[:, None], 0) @ normals.mT / shares
-        along = gradients - outwards @ (walls.normals * pressed[..., None])
+        along = gradients - outwards @ (active.normals * pressed[..., None])
         free = along.masked_fill(held[:, None], 0)
         weights = min_norm_weights(free @ free.mT, left_out)[:, None]
         descent, full = -(weights @ free)[:, 0], -(weights @ along)[:, 0]
-        leaves = walls.fixed | (walls.below & (full < 0)) | (walls.above & (full > 0))
+        leaves = active.fixed | (active.below & (full < 0)) | (active.above & (full > 0))
         raw = -(weights @ gradients).masked_fill(held[:, None], 0)
-        presses = (raw @ walls.normals.mT)[:, 0] > 0
+        presses = (raw @ active.normals.mT)[:, 0] > 0
         if turn > 6:  # turning in circles: no more is let go
             leaves, presses = leaves | held, presses | pressed
         if torch.equal(leaves, held) and torch.equal(presses, pressed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ class Descent(Search):
     _lagrangian: Lagrangian | None = None
     _generators: list[torch.Generator]
     _all_found = False  # a gradient, for every example that has a ranking
-    _constraints_bend = False  # the soft constraints are known to have a gradient
+    _idle = False  # the soft constraints, at the last step
 
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
         self._begin(restart)
@@ -81,19 +82,23 @@ class Descent(Search):
         if self._generators:
             self._generators = [self._generators[i] for i in on.nonzero()[:, 0].tolist()]
         self._focus(self.rows[on])
+        if self._lagrangian is not None:
+            self._prepare_constraints()
 
     def _note_gradient(self, gradients: Points) -> None:
         """Note where a gradient was found; all of it only where somebody asks."""
         if self._all_found and not self.with_info:
             return
         flat = flatten(gradients)
-        self._mark(self.looked_for_gradient, self.region.radius > 0)
         largest = flat.abs().amax(dim=1)
-        broken, found = ~torch.isfinite(largest), largest > 0
-        if bool(broken.any()):  # beside a NaN there may be something
-            found = (torch.nan_to_num(flat) != 0).any(dim=1)
-        self._mark(self.gradient_found, found)
-        self._mark(self.gradient_broken, broken)
+        finite = largest < math.inf  # false for NaN
+        if not bool(finite.all()):
+            self._mark(self.gradient_broken, ~finite)
+        if self._all_found:
+            return
+        # Beside a NaN there may be something.
+        self._mark(self.gradient_found, (largest > 0) | (~finite & (flat.nan_to_num() != 0).any(1)))
+        self._mark(self.looked_for_gradient, self.region.radius > 0)
         self._all_found = bool((self.gradient_found | self.broken).all())
 
     def _here(self, leaves: Points, here: Evaluation) -> Here:
@@ -106,6 +111,7 @@ class Descent(Search):
             region=self.region,
             guide=self.guide,
             scores=here.scores if shared else None,
+            values=[here.loss] if self._shares_graph else None,
             maps=here.maps,
             of_scores=self._of_scores,
             guide_scores=self._guide_scores,
@@ -114,52 +120,61 @@ class Descent(Search):
             plain=self._plain,
         )
 
-    def _of_scores(self, scores: list[Tensor]) -> Tensor:
-        """The functions of the scores that fall along the steps: the objective; (m, 1)."""
-        return self._loss(scores)[:, None]
+    def _of_scores(self, scores: list[Tensor]) -> list[Tensor]:
+        """The functions of the scores that fall along the steps: the objective; (m,)."""
+        return [self._loss(scores)]
 
     def _gradient(self, leaves: Points, here: Evaluation) -> Points:
         """The direction of the gradient: of the objective, or of its Lagrangian."""
         found = self.settings.gradient.measure(self._here(leaves, here))
         direction = found.slopes[0].direction
         self._note_gradient(direction)
-        if self._lagrangian is None or self._lagrangian.rule.is_idle(found.of_results):
-            return direction
-        assert self._reference is not None
-        progress = here.loss.detach() - self._loss([self._mine(self._reference)])
-        slopes = [*found.slopes, *found.slopes_of_results]
-        return self._lagrangian.gradient(self.region, progress, found.of_results, slopes)
-
-    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], Tensor]:
-        """Results of the real model and how far they violate each soft constraint, (m, K)."""
         if self._lagrangian is None:
-            return [], self.region.radius.new_zeros(len(self.rows), 0)
+            return direction
+        violations = torch.stack(found.of_results, dim=1)
+        if self._lagrangian.rule.is_idle(violations):
+            return direction
+        progress = here.loss.detach() - self._loss_of_reference
+        slopes = [*found.slopes, *found.slopes_of_results]
+        return self._lagrangian.gradient(self.region, progress, violations, slopes)
+
+    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """Results of the real model and how far they violate each soft constraint, (m,) each."""
+        if self._lagrangian is None:
+            return [], []
         settings = self.settings
-        if graph and self._constraints_bend:  # without a graph it is cheaper to ask
+        if graph and self._idle:  # without a graph it is cheaper to see whether they still are
             values = self._violated(self.scored.results(points, settings.predictions))
             if self._lagrangian.rule.is_idle(values):
-                return [], values
+                return [], list(values.unbind(dim=1))
         results = self.scored.results(points, settings.predictions, graph)
         values = self._violated(results)
+        self._idle = graph and self._lagrangian.rule.is_idle(values.detach())
         if graph and not values.requires_grad:
             raise ValueError(
                 f"preserve_prediction={settings.preserve_prediction!r} needs outputs and a "
                 "constraint with a gradient, got none; use gradient='spsa', or 'reject'"
             )
-        self._constraints_bend = self._constraints_bend or graph
-        return list(results), values
+        return list(results), list(values.unbind(dim=1))
 
     def _violated(self, results: tuple[Tensor, ...]) -> Tensor:
         """How far results violate the constraints on each of K predictions; (m, K)."""
-        before = tuple(self._mine(r) for r in self._results)
-        each = zip(results, before, strict=True)
-        return torch.cat([violations_of(self.settings.constraint, *pair) for pair in each], dim=1)
+        each = [measure(r) for measure, r in zip(self._measures, results, strict=True)]
+        return each[0] if len(each) == 1 else torch.cat(each, dim=1)
+
+    def _prepare_constraints(self) -> None:
+        """What is found once for the examples under search."""
+        results = [self._mine(r) for r in self._results]
+        self._measures = [violations_of(self.settings.constraint, r) for r in results]
+        assert self._reference is not None
+        self._loss_of_reference = self._loss([self._mine(self._reference)])
 
     def _equal_weights(self) -> Lagrangian | None:
         """The Lagrangian that a search starts with, if the constraints are soft."""
         rule = self.settings.mode.weights
         if rule is None:
             return None
+        self._prepare_constraints()
         n_constraints = self._violated(tuple(self._mine(r) for r in self._results)).shape[1]
         return Lagrangian.equal(rule, self.settings.constraint_rate, n_constraints, self.rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.random import reseed
 from captum_robust._utils.state import in_training_mode
-from captum_robust._utils.tensors import Points
+from captum_robust._utils.tensors import Points, flatten
 from captum_robust.attr._direct import direct_attribution
 from captum_robust.attr.differentiable import differentiable_attribution, summed_gradients
 from captum_robust.attr.smooth import smooth_relu
@@ -72,7 +72,7 @@ class Evaluator:
         seed: int,
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
-        n_examples: int | None = None,
+        n_examples: int = 0,
     ) -> None:
         self.attribution = attribution
         self.given = given
@@ -86,6 +86,7 @@ class Evaluator:
         self.n_queries = 0
         self.map_dtype = torch.float32  # of the map, once one was made
         self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example, once one was explained
+        self._has_attention = True  # until a map was differentiated without
         self._seen: tuple[Points, Tensor] | None = None  # points whose output a map has computed
 
     @property
@@ -111,18 +112,24 @@ class Evaluator:
         self._seen = None
         reseed(self.seed)
         arguments = {**self.arguments, **changed} if changed else self.arguments
-        with ExitStack() as modes:
-            if self.smooth_beta is not None:
-                modes.enter_context(smooth_relu(self.smooth_beta))
-            modes.enter_context(one_graph_at_a_time())
-            found = direct_attribution(self.attribution, points, arguments, create_graph=graph)
-            if found is not None:
-                self._seen = points, found.output
-                maps: Inputs = like(self.given, found.attributions)
-            else:
-                modes.enter_context(differentiable_attribution() if graph else summed_gradients())
-                maps = _own(self.attribution).attribute(like(self.given, points), **arguments)
+        with nullcontext() if self.smooth_beta is None else smooth_relu(self.smooth_beta):
+            maps: Inputs = self._explain(points, arguments, graph)
         return maps
+
+    def _explain(self, points: Points, arguments: dict[str, Any], graph: bool) -> Any:
+        with one_graph_at_a_time():
+            found = direct_attribution(
+                self.attribution, points, arguments, graph, self._has_attention
+            )
+            if found is not None:
+                self._has_attention = found.has_attention
+                self._seen = points, found.output
+                return like(self.given, found.attributions)
+            with differentiable_attribution() if graph else summed_gradients():
+                maps: Inputs = _own(self.attribution).attribute(
+                    like(self.given, points), **arguments
+                )
+            return maps
 
     def scores(self, points: Points, graph: bool) -> Tensor:
         """The scores (N, n) at ``points``, in at least single precision."""
@@ -138,14 +145,18 @@ class Evaluator:
 
     def flattened(self, maps: Inputs) -> Tensor:
         """Flattened, joined and grouped maps of these examples."""
-        scores = flatten_attributions(maps, self._groups(maps), self.absolute)
+        if self.feature_mask is None:
+            scores = flatten((maps,) if isinstance(maps, Tensor) else maps)
+            scores = scores.abs() if self.absolute else scores
+        else:
+            scores = flatten_attributions(maps, self._groups(maps), self.absolute)
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
     def _groups(self, maps: Inputs) -> Inputs | None:
         """The feature mask of these examples."""
-        if self.feature_mask is None or self.rows is None or self.n_examples is None:
+        if self.feature_mask is None or self.rows is None:
             return self.feature_mask
-        n_dims = tuple(m.dim() for m in as_tuple(maps, "attributions"))
+        n_dims = [m.dim() for m in as_tuple(maps, "attributions")]
         return feature_mask_of_examples(self.feature_mask, self.rows, self.n_examples, n_dims)
 
     def scores_of_signed(self, gradients: Points) -> Tensor:

@@ -33,11 +33,12 @@ class Here(NamedTuple):
         guide: the attribution that is differentiated.
         scores: its scores at the points of the path, if the evaluation of the points has left
             them with what the method :attr:`~GradientMethod.keeps` of it.
+        values: the functions of these scores, likewise.
         maps: its signed maps, likewise.
-        of_scores: the functions of scores, (m, Q).
+        of_scores: Q functions of scores, (m,) each.
         guide_scores: computes the scores of the guide at any points, with their graph or without.
         of_results: computes results of the model at any points, with their graph or without, and
-            functions of them, (m, E).
+            E functions of them, (m,) each.
         generators: random generators of the examples, for methods that draw numbers.
         plain: whether every dtype on the way holds the gradients without scaling.
         wants_values: whether the values at the points are used, besides the gradients.
@@ -47,10 +48,11 @@ class Here(NamedTuple):
     region: Region
     guide: Evaluator
     scores: list[Tensor] | None
+    values: list[Tensor] | None
     maps: Points
-    of_scores: Callable[[list[Tensor]], Tensor]
+    of_scores: Callable[[list[Tensor]], list[Tensor]]
     guide_scores: Callable[[Points, bool], list[Tensor]]
-    of_results: Callable[[Points, bool], tuple[list[Tensor], Tensor]]
+    of_results: Callable[[Points, bool], tuple[list[Tensor], list[Tensor]]]
     generators: list[torch.Generator]
     plain: bool = False
     wants_values: bool = False
@@ -59,10 +61,10 @@ class Here(NamedTuple):
 class Measured(NamedTuple):
     """Functions at some points and their gradients: those of the scores, then of the results."""
 
-    values: Tensor | None  #: (m, Q); None where nobody wants them and the method needs none
+    values: list[Tensor]  #: Q values; none where nobody wants them and the method needs none
     slopes: list[Slope]  #: Q gradients
-    of_results: Tensor  #: (m, E)
-    slopes_of_results: list[Slope]  #: E gradients
+    of_results: list[Tensor]  #: E values
+    slopes_of_results: list[Slope]  #: E gradients, or none where they do not count here
 
 
 class GradientMethod(ABC):
@@ -104,14 +106,13 @@ class Autograd(GradientMethod):
         # The results first: before the graph of the scores, if it is shared, is gone.
         of_results, slopes_of_results = _of_results(here)
         scores = here.scores or here.guide_scores(here.points, True)
-        values = here.of_scores(scores)
-        columns = values.unbind(dim=1)
+        values = here.of_scores(scores) if here.values is None else here.values
         between = None if here.plain else scores
         slopes = [
-            autograd_slope(column, between, here.points, retain_graph=number + 1 < len(columns))
-            for number, column in enumerate(columns)
+            autograd_slope(value, between, here.points, retain_graph=number + 1 < len(values))
+            for number, value in enumerate(values)
         ]
-        return Measured(values.detach(), slopes, of_results, slopes_of_results)
+        return Measured([v.detach() for v in values], slopes, of_results, slopes_of_results)
 
     @property
     def cost(self) -> int:
@@ -149,13 +150,12 @@ class FiniteDifference(GradientMethod):
         signed = tuple(m.detach().to(wide_dtype(m)).requires_grad_() for m in maps)
         scores = here.guide.scores_of_signed(signed)
         values = here.of_scores([scores])
-        columns = values.unbind(dim=1)
         slopes = []
-        for number, column in enumerate(columns):
-            more = number + 1 < len(columns)
-            ahead = autograd_slope(column, [scores], signed, retain_graph=more)
+        for number, value in enumerate(values):
+            more = number + 1 < len(values)
+            ahead = autograd_slope(value, [scores], signed, retain_graph=more)
             slopes.append(self._difference(here, signed, ahead))
-        return Measured(values.detach(), slopes, of_results, slopes_of_results)
+        return Measured([v.detach() for v in values], slopes, of_results, slopes_of_results)
 
     def _difference(self, here: Here, signed: Points, along: Slope) -> Slope:
         radius = here.region.radius
@@ -169,7 +169,8 @@ class FiniteDifference(GradientMethod):
         )
         ahead = as_tuple(here.guide.maps(moved, graph=False, abs=False))
         difference = tuple((a - m).detach() for a, m in zip(ahead, signed, strict=True))
-        return Slope(difference, along.factor * length / distance.clamp_min(1e-30))
+        factor = length / distance.clamp_min(1e-30)
+        return Slope(difference, factor if along.factor is None else along.factor * factor)
 
     @property
     def cost(self) -> int:
@@ -197,12 +198,13 @@ class SPSA(GradientMethod):
 
     def measure(self, here: Here) -> Measured:
         """The functions at the points, and their gradients from probes around them."""
-        values, of_results = None, here.of_results(here.points, False)[1].detach()
+        values: list[Tensor] = []
+        of_results = [v.detach() for v in here.of_results(here.points, False)[1]]
         if here.wants_values:
             scores = here.scores or here.guide_scores(here.points, False)
-            values = here.of_scores(scores).detach()
+            values = [v.detach() for v in here.of_scores(scores)]
         slopes = self._slopes(here)
-        n = len(slopes) - of_results.shape[1]
+        n = len(slopes) - len(of_results)
         return Measured(values, slopes[:n], of_results, slopes[n:])
 
     def _slopes(self, here: Here) -> list[Slope]:
@@ -222,9 +224,8 @@ class SPSA(GradientMethod):
                     for p, s in zip(here.points, signs, strict=True)
                 )
                 values = here.of_scores(here.guide_scores(moved, False))
-                of_results = here.of_results(moved, False)[1]
-                ends.append(torch.cat([values, of_results.to(values)], dim=1).detach())
-            slopes = (ends[0] - ends[1]).unbind(dim=1)
+                ends.append([v.detach() for v in values + here.of_results(moved, False)[1]])
+            slopes = [ahead - behind for ahead, behind in zip(*ends, strict=True)]
             totals = totals or [
                 [torch.zeros_like(p, dtype=wide_dtype(p)) for p in here.points] for _ in slopes
             ]
@@ -268,26 +269,24 @@ def autograd_slope(
     """
     keep = retain_graph or None
     if not values.requires_grad:
-        return Slope(tuple(torch.zeros_like(p) for p in points), torch.ones_like(values))
+        return Slope(tuple(torch.zeros_like(p) for p in points), None)
     if scores is None:
-        direction = gradient_or_zero([values.sum()], points, retain_graph=keep)
-        return Slope(direction, torch.ones_like(values))
+        return Slope(gradient_or_zero([values.sum()], points, retain_graph=keep), None)
     slopes = gradient_or_zero([values.sum()], scores, retain_graph=keep)
     largest = torch.cat([s.abs().reshape(len(s), -1) for s in slopes], dim=1).amax(dim=1)
     unit = [s / per_example(largest.clamp_min(torch.finfo(s.dtype).tiny), s) for s in slopes]
     return Slope(gradient_or_zero(scores, points, unit, retain_graph=keep), largest)
 
 
-def _of_results(here: Here) -> tuple[Tensor, list[Slope]]:
+def _of_results(here: Here) -> tuple[list[Tensor], list[Slope]]:
     """Functions of the results and their gradients by autograd."""
     results, values = here.of_results(here.points, True)
-    if not results:  # none that counts here
-        return values.detach(), []
     slopes = [
-        autograd_slope(column, results, here.points, retain_graph=True)
-        for column in values.unbind(dim=1)
+        autograd_slope(value, results, here.points, retain_graph=True)
+        for value in values
+        if results  # else none of them counts here
     ]
-    return values.detach(), slopes
+    return [v.detach() for v in values], slopes
 
 
 def _signs(points: Tensor, generators: list[torch.Generator], mask: Tensor | None) -> Tensor:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from captum_robust._utils.tensors import Points, flatten
+from captum_robust._utils.tensors import Points, unflatten, wide_dtype
 from captum_robust.robust._search.min_norm import min_norm_weights
 from captum_robust.robust._search.region import Region
-from captum_robust.robust._search.slopes import Slope, as_rows, combination
+from captum_robust.robust._search.slopes import Slope, as_rows
 
 __all__ = ["PREDICTION_MODES", "Lagrangian", "PredictionMode", "Preserve", "WeightRule"]
 
@@ -22,31 +21,31 @@ Preserve = Literal["reject", "early_stop", "none", "fixed", "gda", "hedge", "qp"
 _HOLDS = 1e-5
 
 
-class WeightRule(ABC):
+class WeightRule:
     """Weights of the objective and of the constraints on the prediction, (N, 1 + K), first 0."""
 
-    def now(self, weights: Tensor, slopes: list[Slope], violations: Tensor) -> Tensor:
-        """The weights of the step that is about to be made."""
+    #: Whether the objective is measured in units of the fall that its gradient promises.
+    scales_objective: ClassVar[bool] = True
+
+    def now(self, weights: Tensor, gradients: Tensor, violations: Tensor) -> Tensor:
+        """The weights of the step that is about to be made along ``gradients`` (N, 1 + K, n)."""
         return weights
 
     def is_idle(self, violations: Tensor) -> bool:
         """Return whether constraints with these values get no weight at all."""
         return False
 
-    @abstractmethod
     def after(self, weights: Tensor, rate: float, progress: Tensor, violations: Tensor) -> Tensor:
         """The weights of the next step.
 
         ``progress`` (N,) is the change of the objective in units of the fall that its gradient
         promises, ``violations`` (N, K) are the values of the constraints.
         """
+        return weights
 
 
 class _Fixed(WeightRule):
     """The weights stay."""
-
-    def after(self, weights: Tensor, rate: float, progress: Tensor, violations: Tensor) -> Tensor:
-        return weights
 
 
 class _GradientAscent(WeightRule):
@@ -68,19 +67,21 @@ class _Hedge(WeightRule):
 class _SteepestCommon(WeightRule):
     """The weights under which one step lowers all of them at one rate; 0 where one holds."""
 
-    def now(self, weights: Tensor, slopes: list[Slope], violations: Tensor) -> Tensor:
-        gradients = as_rows(slopes)
+    scales_objective = False
+
+    def now(self, weights: Tensor, gradients: Tensor, violations: Tensor) -> Tensor:
         unit = 1 / gradients.norm(dim=2).clamp_min(1e-300)
-        gradients = gradients * unit[:, :, None]
-        left_out = nn.functional.pad(violations <= _HOLDS, (1, 0))  # the objective never is
-        found: Tensor = min_norm_weights(gradients @ gradients.mT, left_out) * unit
-        return found / found.sum(dim=1, keepdim=True)
+        counts = nn.functional.pad(violations > _HOLDS, (1, 0), value=True)  # the objective always
+        if counts.shape[1] == 2:  # the shortest combination of two unit vectors is half of each
+            found = counts.to(unit)
+        else:
+            gradients = gradients * unit[:, :, None]
+            found = min_norm_weights(gradients @ gradients.mT, ~counts)
+        weights = found * unit
+        return weights / weights.sum(dim=1, keepdim=True)
 
     def is_idle(self, violations: Tensor) -> bool:
         return bool((violations <= _HOLDS).all())
-
-    def after(self, weights: Tensor, rate: float, progress: Tensor, violations: Tensor) -> Tensor:
-        return weights
 
 
 @dataclass(frozen=True)
@@ -161,23 +162,32 @@ class Lagrangian:
         ``progress`` (N,) is how far the objective has changed and ``violations`` (N, K) are the
         values of the constraints; ``slopes`` are the gradients of both, the objective first.
         """
-        self.fall = torch.maximum(self.fall, _promised_fall(region, slopes[0]).nan_to_num(posinf=0))
-        unit = torch.where(self.fall > 0, 1 / self.fall, 0)
-        slopes = [Slope(slopes[0].direction, slopes[0].factor * unit), *slopes[1:]]
-        weights = self.rule.now(self.weights, slopes, violations)
-        ahead = combination(slopes, weights)
-        self.weights = self.rule.after(weights, self.rate, progress * unit, violations)
-        return ahead
+        gradients, unit = as_rows(slopes), None
+        if self.rule.scales_objective:
+            promised = _promised_fall(region, gradients[:, 0])
+            self.fall = torch.maximum(self.fall, promised.nan_to_num(posinf=0))
+            unit = torch.where(self.fall > 0, 1 / self.fall, 0)
+            gradients[:, 0] *= unit[:, None]
+        weights = self.rule.now(self.weights, gradients, violations)
+        # Divided by its longest part: only the direction counts, which must not underflow.
+        longest = (weights * gradients.norm(dim=2)).amax(dim=1, keepdim=True)
+        parts = weights / longest.clamp_min(1e-300)
+        ahead = (parts[:, None] @ gradients)[:, 0]
+        progress = progress if unit is None else progress * unit
+        self.weights = self.rule.after(weights, self.rate, progress, violations)
+        return tuple(
+            a.to(wide_dtype(g))
+            for a, g in zip(unflatten(ahead, slopes[0].direction), slopes[0].direction, strict=True)
+        )
 
     def of(self, rows: Tensor) -> Lagrangian:
         """The Lagrangian of the examples ``rows``."""
         return Lagrangian(self.rule, self.rate, self.weights[rows], self.fall[rows])
 
 
-def _promised_fall(region: Region, slope: Slope) -> Tensor:
-    """The fall over the ball of a function with this gradient everywhere; (N,)."""
+def _promised_fall(region: Region, gradient: Tensor) -> Tensor:
+    """The fall over the ball of a function with the gradient (N, n) everywhere; (N,)."""
+    sizes = [c[0].numel() for c in region.centre]
     order = 1 if region.norm == "Linf" else 2
-    lengths = [
-        torch.linalg.vector_norm(flatten((g,)).double(), ord=order, dim=1) for g in slope.direction
-    ]
-    return slope.factor * region.radius * torch.stack(lengths).sum(dim=0)
+    lengths = [torch.linalg.vector_norm(g, ord=order, dim=1) for g in gradient.split(sizes, dim=1)]
+    return region.radius * torch.stack(lengths).sum(dim=0)

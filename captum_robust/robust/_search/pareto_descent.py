@@ -64,8 +64,7 @@ class ParetoDescent(Descent):
                 break
             self._smooth_beta = self.guide.smooth_beta = self.settings.beta(step, self.step_num)
             found = self.settings.gradient.measure(self._here(leaves, here))
-            assert found.values is not None
-            values = _Values(found.values, found.of_results)
+            values = _Values(torch.stack(found.values, dim=1), self._stacked(found.of_results))
             slopes = [*found.slopes, *found.slopes_of_results]
             gradients = as_rows(slopes)
             self._note_gradient(tuple(part for s in slopes for part in s.direction))
@@ -88,9 +87,21 @@ class ParetoDescent(Descent):
 
     def _here(self, leaves: Points, here: Evaluation) -> Here:
         # The slopes of several gaps are compared: each in its full range.
-        return super()._here(leaves, here)._replace(plain=False, wants_values=True)
+        return super()._here(leaves, here)._replace(values=None, plain=False, wants_values=True)
 
-    def _of_scores(self, scores: list[Tensor]) -> Tensor:
+    def _stacked(self, excess: list[Tensor]) -> Tensor:
+        """One column per output; (m, E)."""
+        return (
+            torch.stack(excess, dim=1)
+            if excess
+            else self._all.new_zeros(len(self.rows), 0).double()
+        )
+
+    def _of_scores(self, scores: list[Tensor]) -> list[Tensor]:
+        """The gaps of the attacked pairs, (m,) each."""
+        return list(self._gaps(scores).unbind(dim=1))
+
+    def _gaps(self, scores: list[Tensor]) -> Tensor:
         """The gaps of the attacked pairs, averaged over the path; (m, Q)."""
         if self._pairs is None:
             objective, reference = self.settings.objective, self._reference
@@ -102,17 +113,18 @@ class ParetoDescent(Descent):
         upper, lower = (self._mine(features) for features in self._pairs)
         return torch.stack([s.gather(1, upper) - s.gather(1, lower) for s in scores]).mean(dim=0)
 
-    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], Tensor]:
-        """Results of the real model, and by how much they exceed the tolerance; (m, E)."""
+    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """Results of the real model, and by how much they exceed the tolerance, (m,) each."""
         if self.output_tolerance is None:
-            return [], self.region.radius.new_zeros(len(self.rows), 0)
+            return [], []
         results = self.scored.results(points, self.settings.predictions, graph)
-        excess = []
+        excess: list[Tensor] = []
         for now, before in zip(results, self._results, strict=True):
             probabilities = (class_probabilities(o.double()) for o in (now, self._mine(before)))
             change = torch.sub(*probabilities).norm(dim=1)
-            excess.append(change.reshape(len(change), -1) - self.output_tolerance)
-        return list(results), torch.cat(excess, dim=1)
+            columns = change.reshape(len(change), -1) - self.output_tolerance
+            excess += columns.unbind(dim=1)
+        return list(results), excess
 
     def _kept(self, points: Points) -> Tensor:
         if self.output_tolerance is not None and not self._results:
@@ -175,10 +187,11 @@ class ParetoDescent(Descent):
     def _granted(self, before: _Values, ends: Points, slopes: Tensor) -> Tensor:
         """Whether every gap falls by a share of what its slope promises, and no merit rises."""
         n_gaps, armijo = before.gaps.shape[1], self.armijo
-        gaps = self._of_scores(self._guide_scores(ends, graph=False))
+        gaps = self._gaps(self._guide_scores(ends, graph=False))
         falls = gaps - before.gaps <= armijo * slopes[:, :n_gaps]
         merit = before.excess + armijo * slopes[:, n_gaps:]
-        within = self._violations(ends, graph=False)[1] <= torch.where(before.excess > 0, merit, 0)
+        excess = self._stacked(self._violations(ends, graph=False)[1])
+        within = excess <= torch.where(before.excess > 0, merit, 0)
         return falls.all(dim=1) & within.all(dim=1)
 
     def start_records(self, restart: int) -> None:

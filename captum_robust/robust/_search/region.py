@@ -16,7 +16,7 @@ from captum_robust._utils.random import example_generators
 from captum_robust._utils.tensors import Points, per_example, wide_dtype
 from captum_robust.noise import Norm, UniformNoise
 
-__all__ = ["Region", "steepest_step"]
+__all__ = ["Region", "steepest_ascent"]
 
 Box = tuple[tuple[Tensor, Tensor], ...]
 
@@ -114,8 +114,8 @@ class Region:
         ahead = []
         for number, (point, gradient) in enumerate(zip(points, gradients, strict=True)):
             mask = None if self.mask is None else self.mask[number]
-            step = steepest_step(gradient, per_example(size, point), self.norm, mask)
-            ahead.append(point + step)
+            unit = steepest_ascent(gradient, self.norm, mask)
+            ahead.append(torch.addcmul(point, unit, per_example(size, point), value=-1))
         return self.nearest(tuple(ahead))
 
     def as_inputs(self, points: Points) -> Points:
@@ -148,21 +148,21 @@ class Region:
         return self.nearest(tuple(moved))
 
 
-def steepest_step(gradient: Tensor, size: Tensor, norm: Norm, mask: Tensor | None = None) -> Tensor:
-    """The step of length ``size`` (N, 1, …) that descends fastest in the norm of the ball.
+def steepest_ascent(gradient: Tensor, norm: Norm, mask: Tensor | None = None) -> Tensor:
+    """The direction of length 1, in the norm of the ball, that ascends fastest.
 
-    Only where the mask is true: what the mask takes away must not use up the length of the step.
-    Entries that are not finite give no step, and nor does a gradient of zero.
+    Only where the mask is true: what the mask takes away must not use up the length of a step.
+    Entries that are not finite give no direction, and nor does a gradient of zero.
     """
     if norm == "Linf":  # the box of the region holds back what the mask excludes
-        return gradient.sign().nan_to_num_(nan=0.0) * -size
+        return gradient.sign().nan_to_num_(nan=0.0)
     gradient = gradient.to(wide_dtype(gradient)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     if mask is not None:
         gradient = gradient * mask
     # Scaled by its largest entry first: the squares of a tiny gradient underflow.
     largest = per_example(gradient.abs().flatten(1).amax(dim=1), gradient)
     scaled = gradient / largest.clamp_min(torch.finfo(gradient.dtype).tiny)
-    return scaled * (-size / _lengths(scaled).clamp_min(1e-30))
+    return scaled / _lengths(scaled).clamp_min(1e-30)
 
 
 def _edge(centre: Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:

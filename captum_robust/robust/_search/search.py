@@ -89,7 +89,7 @@ class Search(ABC):
         self.seed = seed
         self.with_info = with_info
         self.traces: list[list[Tensor]] = []
-        self.best = BestPoints(n_examples, device)
+        self._started = False
         self.broken = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.first_change_step: Tensor | None = None
         self.gradient_found = torch.zeros(n_examples, dtype=torch.bool, device=device)
@@ -107,6 +107,9 @@ class Search(ABC):
         self._evaluators = evaluators
         self._spent = torch.zeros(n_examples, dtype=torch.long)  # by the rows evaluated before
         self._point_at(torch.arange(n_examples, device=device))
+
+    #: The best points so far, from the first evaluation on.
+    best: BestPoints
 
     @abstractmethod
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
@@ -258,15 +261,16 @@ class Search(ABC):
     ) -> None:
         """Keep points where they are allowed and better than the best so far."""
         rows = None if self._whole else self.rows
-        if not self.best.points:
-            self.best.begin(points, found, overlap, kept)
+        if not self._started:
+            self.best, self._started = BestPoints(points, found, overlap, kept), True
             return
         counts = overlap if self.settings.keep == "precision" else None
         lower = self.best.beaten_by(rows, found, counts)
         taken = lower & allowed
         if self.with_info:
             self._mark(self.flips_rejected, lower & ranked & ~allowed)
-        self.best.take(rows, taken, step, points, found, overlap, kept)
+        notes = (kept, step) if self.with_info else None
+        self.best.take(rows, taken, points, found, overlap, notes)
         if counts is not None:
             self._mark(self.done, taken & (counts == self.lowest_overlap))
 

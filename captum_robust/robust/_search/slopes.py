@@ -1,4 +1,4 @@
-"""Gradients whose parts no dtype needs to hold, and sums of them."""
+"""Gradients in two parts, each in the range of its dtype."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._utils.tensors import Points, flatten, per_example, wide_dtype
+from captum_robust._utils.tensors import Points, flatten
 
-__all__ = ["Slope", "as_rows", "combination"]
+__all__ = ["Slope", "as_rows"]
 
 
 class Slope(NamedTuple):
@@ -18,31 +18,29 @@ class Slope(NamedTuple):
 
     Attributes:
         direction: one tensor for each of the points, (N, …).
-        factor: one number per example, (N,), never negative.
+        factor: one number per example, (N,), never negative; None for 1.
     """
 
     direction: Points
-    factor: Tensor
+    factor: Tensor | None
+
+    def times(self, factor: Tensor) -> Slope:
+        """The gradient times one number per example, (N,)."""
+        return Slope(self.direction, factor if self.factor is None else self.factor * factor)
 
 
 def as_rows(slopes: Sequence[Slope]) -> Tensor:
     """One row per gradient, in double precision; (N, Q, n)."""
-    rows = [s.factor.double()[:, None] * flatten(s.direction).double() for s in slopes]
-    return torch.stack(rows, dim=1)
+    rows = torch.stack([flatten(s.direction).double() for s in slopes], dim=1)
+    return _factors(slopes)[:, :, None] * rows
 
 
-def combination(slopes: Sequence[Slope], weights: Tensor) -> Points:
-    """The sum of gradients with ``weights`` (N, Q), divided by the length of its longest part.
-
-    So that it neither overflows nor underflows where only its direction counts.
-    """
-    parts = weights * torch.stack([s.factor.double() for s in slopes], dim=1)
-    lengths = torch.stack([flatten(s.direction).double().norm(dim=1) for s in slopes], dim=1)
-    parts = parts / (parts * lengths).amax(dim=1, keepdim=True).clamp_min(1e-300)
-    tensors = zip(*(s.direction for s in slopes), strict=True)
-    return tuple(
-        torch.stack([per_example(w, g) * g for w, g in zip(parts.T, tensor, strict=True)])
-        .sum(dim=0)
-        .to(wide_dtype(tensor[0]))
-        for tensor in tensors
-    )
+def _factors(slopes: Sequence[Slope]) -> Tensor:
+    """The factors in double precision; (N, Q)."""
+    each = [
+        s.direction[0].new_ones(len(s.direction[0]), dtype=torch.double)
+        if s.factor is None
+        else s.factor.double()
+        for s in slopes
+    ]
+    return torch.stack(each, dim=1)
