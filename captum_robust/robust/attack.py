@@ -19,6 +19,7 @@ from captum_robust._utils.checks import (
 from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found
+from captum_robust._utils.tensors import Points
 from captum_robust.noise import Norm, check_radius
 from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.evaluator import Evaluator, Predictions
@@ -316,8 +317,8 @@ class ExplanationAttack(Perturbation):
         ):
             searches = [
                 self._search(
-                    problem, rows, step_num, n_restarts, return_info, sizes, random_start,
-                    bar.update,
+                    problem, rows, step_num, n_restarts, return_info, return_info, None, sizes,
+                    random_start, bar.update,
                 )
                 for rows in chunks
             ]  # fmt: skip
@@ -338,11 +339,13 @@ class ExplanationAttack(Perturbation):
         step_num: int,
         n_restarts: int = 1,
         with_info: bool = False,
+        with_trace: bool = False,
+        start: Points | None = None,
         step_size: Tensor | None = None,
         random_start: bool | None = None,
         progress: Callable[[], Any] = lambda: None,
     ) -> Search:
-        """Search for the examples ``rows`` of a problem, all at once."""
+        """Search for the examples ``rows`` of a problem, all at once; ``rows`` may repeat."""
         region = problem.region.of(rows)
         sizes = None if step_size is None else step_size[rows]
         settings = self._settings()
@@ -350,9 +353,10 @@ class ExplanationAttack(Perturbation):
             sizes = settings.step_rule.default_size(region.radius, step_num)
         search = self.searcher(
             settings, region, self._evaluators(problem, rows), sizes, step_num, problem.seed,
-            with_info, **self._search_options(),
+            with_info, with_trace, **self._search_options(),
         )  # fmt: skip
-        start = None if problem.start is None else tuple(t[rows] for t in problem.start)
+        if start is None and problem.start is not None:
+            start = tuple(t[rows] for t in problem.start)
         at_random = self.random_start if random_start is None else random_start
         search.run(start, at_random, n_restarts, progress)
         return search

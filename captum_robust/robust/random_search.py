@@ -26,6 +26,10 @@ _OF_GRADIENTS = (
 )  # fmt: skip
 
 
+_MOST_STEPS_DRAWN = 25  # at a time
+_MOST_DRAWN = 100_000  # numbers for an example at a time
+
+
 class RandomSearch(Search):
     """Proposes one random change of every example a step, and keeps those that are no worse.
 
@@ -34,7 +38,7 @@ class RandomSearch(Search):
     """
 
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
-        generators = self.region.generators(self.seed, 1 + restart)
+        draws = _Draws(self.region.generators(self.seed, 1 + restart), points)
         here = self._consider(0, self.region.as_inputs(points), graph=False)
         alive, merits = here.alive, self._merits_of(here)
         for step in range(1, self.step_num + 1):
@@ -43,9 +47,9 @@ class RandomSearch(Search):
                 break
             if not (bool(on.all()) or self.scored.depends_on_the_batch):
                 points, alive, merits = tuple(p[on] for p in points), alive[on], merits[on]
-                generators = [generators[i] for i in on.nonzero()[:, 0]]
+                draws.leave_out(~on)
                 self._focus(self.rows[on])
-            ahead = self.region.nearest(self._proposals(points, _share(step), generators))
+            ahead = self.region.nearest(self._proposals(points, _fraction(step), draws.next()))
             here = self._consider(step, self.region.as_inputs(ahead), graph=False, alive=alive)
             alive, found = here.alive, self._merits_of(here)
             no_worse = better(found, merits) | (found == merits).all(dim=1)
@@ -57,11 +61,9 @@ class RandomSearch(Search):
     def _merits_of(self, here: Evaluation) -> Tensor:
         return self._merits(here.loss.detach(), here.overlap, here.allowed)
 
-    def _proposals(self, points: Points, share: float, generators: list[torch.Generator]) -> Points:
+    def _proposals(self, points: Points, fraction: float, numbers: Tensor) -> Points:
         """Points that differ in one block of one tensor, drawn in proportion to its features."""
         sizes = [p[0].numel() for p in points]
-        n_numbers = 2 + sum(sizes) + 2 * len(sizes)
-        numbers = torch.stack([torch.rand(n_numbers, generator=g) for g in generators])
         numbers = numbers.to(self.region.radius)
         feature, stretch = numbers[:, 0] * sum(sizes), numbers[:, 1]
         proposals, first, used = [], 0, 2
@@ -71,7 +73,7 @@ class RandomSearch(Search):
             chosen = (feature >= first) & (feature < first + size)
             first, used = first + size, used + 2 + size
             signed = (2 * own - 1).view_as(p)
-            block = _window(p, corner, share) if p.dim() > 2 else _subset(signed.abs(), share)
+            block = _window(p, corner, fraction) if p.dim() > 2 else _subset(signed.abs(), fraction)
             block = block & per_example(chosen, p)
             if self.region.mask is not None:  # what it takes away would use up the radius
                 block = block & self.region.mask[number]
@@ -95,15 +97,43 @@ class RandomSearch(Search):
         return way * per_example(radius / length, way)
 
 
-def _share(step: int) -> float:
-    """The share of the features that a block takes: 0.76 in the first step, 0.08 in the 1000th."""
+class _Draws:
+    """Uniform numbers for the proposals of every step, of one generator per example.
+
+    Drawn for some steps at a time: a draw costs more than its numbers.
+    """
+
+    def __init__(self, generators: list[torch.Generator], points: Points) -> None:
+        sizes = [p[0].numel() for p in points]
+        self._generators = generators
+        self._n_numbers = 2 + sum(sizes) + 2 * len(sizes)
+        self._n_steps = max(1, min(_MOST_STEPS_DRAWN, _MOST_DRAWN // self._n_numbers))
+        self._ahead: list[Tensor] = []
+
+    def next(self) -> Tensor:
+        """The numbers of one step; (m, numbers)."""
+        if not self._ahead:
+            shape = (self._n_steps, self._n_numbers)
+            drawn = [torch.rand(shape, generator=g) for g in self._generators]
+            self._ahead = list(torch.stack(drawn, dim=1).unbind(dim=0))
+        return self._ahead.pop(0)
+
+    def leave_out(self, out: Tensor) -> None:
+        """Draw no more for the examples where ``out`` (m,) is true."""
+        on = (~out).cpu()
+        self._generators = [self._generators[i] for i in on.nonzero()[:, 0].tolist()]
+        self._ahead = [numbers[on] for numbers in self._ahead]
+
+
+def _fraction(step: int) -> float:
+    """The fraction of the features in a block: 0.76 in the first step, 0.08 in the 1000th."""
     return 0.8 / math.sqrt(1 + step / 10)
 
 
-def _window(image: Tensor, corner: Tensor, share: float) -> Tensor:
+def _window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
     """A square of pixels, in all channels, that goes on at the opposite border."""
     height, width = image.shape[-2:]
-    side = max(1, round(math.sqrt(share * height * width)))
+    side = max(1, round(math.sqrt(fraction * height * width)))
     inside = [
         (torch.arange(n).to(corner) - (u * n).floor()[:, None]) % n < side
         for n, u in zip((height, width), corner.T, strict=True)
@@ -112,9 +142,9 @@ def _window(image: Tensor, corner: Tensor, share: float) -> Tensor:
     return square.view(-1, *(1,) * (image.dim() - 3), height, width).expand_as(image)
 
 
-def _subset(numbers: Tensor, share: float) -> Tensor:
-    """Every column with probability ``share``, and one in any case; numbers are uniform."""
-    chosen: Tensor = (numbers < share) | (numbers == numbers.amin(dim=1, keepdim=True))
+def _subset(numbers: Tensor, fraction: float) -> Tensor:
+    """Every column with probability ``fraction``, and one in any case; numbers are uniform."""
+    chosen: Tensor = (numbers < fraction) | (numbers == numbers.amin(dim=1, keepdim=True))
     return chosen
 
 

@@ -8,18 +8,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_robust._utils.tensors import Points
 from captum_robust.attr.check import is_differentiable
 from captum_robust.ranking import share
 from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
+from captum_robust.robust._ensemble.outcome import Outcome, single_search, stacked_search
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.problem import Problem
-from captum_robust.robust._search.search import Search
 from captum_robust.robust.flags import count_flags
 
 __all__ = ["AutoAttackInfo", "Ensemble"]
 
 _N_SAMPLED = 8  # examples from which properties of the network are learnt
 _KINK_BETA = 5.0
+_MOST_STACKED = 100_000  # numbers; beyond, a larger batch is no faster than one after the other
 _FAR = 10.0  # times the radius: there, everything but a constant map should break
 
 
@@ -79,6 +81,7 @@ class Ensemble:
         self._by_chance = torch.full((n_examples,), float("inf"), dtype=torch.float64)
         self._by_gradient = self._by_chance.clone()
         self._lowest = 0
+        self.depends_on_the_batch = True  # until the attribution has been examined
 
     def examine(self, reference: Member) -> NetworkTraits:
         """Score the examples and what was given, and find the traits of the network."""
@@ -97,6 +100,7 @@ class Ensemble:
             maps.append(evaluator.scores(points, graph=False).detach())
             results = evaluator.results(points, attack.predictions, graph=True)
             differentiable = all(r.requires_grad for r in results)
+            self.depends_on_the_batch = evaluator.depends_on_the_batch
         self.queries[rows] += len(maps)
         once, again, smoothed = maps
         kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)
@@ -158,18 +162,17 @@ class Ensemble:
             is_open &= self.queries + cost <= self.budget
         return is_open.nonzero()[:, 0]
 
-    def _run(self, member: Member, start: tuple[Tensor, ...] | None) -> None:
+    def _run(self, member: Member, start: Points | None) -> None:
         problem = replace(self.problem, start=start)
         found = torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
         for rows in problem.chunks(self._open(member.cost), self.chunk):
-            search = member.attack._search(
-                problem, rows, member.n_steps, member.n_starts, with_info=True,
-                random_start=member.start == "random",
-            )  # fmt: skip
-            precision = search.best_precision
-            assert precision is not None
-            found[rows] = precision.to(found)
-            self._take(rows, member, search)
+            if self._can_stack(member, rows):
+                outcomes = stacked_search(member, problem, rows)
+            else:
+                outcomes = [single_search(member, problem, rows)]
+            for outcome in outcomes:
+                found[rows] = torch.fmin(found[rows], outcome.precision.to(found))
+                self._take(rows, member, outcome)
         self.names.append(member.name)
         self.found.append(found)
         if member.black_box:
@@ -177,20 +180,25 @@ class Ensemble:
         elif member.start != "best":  # which may be where chance has led
             self._by_gradient = torch.fmin(self._by_gradient, found)
 
-    def _take(self, rows: Tensor, member: Member, search: Search) -> None:
+    def _can_stack(self, member: Member, rows: Tensor) -> bool:
+        """Return whether all starts of a member may be searched from in one batch."""
+        n_rows = len(rows) * member.n_starts
+        n_features = sum(c[0].numel() for c in self.problem.region.centre)
+        fits = n_rows * n_features <= _MOST_STACKED and n_rows <= (self.chunk or n_rows)
+        return member.n_starts > 1 and fits and not self.depends_on_the_batch
+
+    def _take(self, rows: Tensor, member: Member, outcome: Outcome) -> None:
         """Keep what the search has found where it is worse than all before."""
-        overlap, ranked = search.best.overlap, ~search.broken
-        assert overlap is not None
-        self.queries[rows] += search.n_queries
-        self.ranked[rows] &= ranked
-        self._lowest = search.lowest_overlap
-        better = (overlap < self.overlap[rows]) & ranked
+        self.queries[rows] += outcome.n_queries
+        self.ranked[rows] &= outcome.ranked
+        self._lowest = outcome.lowest_overlap
+        better = (outcome.overlap < self.overlap[rows]) & outcome.ranked
         chosen = rows.to(better.device)[better]
-        for points, best in zip(self.points, search.best.points, strict=True):
+        for points, best in zip(self.points, outcome.points, strict=True):
             points[chosen] = best[better].to(points)
-        self.overlap[chosen], self.kept[chosen] = overlap[better], search.best.kept[better]
+        self.overlap[chosen], self.kept[chosen] = outcome.overlap[better], outcome.kept[better]
         self.winner[chosen] = len(self.names)
-        for name, examples in search.concerned.items():
+        for name, examples in outcome.concerned.items():
             if name == "still_falling":
                 self.flags.setdefault(name, torch.zeros_like(self.ranked))[chosen] = False
                 examples = examples & better

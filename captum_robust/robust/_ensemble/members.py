@@ -90,7 +90,7 @@ class Member:
     def cost(self) -> int:
         """The most attributions that it computes for an example."""
         per_step = 1 if isinstance(self.attack, RandomSearchAttack) else self.attack.step_cost
-        return (self.start != "example") + self.n_starts * (1 + self.n_steps * per_step)
+        return self.n_starts * ((self.start != "example") + 1 + self.n_steps * per_step)
 
 
 class NetworkTraits(NamedTuple):

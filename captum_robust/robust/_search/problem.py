@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from captum.attr import Attribution
 from torch import Tensor
 
@@ -78,7 +79,8 @@ class Problem:
     ) -> Evaluator:
         """The evaluator of the examples ``rows``, on the CPU, for ``attribution``."""
         own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
-        part = rows if len(rows) < self.n_examples else None
+        everything = torch.arange(self.n_examples)
+        part = None if torch.equal(rows, everything) else rows  # which may repeat examples
         return Evaluator(
             attribution, self.region.given, own, absolute, feature_mask, self.seed, smooth_beta,
             part, self.n_examples,

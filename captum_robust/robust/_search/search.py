@@ -68,7 +68,8 @@ class Search(ABC):
         step_size: length of the first step, (N,).
         step_num: number of steps.
         seed: of everything random.
-        with_info: keep traces, flags and overlaps, which cost some time.
+        with_info: note what flags are about, and the predictions; it costs some time.
+        with_trace: note the objective and the first change at every step as well.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Search(ABC):
         step_num: int,
         seed: int,
         with_info: bool,
+        with_trace: bool,
     ) -> None:
         n_examples, device = len(region.centre[0]), region.centre[0].device
         self.settings = settings
@@ -88,6 +90,7 @@ class Search(ABC):
         self.step_num = step_num
         self.seed = seed
         self.with_info = with_info
+        self.with_trace = with_trace
         self.traces: list[list[Tensor]] = []
         self._started = False
         self.broken = torch.zeros(n_examples, dtype=torch.bool, device=device)
@@ -244,7 +247,7 @@ class Search(ABC):
         allowed = ranked if mode.returns_flipped else ranked & kept
         found, overlap = loss.detach(), self._overlap(here)
         self._keep(step, points, found, overlap, kept, allowed, ranked)
-        if self.with_info:
+        if self.with_trace:
             self._trace(found)
             self._note_change(step, overlap, allowed)
         return Evaluation(alive, allowed, loss, scores, overlap, maps)
