@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_robust._utils.tensors import Points, flatten
+from captum_robust._utils.tensors import Points, flatten, gradient_or_zero
+from captum_robust.robust._search.compiled import CannotCompile, CompileWarning, compile_function
 from captum_robust.robust._search.gradients import Here
 from captum_robust.robust._search.lagrangian import Lagrangian
 from captum_robust.robust._search.search import Evaluation, Search
+from captum_robust.robust._search.slopes import Slope
 from captum_robust.robust.constraints import violations_of
 
 __all__ = ["Descent"]
@@ -44,6 +47,7 @@ class Descent(Search):
                 break
             if step == 0:
                 self._lagrangian = self._equal_weights()
+                self._compile(leaves)
             self.guide.smooth_beta = self.settings.beta(step, self.step_num)
             gradients = self._gradient(leaves, here)
             loss, allowed = here.loss.detach(), here.allowed
@@ -54,7 +58,7 @@ class Descent(Search):
                 on = on if stayed is None else on & ~(stayed & stays)
                 if not bool(on.any()):
                     break
-                if not (bool(on.all()) or self.scored.depends_on_the_batch):
+                if not (bool(on.all()) or self._fixed_batch):
                     steps, ahead = steps.of(on), tuple(p[on] for p in ahead)
                     stays = stays[on]
                     self._leave_out(~on)
@@ -67,6 +71,50 @@ class Descent(Search):
     def _shares_graph(self) -> bool:
         """Whether the map that is scored is the one that is differentiated."""
         return self.guide is self.scored and self.settings.gradient.keeps == "graph"
+
+    def _compile(self, leaves: Points) -> None:
+        """Compile the evaluation of points and the gradient there, if asked for."""
+        if not self.settings.compile or self._compiled is not None:
+            return
+        try:
+            self._compiled = self._compiled_step(leaves)
+        except CannotCompile as reason:
+            warnings.warn(
+                f"compile=True: not compiled, but with the same result: {reason}",
+                CompileWarning,
+                stacklevel=8,
+            )
+
+    def _compiled_step(
+        self, leaves: Points
+    ) -> Callable[[Points], tuple[list[Tensor], Tensor, Slope]]:
+        if self.settings.gradient.keeps != "graph":
+            raise CannotCompile("only the derivative of the map is, gradient='autograd'")
+        if isinstance(self.settings.smooth_relu, tuple):
+            raise CannotCompile("smooth_relu grows from step to step")
+        if self.scored.depends_on_the_batch or not self._plain:
+            raise CannotCompile("random, half-precision or extreme maps are not")
+
+        def step(*points: Tensor) -> Points:
+            leaves = tuple(p.detach().requires_grad_() for p in points)
+            scores = [self.scored.scores(p, self._shares_graph) for p in self._path(leaves)]
+            guide = scores if self._shares_graph else self._guide_scores(leaves, True)
+            slope = gradient_or_zero([self._loss(guide).sum()], leaves)
+            loss = self._loss([s.detach() for s in scores])
+            return scores[-1].detach(), self.scored.outputs(leaves), loss, *slope
+
+        spent = self.scored.n_queries, self.guide.n_queries
+        run = compile_function(step, tuple(p.detach() for p in leaves))
+        self.scored.n_queries, self.guide.n_queries = spent
+
+        def evaluate(points: Points) -> tuple[list[Tensor], Tensor, Slope]:
+            scores, output, loss, *slope = run(*points)
+            self.scored.note(points, output, self.settings.path_points)
+            if self.guide is not self.scored:
+                self.guide.n_queries += self.settings.path_points
+            return [scores], loss, Slope(tuple(slope), None)
+
+        return evaluate
 
     def _begin(self, restart: int) -> None:
         """Prepare one search from given points."""
@@ -111,7 +159,8 @@ class Descent(Search):
             region=self.region,
             guide=self.guide,
             scores=here.scores if shared else None,
-            values=[here.loss] if self._shares_graph else None,
+            values=[here.loss] if self._shares_graph or here.slope is not None else None,
+            slopes=None if here.slope is None else [here.slope],
             maps=here.maps,
             of_scores=self._of_scores,
             guide_scores=self._guide_scores,

@@ -179,6 +179,11 @@ class Evaluator:
             output = run_forward(self.forward_func, points, extra)
         return output if graph else output.detach()
 
+    def note(self, points: Points, output: Tensor, n_queries: int) -> None:
+        """Count attributions that were computed elsewhere, with the output at ``points``."""
+        self.n_queries += n_queries
+        self._seen = points, output
+
     def results(
         self, points: Points, predictions: Predictions | None, graph: bool = False
     ) -> tuple[Tensor, ...]:

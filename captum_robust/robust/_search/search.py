@@ -23,6 +23,7 @@ from captum_robust.robust._search.best import BestPoints
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.settings import SearchSettings
+from captum_robust.robust._search.slopes import Slope
 
 __all__ = ["Evaluation", "Search"]
 
@@ -43,6 +44,7 @@ class Evaluation(NamedTuple):
         scores: the scores (m, n) at the points of the path, the last of them at the point itself.
         overlap: how many of the top k features are left, where that is counted; (m,).
         maps: the signed maps that finite differences go on with, else empty.
+        slope: the gradient of the objective, where it came with the evaluation.
     """
 
     alive: Tensor
@@ -51,6 +53,7 @@ class Evaluation(NamedTuple):
     scores: list[Tensor]
     overlap: Tensor | None
     maps: Points
+    slope: Slope | None
 
 
 class Search(ABC):
@@ -113,6 +116,8 @@ class Search(ABC):
 
     #: The best points so far, from the first evaluation on.
     best: BestPoints
+    #: Scores, objective and its gradient at some points, where that could be compiled.
+    _compiled: Callable[[Points], tuple[list[Tensor], Tensor, Slope]] | None = None
 
     @abstractmethod
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
@@ -136,7 +141,8 @@ class Search(ABC):
             self.traces.clear()
         for restart in range(n_restarts):
             self.traces.append([])
-            self._focus(everything[~self.done])
+            if not self._fixed_batch:
+                self._focus(everything[~self.done])
             if len(self.rows) == 0:
                 continue
             if restart > 0 or (random_start and start is None):
@@ -213,9 +219,15 @@ class Search(ABC):
         self.region = self.batch if self._whole else self.batch.of(rows)
         self.scored, self.guide = self._evaluators(rows.cpu())
         self._all = torch.ones_like(rows, dtype=torch.bool)
+        self._compiled = None
         if self._reference is not None:
             self.scored.map_shapes = self._map_shapes
             self._prepare()
+
+    @property
+    def _fixed_batch(self) -> bool:
+        """Whether no example may be left out: others depend on it, or on the size of the batch."""
+        return self.settings.compile or self.scored.depends_on_the_batch
 
     def _mine(self, values: Tensor) -> Tensor:
         """The values (N, …) of the whole batch that belong to the examples under search."""
@@ -226,7 +238,10 @@ class Search(ABC):
     ) -> Evaluation:
         """Evaluate points and keep them where they are the best allowed ones so far."""
         maps: Points = ()
-        if self.settings.gradient.keeps == "maps" and self.guide is self.scored:
+        slope = None
+        if self._compiled is not None:
+            scores, loss, slope = self._compiled(points)
+        elif self.settings.gradient.keeps == "maps" and self.guide is self.scored:
             maps = as_tuple(self.scored.maps(points, graph=False, abs=False))
             scores = [self.scored.scores_of_signed(maps)]
         else:
@@ -234,7 +249,8 @@ class Search(ABC):
         here = scores[-1].detach()
         if self._reference is None:
             self._start(here)
-        loss = self._loss(scores)
+        if slope is None:
+            loss = self._loss(scores)
         extra = self._term(points)
         loss = loss if extra is None else loss + extra
         kept, mode = self._kept(points), self.settings.mode
@@ -250,7 +266,7 @@ class Search(ABC):
         if self.with_trace:
             self._trace(found)
             self._note_change(step, overlap, allowed)
-        return Evaluation(alive, allowed, loss, scores, overlap, maps)
+        return Evaluation(alive, allowed, loss, scores, overlap, maps, slope)
 
     def _keep(
         self,

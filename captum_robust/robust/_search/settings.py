@@ -37,6 +37,7 @@ class SearchSettings:
         constraint_rate: learning rate of the weights.
         decision_func: predicted labels from results.
         predictions: all results that must be predicted as before; None for the output alone.
+        compile: compile the evaluation of a point with its gradient.
     """
 
     objective: Objective
@@ -50,6 +51,7 @@ class SearchSettings:
     constraint_rate: float
     decision_func: Callable[[Tensor], Tensor]
     predictions: Predictions | None
+    compile: bool = False
 
     @property
     def k(self) -> int | None:
