@@ -17,7 +17,7 @@ from captum_robust._utils.checks import (
     one_each,
 )
 from captum_robust._utils.prediction import predicted_labels
-from captum_robust._utils.random import seeded
+from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust._utils.tensors import Points
 from captum_robust.noise import Norm, check_radius
@@ -394,11 +394,13 @@ class ExplanationAttack(Perturbation):
         self, problem: Problem, chunk: Tensor
     ) -> Callable[[Tensor], tuple[Evaluator, Evaluator]]:
         """Make the evaluators of any rows of a chunk: the one that counts, and the guide."""
+        draws = SameDraws(problem.seed), SameDraws(problem.seed)
 
         def make(attribution: Attribution, rows: Tensor, beta: float | None) -> Evaluator:
             return problem.evaluator(
-                attribution, chunk[rows], self.absolute, self.feature_mask, beta
-            )
+                attribution, chunk[rows], self.absolute, self.feature_mask, beta,
+                draws[attribution is not self.attribution],
+            )  # fmt: skip
 
         def both(rows: Tensor) -> tuple[Evaluator, Evaluator]:
             scored = make(self.attribution, rows, None)

@@ -24,7 +24,7 @@ from torch import Tensor
 from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
 from captum_robust._utils.graphs import one_graph_at_a_time
-from captum_robust._utils.random import reseed
+from captum_robust._utils.random import SameDraws
 from captum_robust._utils.state import in_training_mode
 from captum_robust._utils.tensors import Points, flatten
 from captum_robust.attr._direct import direct_attribution
@@ -56,7 +56,7 @@ class Evaluator:
         arguments: of ``attribution.attribute``, for these examples.
         absolute: rank magnitudes.
         feature_mask: groups of features whose scores are summed, for all examples of the batch.
-        seed: of the attribution's and the model's own randomness.
+        draws: the random numbers of the attribution and of the model.
         smooth_beta: sharpness of the ReLU family; None leaves the network as it is.
         rows: the examples in the whole batch of ``n_examples``, where they are a part of it.
         n_examples: number of examples of the whole batch.
@@ -69,7 +69,7 @@ class Evaluator:
         arguments: dict[str, Any],
         absolute: bool,
         feature_mask: Inputs | None,
-        seed: int,
+        draws: SameDraws,
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
         n_examples: int = 0,
@@ -79,7 +79,8 @@ class Evaluator:
         self.arguments = arguments
         self.absolute = absolute
         self.feature_mask = feature_mask
-        self.seed = seed
+        self.draws = draws
+        self._draws_of_predictions = SameDraws(draws.seed)
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_examples = n_examples
@@ -110,9 +111,11 @@ class Evaluator:
         """The attributions at ``points``, with their graph or without."""
         self.n_queries += 1
         self._seen = None
-        reseed(self.seed)
         arguments = {**self.arguments, **changed} if changed else self.arguments
-        with nullcontext() if self.smooth_beta is None else smooth_relu(self.smooth_beta):
+        with (
+            self.draws.repeated(),
+            nullcontext() if self.smooth_beta is None else smooth_relu(self.smooth_beta),
+        ):
             maps: Inputs = self._explain(points, arguments, graph)
         return maps
 
@@ -173,8 +176,7 @@ class Evaluator:
             output = self._seen[1]
             if not graph or output.requires_grad:
                 return output if graph else output.detach()
-        with torch.set_grad_enabled(graph):
-            reseed(self.seed)
+        with torch.set_grad_enabled(graph), self.draws.repeated():
             extra = self.arguments.get("additional_forward_args")
             output = run_forward(self.forward_func, points, extra)
         return output if graph else output.detach()
@@ -193,8 +195,7 @@ class Evaluator:
         """
         if predictions is None:
             return (self.outputs(points, graph),)
-        with torch.set_grad_enabled(graph):
-            reseed(self.seed)
+        with torch.set_grad_enabled(graph), self._draws_of_predictions.repeated():
             extra = self.arguments.get("additional_forward_args")
             found = as_tuple(run_forward(predictions, points, extra), "predictions")
         if len(found[0]) != len(points[0]):

@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
 from captum_robust._utils.checks import check_count, matching, one_each, valid_bounds
-from captum_robust._utils.random import resolve_seed
+from captum_robust._utils.random import SameDraws, resolve_seed
 from captum_robust.noise import Norm, check_norm
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
@@ -76,12 +76,13 @@ class Problem:
         absolute: bool,
         feature_mask: Inputs | None,
         smooth_beta: float | None = None,
+        draws: SameDraws | None = None,
     ) -> Evaluator:
         """The evaluator of the examples ``rows``, on the CPU, for ``attribution``."""
         own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
         everything = torch.arange(self.n_examples)
         part = None if torch.equal(rows, everything) else rows  # which may repeat examples
         return Evaluator(
-            attribution, self.region.given, own, absolute, feature_mask, self.seed, smooth_beta,
-            part, self.n_examples,
+            attribution, self.region.given, own, absolute, feature_mask,
+            draws or SameDraws(self.seed), smooth_beta, part, self.n_examples,
         )  # fmt: skip

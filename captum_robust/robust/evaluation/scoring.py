@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple
-from captum_robust._utils.random import seeded
+from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.robust._search.evaluator import Evaluator, Predictions
 
@@ -54,7 +54,8 @@ class Scorer:
         with left_as_found(self.attribution, predictions), seeded(self.seed), torch.enable_grad():
             for rows in torch.arange(n_examples).split(self.max_examples_per_batch or n_examples):
                 own = kwargs_of_examples(self.arguments, rows, n_examples, self.attribution)
-                part = Evaluator(self.attribution, points, own, False, None, self.seed)
+                draws = SameDraws(self.seed)
+                part = Evaluator(self.attribution, points, own, False, None, draws)
                 leaves = tuple(t.detach()[rows].requires_grad_() for t in tensors)
                 maps.append(part.maps(leaves, graph=False))
                 if with_results:
