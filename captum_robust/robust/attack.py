@@ -21,6 +21,7 @@ from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust._utils.tensors import Points
 from captum_robust.noise import Norm, check_radius
+from captum_robust.robust._search.compiled import CompileWarning
 from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.evaluator import Evaluator, Predictions
 from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method
@@ -333,6 +334,10 @@ class ExplanationAttack(Perturbation):
         blind = any(s.blind for s in searches)
         if blind and not any(bool(s.gradient_found.any()) for s in searches):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
+        if self.compile:
+            for reason in sorted({s.not_compiled for s in searches if s.not_compiled is not None}):
+                message = f"compile=True: not compiled, with the same result: {reason}"
+                warnings.warn(message, CompileWarning, stacklevel=3)
         best = zip(*(s.best.points for s in searches), strict=True) if searches else None
         found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)
         perturbed = like(inputs, found)

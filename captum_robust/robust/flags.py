@@ -127,5 +127,13 @@ FLAGS: Mapping[str, Flag] = {
 
 
 def count_flags(counts: Mapping[str, int]) -> dict[str, int]:
-    """The flags that concern an example, in the order of :data:`FLAGS`."""
-    return {name: counts[name] for name in FLAGS if counts.get(name, 0) > 0}
+    """The flags that concern an example, in the order of :data:`FLAGS`.
+
+    Raises:
+        KeyError: for a flag that the table does not explain.
+    """
+    raised = sorted((name for name in counts if counts[name] > 0), key=_PLACES.__getitem__)
+    return {name: counts[name] for name in raised}
+
+
+_PLACES = {name: place for place, name in enumerate(FLAGS)}

@@ -21,8 +21,8 @@ from captum_robust.robust.swaps import SwapCountObjective
 __all__ = ["RandomSearch", "RandomSearchAttack"]
 
 _OF_GRADIENTS = (
-    "gradient", "smooth_relu", "surrogate", "n_directions", "probe", "step_rule", "constraint",
-    "constraint_rate",
+    "compile", "gradient", "smooth_relu", "surrogate", "n_directions", "probe", "step_rule",
+    "constraint", "constraint_rate",
 )  # fmt: skip
 
 

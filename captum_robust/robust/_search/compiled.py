@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +44,9 @@ def compile_function(function: Callable[..., Points], points: Points) -> Callabl
     from torch.fx.experimental.proxy_tensor import make_fx  # imports a large part of torch
 
     try:
-        graph = make_fx(function)(*points)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = make_fx(function)(*points)
     except Exception as error:
         raise CannotCompile(_first_line(error)) from error
     constants = _lift_constants(graph)
@@ -68,7 +71,8 @@ def _compiled(graph: fx.GraphModule, given: list[Any]) -> Callable[..., Any]:
     from torch._inductor import compile as compile_graph
 
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, about its own parts
             run: Callable[..., Any] = compile_graph(graph, given)
             run(*given)
     except Exception as error:

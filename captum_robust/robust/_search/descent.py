@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.tensors import Points, flatten, gradient_or_zero
-from captum_robust.robust._search.compiled import CannotCompile, CompileWarning, compile_function
+from captum_robust.robust._search.compiled import CannotCompile, compile_function
 from captum_robust.robust._search.gradients import Here
 from captum_robust.robust._search.lagrangian import Lagrangian
 from captum_robust.robust._search.search import Evaluation, Search
@@ -76,14 +75,11 @@ class Descent(Search):
         """Compile the evaluation of points and the gradient there, if asked for."""
         if not self.settings.compile or self._compiled is not None:
             return
+        self.not_compiled = None
         try:
             self._compiled = self._compiled_step(leaves)
         except CannotCompile as reason:
-            warnings.warn(
-                f"compile=True: not compiled, but with the same result: {reason}",
-                CompileWarning,
-                stacklevel=8,
-            )
+            self.not_compiled = str(reason)
 
     def _compiled_step(
         self, leaves: Points

@@ -95,6 +95,8 @@ class Search(ABC):
         self.with_info = with_info
         self.with_trace = with_trace
         self.traces: list[list[Tensor]] = []
+        #: Why ``compile=True`` could not be followed; None where it was.
+        self.not_compiled: str | None = "this search has no compiled form"
         self._started = False
         self.broken = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.first_change_step: Tensor | None = None
