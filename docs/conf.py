@@ -30,8 +30,8 @@ exclude_patterns = ["_ext", "figures", "inventories"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
-# Tutorials: the notebooks in tutorials/ are copied to docs/tutorials, with their links adjusted, and
-# run there. DOCS_NOTEBOOKS: "cache" runs those that have changed, "force" all, "off" none.
+# Tutorials: the notebooks in tutorials/ are copied to docs/tutorials with adjusted links, and run
+# there. DOCS_NOTEBOOKS: "cache" runs those that have changed, "force" all, "off" none.
 sources = {path.name: path for path in (HERE.parent / "tutorials").glob("*.ipynb")}
 for copy in (HERE / "tutorials").glob("*.ipynb"):
     if copy.name not in sources:
@@ -61,8 +61,8 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 trim_doctest_flags = True
 
-# Every reference must resolve. The inventories are short lists of the names that we link to, so that
-# the result does not depend on a network; `make linkcheck` checks the real pages.
+# Every reference must resolve. The inventories are short lists of the names that we link to, so
+# that the result does not depend on a network; `make linkcheck` checks the real pages.
 nitpicky = True
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3", "inventories/python.inv"),
