@@ -1,4 +1,7 @@
-"""Do maps of digits look like strokes? ``python docs/figures/strokes.py runs/digits``."""
+"""Fraction of the top pixels of digits that lie on ink.
+
+``python docs/figures/strokes.py runs/digits`` prints the table and draws the attributions.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ IMAGE = Path(__file__).parents[1] / "images" / "strokes.png"
 
 
 def main() -> None:
-    """Print the shares, and draw the maps."""
+    """Print the fractions, and draw the attributions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the --out of a run on mnist-pairs")
     folder = parser.parse_args().folder
@@ -51,7 +54,7 @@ def main() -> None:
 
 
 def draw(rows: dict[str, Tensor]) -> None:
-    """Two pairs and their maps, one column a method."""
+    """Draw two pairs and their attributions, one column per method."""
     figure = Figure(figsize=(1.6 * len(rows), 6.2), layout="constrained")
     for column, (name, maps) in enumerate(rows.items()):
         for place, member in enumerate(maps.view(4, 28, 28)):

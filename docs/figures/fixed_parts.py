@@ -1,6 +1,7 @@
-"""What moves the map of a pair of brain networks? ``python docs/figures/held.py``.
+"""Sources of change in the attribution of pairs of brain networks.
 
-Parts of a trained network are held as they are at the pair, and the rest is attacked.
+``python docs/figures/fixed_parts.py`` fixes parts of a trained network at their values for the
+unperturbed pair, attacks the rest and prints the precision at k.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from captum_robust.metrics import precision_at_k
 from captum_robust.robust import AutoERAttack
 
 TASK, FOLD, K, RADIUS, N_ROWS = PAIRS["adhd200-site"], 0, 50, 0.5, 8
-HELD = ((), ("kinks",), ("cosine",), ("cosine", "degrees"), ("kinks", "cosine", "degrees"))
+FIXED = ((), ("kinks",), ("cosine",), ("cosine", "degrees"), ("kinks", "cosine", "degrees"))
 
 
-class Held(nn.Module):
-    """The similarity of a pair, of which some parts are those of another pair.
+class PartlyFixed(nn.Module):
+    """Similarity of a pair, with some parts of the network fixed at another pair.
 
     Args:
         network: the trained network.
-        parts: what is held: which units are on, ``"kinks"``; the first-order expansion of the
-            ``"cosine"``; the ``"degrees"`` that normalise the adjacency.
+        parts: parts that are fixed: ``"kinks"``, which units are active; ``"cosine"``, the
+            similarity as its first-order expansion in the embeddings; ``"degrees"``, which
+            normalise the adjacency matrix.
     """
 
     def __init__(self, network: PairNetwork, parts: tuple[str, ...]) -> None:
@@ -39,7 +41,7 @@ class Held(nn.Module):
         self.parts = parts
 
     def forward(self, rows: Tensor, clean: Tensor) -> Tensor:
-        """The similarity (N, 1) of the rows, held at the clean ones."""
+        """Return the similarity (N, 1) of the rows, with the parts fixed at the clean rows."""
         members = zip(self.network.members(rows), self.network.members(clean), strict=True)
         moved = [self.embedding(graph, still) for graph, still in members]
         if "cosine" not in self.parts:
@@ -53,7 +55,7 @@ class Held(nn.Module):
         return change[:, None]
 
     def embedding(self, graph: Tensor, still: Tensor) -> Tensor:
-        """As ``DenseGCN`` does it."""
+        """Return the embedding of a graph, as ``DenseGCN`` computes it."""
         layers = self.network.siamese.embedding
         normaliser = still if "degrees" in self.parts else graph
         matrix = normalised(graph, normaliser)
@@ -68,14 +70,14 @@ class Held(nn.Module):
 
 
 def normalised(graph: Tensor, of: Tensor) -> Tensor:
-    """Adjacency with self-loops, scaled by the degrees of a graph."""
+    """Return the adjacency matrix with self-loops, scaled by the degrees of the graph ``of``."""
     scale = (1 + of.abs().sum(dim=-1)).rsqrt()
     return scale[:, :, None] * (graph + torch.eye(graph.shape[-1])) * scale[:, None, :]
 
 
-def kept(network: PairNetwork, parts: tuple[str, ...], rows: Tensor) -> float:
-    """P@50 that the ensemble leaves; it need not keep the prediction."""
-    attribution = InputXGradient(Held(network, parts))
+def precision(network: PairNetwork, parts: tuple[str, ...], rows: Tensor) -> float:
+    """Return P@50 under the ensemble, which may change the prediction."""
+    attribution = InputXGradient(PartlyFixed(network, parts))
     arguments = {"target": 0, "additional_forward_args": rows}
     attack = AutoERAttack(
         attribution, K, absolute=True, preserve_prediction="none", lower_bound=0.0, upper_bound=1.0
@@ -103,16 +105,18 @@ def main() -> None:
     )  # fmt: skip
     check(network, rows)
     print(f"test AUC {area_under_curve(network, parts.test):.3f}\n")
-    table = [[", ".join(held) or "nothing", f"{kept(network, held, rows):.3f}"] for held in HELD]
-    print(markdown_table(["held", f"P@{K}"], table))
+    table = [
+        [", ".join(parts) or "nothing", f"{precision(network, parts, rows):.3f}"] for parts in FIXED
+    ]
+    print(markdown_table(["fixed parts", f"P@{K}"], table))
 
 
 def check(network: PairNetwork, rows: Tensor) -> None:
-    """With nothing held, and at the clean rows, it is the network."""
+    """Check that at the clean rows the similarity is that of the network."""
     whole = [network.siamese.embedding(g) for g in network.members(rows)]
     expected = cosine_similarity(*whole)[:, None]
-    torch.testing.assert_close(Held(network, ())(rows, rows), expected)
-    torch.testing.assert_close(Held(network, ("kinks", "degrees"))(rows, rows), expected)
+    torch.testing.assert_close(PartlyFixed(network, ())(rows, rows), expected)
+    torch.testing.assert_close(PartlyFixed(network, ("kinks", "degrees"))(rows, rows), expected)
 
 
 if __name__ == "__main__":
