@@ -12,7 +12,7 @@ from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forwar
 from captum_robust._utils.random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import joined
-from captum_robust.metrics._neighbours import SavedBytes, bytes_per_call
+from captum_robust.metrics._chunks import SavedBytes, bytes_per_call
 
 __all__ = ["ScoreGradient", "check_chunk"]
 

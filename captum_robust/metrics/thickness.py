@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple
-from captum_robust.metrics._neighbours import Explainer, neighbour_scores
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where
 from captum_robust.noise import Noise, UniformNoise
 from captum_robust.ranking import check_k, share, top_k_indices, win_counts

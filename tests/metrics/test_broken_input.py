@@ -305,7 +305,7 @@ def test_other_k_are_refused(call, k):
         (
             "reference_attributions",
             normal(3, 5),
-            "reference_attributions must hold 4 scores an example .* got 5",
+            "reference_attributions must hold 4 scores per example .* got 5",
         ),
         (
             "reference_attributions",
@@ -373,7 +373,7 @@ def test_other_inputs_are_refused(metric, inputs, message):
 
 @of_models
 def test_explanations_of_too_few_maps_are_refused(metric):
-    with pytest.raises(ValueError, match=r"explanation_func must return one map an example \(3\)"):
+    with pytest.raises(ValueError, match=r"explanation_func must return one map per example \(3\)"):
         metric(lambda x: x.sum(dim=0, keepdim=True), normal(3, 4))
 
 
