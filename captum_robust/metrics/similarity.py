@@ -1,5 +1,6 @@
 """Distances and correlations between two maps of the same example."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,9 +130,21 @@ def _centred(scores: Tensor) -> Tensor:
 
 
 def _average_ranks(scores: Tensor) -> Tensor:
-    """Ranks from 1, ties sharing the mean of the ranks that they span."""
-    ordered = scores.sort(dim=1).values
-    below = torch.searchsorted(ordered, scores, right=False)
-    up_to = torch.searchsorted(ordered, scores, right=True)
-    ranks: Tensor = (below + up_to + 1).to(torch.float64) / 2
-    return ranks
+    """Ranks from 1, ties sharing the mean of the ranks that they span; (N, n) float64."""
+    n_features = scores.shape[1]
+    order = _ascending(scores)
+    ordered = scores.gather(1, order)
+    first = torch.ones_like(ordered, dtype=torch.bool)  # of a run of equal scores
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    starts = first.flatten().nonzero().squeeze(1)
+    lengths = starts.diff(append=starts.new_tensor([ordered.numel()]))
+    ranks = (starts % n_features).double() + (lengths + 1) / 2
+    spread = ranks.repeat_interleave(lengths).view_as(ordered)
+    return torch.zeros_like(spread).scatter_(1, order, spread)
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    """Indices that sort each row; NumPy finds them with SIMD, several times faster than torch."""
+    if scores.device.type != "cpu":
+        return scores.argsort(dim=1)
+    return torch.from_numpy(np.argsort(scores.detach().numpy(), axis=1))
