@@ -4,13 +4,21 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-__all__ = ["SavedBytes", "bytes_per_call"]
+from captum_robust._utils.checks import check_count
+
+__all__ = ["SavedBytes", "bytes_per_call", "check_chunk"]
 
 # Live memory of one call that keeps a CPU's caches useful: within 10 % of the best on networks
 # from MLPs to ResNets (see the performance page).
 _BYTES_ON_CPU = 30_000_000
 # A GPU has no such cache to keep, and wants to be filled: a few percent of its memory.
 _BYTES_ELSEWHERE = 1_000_000_000
+
+
+def check_chunk(max_examples_per_batch: int | None) -> None:
+    """Raise ValueError unless a chunk holds at least one example."""
+    if max_examples_per_batch is not None:
+        check_count("max_examples_per_batch", max_examples_per_batch, 1)
 
 
 def bytes_per_call(device: torch.device) -> int:

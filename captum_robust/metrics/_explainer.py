@@ -17,9 +17,8 @@ from captum_robust._utils.random import reseed, resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.attr._direct import direct_attribution
 from captum_robust.attr.differentiable import summed_gradients
-from captum_robust.metrics._chunks import SavedBytes, bytes_per_call
-from captum_robust.metrics._scores import as_scores
-from captum_robust.ranking import invalid_rows, non_finite_rows
+from captum_robust.metrics._chunks import SavedBytes, bytes_per_call, check_chunk
+from captum_robust.metrics._scores import as_scores, broken_points, unranked_rows
 
 __all__ = ["FIRST_CALL", "Explainer"]
 
@@ -55,10 +54,7 @@ class Explainer:
         max_examples_per_batch: int | None,
         seed: int | None,
     ) -> None:
-        if max_examples_per_batch is not None and max_examples_per_batch < 1:
-            raise ValueError(
-                f"max_examples_per_batch must be at least 1, got {max_examples_per_batch}"
-            )
+        check_chunk(max_examples_per_batch)
         self.given = inputs
         self.inputs = tuple(t.detach() for t in as_tuple(inputs))
         self.n_examples = self.inputs[0].shape[0]
@@ -114,7 +110,7 @@ class Explainer:
                     f"got {len(scores)}"
                 )
         self.n_features = scores.shape[1]
-        broken = invalid_rows(scores)
+        broken = unranked_rows(scores)
         return scores.masked_fill(broken[:, None], 0), broken
 
     def scores(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
@@ -135,7 +131,7 @@ class Explainer:
                 f"reference_attributions must hold {scores.shape[1]} scores per example as the "
                 f"maps of explanation_func do, got {self.n_features}"
             )
-        broken = non_finite_rows(points)
+        broken = broken_points(points)
         if bool(broken.any()):  # the gradient at a NaN can be finite
             scores = scores.masked_fill(broken[:, None].to(scores.device), float("nan"))
         return scores

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_robust._utils.checks import check_count
 from captum_robust._utils.random import example_generators
 from captum_robust.metrics._explainer import FIRST_CALL, Explainer
 from captum_robust.metrics._perturb_func import perturb_once
+from captum_robust.metrics._scores import unranked_rows
 from captum_robust.noise import Noise, check_radius
-from captum_robust.ranking import invalid_rows
 
 __all__ = ["ScoredPoints", "neighbour_scores"]
 
@@ -53,8 +54,7 @@ def neighbour_scores(
         The points in order of the examples, as many at once as the explainer takes.
     """
     check_radius(radius, "perturb_radius")
-    if n_draws < 1:
-        raise ValueError(f"n_perturb_samples must be at least 1, got {n_draws}")
+    check_count("n_perturb_samples", n_draws, 1)
     neighbours = _neighbourhood(explainer, perturb_func, radius, n_draws, times)
     n_times = 1 if times is None else len(times)
     n_points = explainer.n_examples * n_draws * n_times
@@ -78,7 +78,7 @@ def neighbour_scores(
                     draws = first + place // n_times % (last - first)
                     part = slice(int(place[0]), int(place[-1]) + 1)
                     scores = explainer.scores(tuple(p[part] for p in points), rows)
-                    invalid = invalid_rows(scores)
+                    invalid = unranked_rows(scores)
                     if bool(invalid.any()):
                         scores = scores.masked_fill(invalid[:, None], 0)
                     device = scores.device

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
+from captum_robust._utils.checks import check_count
 from captum_robust.metrics._explainer import Explainer
 from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where
@@ -110,8 +111,7 @@ def certified_precision_at_k(
     check_radius(sigma, "sigma")
     if sigma == 0:
         raise ValueError("sigma must be positive, got 0")
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    check_count("n_samples", n_samples, 1)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     with Explainer(
