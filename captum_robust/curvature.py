@@ -14,12 +14,12 @@ __all__ = [
     "exact_norm",
     "exact_spectral_norm",
     "finite_difference_norm",
+    "flatten",
     "hessian_operator",
     "hessian_vector_norm",
-    "joined",
-    "parted",
     "sign_direction",
     "spectral_norm",
+    "unflatten",
 ]
 
 Tensors = tuple[Tensor, ...]
@@ -42,21 +42,21 @@ def sign_direction(gradients: Tensors) -> Tensors:
     return tuple((s / length.view(-1, *(1,) * (s.dim() - 1))).to(s) for s in signs)
 
 
-def joined(tensors: Tensors) -> Tensor:
+def flatten(tensors: Tensors) -> Tensor:
     """All features of each example in one row; (N, n), float32 for half precision."""
     flat = torch.cat([t.reshape(t.shape[0], math.prod(t.shape[1:])) for t in tensors], dim=1)
     return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 
-def parted(rows: Tensor, like: Tensors) -> Tensors:
-    """The inverse of :func:`joined`: rows (N, n) in the shapes and types of ``like``."""
+def unflatten(rows: Tensor, like: Tensors) -> Tensors:
+    """The inverse of :func:`flatten`: rows (N, n) in the shapes and types of ``like``."""
     parts = rows.split([math.prod(t.shape[1:]) for t in like], dim=1)
     return tuple(part.reshape(t.shape).to(t) for part, t in zip(parts, like, strict=True))
 
 
 def joint_norm(tensors: Tensors) -> Tensor:
     """Euclidean norm of each example over all tensors; (N,), float32 for half precision."""
-    squares = joined(tensors).square().sum(dim=1)  # those of small gradients vanish in float16
+    squares = flatten(tensors).square().sum(dim=1)  # those of small gradients vanish in float16
     # norm() of a zero row has no derivative; its subgradient 0 is what a penalty wants.
     positive = squares != 0  # NaN stays NaN
     return torch.where(positive, squares.where(positive, 1).sqrt(), 0)
@@ -126,7 +126,7 @@ def hessian_operator(
     multiply = _product_of(interact)
 
     def product(vectors: Tensor) -> Tensor:
-        return joined(multiply(inputs, gradients, parted(vectors, gradients)))
+        return flatten(multiply(inputs, gradients, unflatten(vectors, gradients)))
 
     return product
 
@@ -189,7 +189,7 @@ def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
 def _hessian_rows(inputs: Tensors, gradients: Tensors, interact: bool) -> Iterator[Tensor]:
     """Rows of the Hessian of each example, in blocks (N, rows, n) that together are all n."""
     product = _product_of(interact)
-    n_examples, n_features = joined(gradients).shape
+    n_examples, n_features = flatten(gradients).shape
     unit = torch.eye(n_features, dtype=gradients[0].dtype, device=gradients[0].device)
     for block in unit.split(max(1, _BLOCK // max(1, n_examples * n_features))):
         vectors = tuple(
@@ -204,7 +204,7 @@ def _hessian_rows(inputs: Tensors, gradients: Tensors, interact: bool) -> Iterat
         except RuntimeError:  # an operation that cannot be vectorised
             each = [product(inputs, gradients, v) for v in zip(*vectors, strict=True)]
             rows = tuple(torch.stack(found) for found in zip(*each, strict=True))
-        yield torch.stack([joined(row) for row in zip(*rows, strict=True)], dim=1)
+        yield torch.stack([flatten(row) for row in zip(*rows, strict=True)], dim=1)
 
 
 def _product_of(interact: bool) -> Callable[..., Tensors]:

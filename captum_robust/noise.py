@@ -1,5 +1,6 @@
 """Random neighbours of an input: the uniform ball and the Gaussian."""
 
+import math
 from abc import abstractmethod
 from typing import Literal
 
@@ -47,7 +48,12 @@ class Noise(Perturbation):
 
     def move(self, inputs: Tensor, directions: Tensor, radius: float | Tensor) -> Tensor:
         """The neighbours of ``inputs`` at ``radius`` times ``directions``, within the bounds."""
-        moved = inputs + radius * directions
+        if isinstance(radius, Tensor):
+            moved = inputs + radius * directions
+        else:
+            moved = torch.add(inputs, directions, alpha=radius)
+        if self.lower_bound == -math.inf and self.upper_bound == math.inf:
+            return moved
         lower = torch.as_tensor(self.lower_bound, dtype=moved.dtype, device=moved.device)
         upper = torch.as_tensor(self.upper_bound, dtype=moved.dtype, device=moved.device)
         return moved.clamp(lower, upper)

@@ -6,14 +6,13 @@ index. Formulas: arXiv 2212.14106, sections 3 and 4.
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.win_counts import win_counts
 
 __all__ = [
     "Gap",
@@ -38,9 +37,8 @@ __all__ = [
 Pairs = Literal["anchor", "mm", "all"]
 Gap = Literal["linear", "exp"]
 
-# From this many features on, discarding the features below the whole top-k costs less than sorting
-# them (measured by the benchmark module).
-_PRUNE_FROM = 2048
+# From this many features on, two reductions are faster than torch.aminmax.
+_WIDE = 256
 
 # From this many features on, two reductions are faster than torch.aminmax.
 _WIDE = 256
@@ -330,50 +328,3 @@ def _boundary_gaps(
         return above.flip(1)[:, : below.shape[1]] - below
     anchor = above[:, -1:]
     return torch.cat([above[:, :-1] - anchor, anchor - below], dim=1)
-
-
-def win_counts(scores: Tensor, top: Tensor) -> Tensor:
-    r"""Number of pairs (i in top, j not in top) with :math:`I_i \ge I_j` in each row; (N,) int64.
-
-    This is the Mann–Whitney statistic, counted by sorting instead of comparing k(n−k) pairs.
-
-    Args:
-        scores (Tensor): finite scores, shape (N, n).
-        top (Tensor): indices of the top features of each row, shape (N, k).
-
-    Examples::
-
-        >>> win_counts(torch.tensor([[3., 1., 2., 1.]]), torch.tensor([[0, 1]]))
-        tensor([3])
-    """
-    scores = _wide(scores.detach())
-    tops = scores.gather(1, top)
-    rest = scores.scatter(1, top, float("-inf"))
-    weakest = tops.amin(dim=1)
-    n_pairs = top.shape[1] * (scores.shape[1] - top.shape[1])
-    wins = torch.full_like(weakest, n_pairs, dtype=torch.int64)
-    # Calm neighbourhoods flip few rankings: only the rows with a lost pair are sorted.
-    lost = (rest.amax(dim=1) > weakest).nonzero().squeeze(1)
-    if len(lost):
-        wins[lost] -= _losses(rest[lost], tops[lost], weakest[lost])
-    return wins
-
-
-def _losses(rest: Tensor, tops: Tensor, weakest: Tensor) -> Tensor:
-    """Number of pairs in which a score of ``rest`` is larger than one of ``tops``; (N,)."""
-    if rest.device.type == "cpu" and rest.shape[1] >= _PRUNE_FROM:
-        rows = zip(rest.numpy(), tops.numpy(), weakest.numpy(), strict=True)
-        return torch.tensor([_losses_of_row(*row) for row in rows], dtype=torch.int64)
-    # NumPy sorts values with SIMD and moves no indices: several times faster than torch.sort.
-    if rest.device.type == "cpu":
-        ordered = torch.from_numpy(np.sort(rest.numpy(), axis=1))
-    else:
-        ordered = rest.sort(dim=1).values
-    not_larger = torch.searchsorted(ordered, tops, right=True)
-    return rest.shape[1] * tops.shape[1] - not_larger.sum(dim=1)
-
-
-def _losses_of_row(rest: NDArray[Any], tops: NDArray[Any], weakest: float) -> int:
-    """The losses of one wide row: only features above the weakest top one can win."""
-    rivals = np.sort(rest[rest > weakest])
-    return rivals.size * tops.size - int(np.searchsorted(rivals, tops, side="right").sum())

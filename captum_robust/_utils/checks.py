@@ -1,6 +1,7 @@
 """What the arguments of an attack must be; every error names the argument, its value and why."""
 
 import math
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 
-def check_choice(name: str, value: Any, accepted: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, accepted: tuple[Any, ...]) -> None:
     """Raise ValueError unless the value is one of those accepted."""
     if value not in accepted:
         raise ValueError(f"{name} must be one of {accepted}, got {value!r}")
@@ -28,7 +29,7 @@ def check_choice(name: str, value: Any, accepted: tuple[str, ...]) -> None:
 
 def check_count(name: str, value: int, least: int) -> None:
     """Raise ValueError unless the value is an integer that is large enough."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 

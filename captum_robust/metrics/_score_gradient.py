@@ -11,18 +11,12 @@ from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward, select_target
 from captum_robust._utils.random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution
-from captum_robust.curvature import joined
-from captum_robust.metrics._neighbours import SavedBytes, bytes_per_call
+from captum_robust.curvature import flatten
+from captum_robust.metrics._chunks import SavedBytes, bytes_per_call, check_chunk
 
-__all__ = ["ScoreGradient", "check_chunk"]
+__all__ = ["ScoreGradient"]
 
 _FIRST_CALL = 8
-
-
-def check_chunk(max_examples_per_batch: int | None) -> None:
-    """Raise ValueError unless a chunk holds at least one example."""
-    if max_examples_per_batch is not None and max_examples_per_batch < 1:
-        raise ValueError(f"max_examples_per_batch must be at least 1, got {max_examples_per_batch}")
 
 
 class ScoreGradient:
@@ -91,7 +85,7 @@ class ScoreGradient:
             torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
         )
         if self.rows_per_call is None:
-            row = joined(leaves)[0]
+            row = flatten(leaves)[0]
             hessian = row.numel() ** 2 * row.element_size()
             size = max(saved.count // len(rows), hessian, 1)
             self.rows_per_call = max(1, bytes_per_call(row.device) // size)
@@ -106,7 +100,7 @@ def _check_apart(score: Tensor, leaves: tuple[Tensor, ...]) -> bool:
     the scores of every other example, and the examples between them.
     """
     found = torch.autograd.grad(score[::2].sum(), leaves, retain_graph=True, allow_unused=True)
-    across = joined(
+    across = flatten(
         tuple(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))
     )[1::2]
     if bool((across.abs() > 0).any()):

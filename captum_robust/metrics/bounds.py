@@ -1,20 +1,22 @@
 """Bounds of the ranking thickness from the gaps and the Hessian at the example."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.random import example_generators, resolve_seed, seeded
+from captum_robust._utils.checks import check_count
+from captum_robust._utils.random import resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
-from captum_robust.curvature import hessian_operator, joined, parted
+from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._score_gradient import ScoreGradient
 from captum_robust.metrics._scores import nan_where
-from captum_robust.noise import UniformNoise, check_radius
-from captum_robust.ranking import check_k, flatten_attributions, invalid_rows, top_k_mask
+from captum_robust.metrics._slopes import ScoreSlopes, slopes_around
+from captum_robust.noise import check_radius
+from captum_robust.ranking import check_k, top_k_mask
 
 __all__ = ["pairwise_thickness_bounds", "thickness_bounds"]
 
@@ -96,7 +98,7 @@ def thickness_bounds(
         (tensor([1.9293]), tensor([2.2000]))
     """
 
-    def bounds(near: _Neighbourhood) -> tuple[Tensor, Tensor]:
+    def bounds(near: ScoreSlopes) -> tuple[Tensor, Tensor]:
         check_k(k, near.scores.shape[1])
         top = top_k_mask(near.scores.where(~near.broken[:, None], 0), k)
         score_i, score_j = _split(near.scores.double(), top)
@@ -167,25 +169,11 @@ def pairwise_thickness_bounds(
         >>> lower, upper
         (tensor([[ 1.9293, -2.0707]]), tensor([[ 2.2000, -1.8000]]))
     """
-    n_examples = len(as_tuple(inputs)[0])
-    pairs = torch.as_tensor(pairs)
-    if pairs.is_floating_point():
-        raise ValueError(f"pairs must hold integers, got {pairs.dtype}")
-    fits = pairs.dim() in (2, 3) and pairs.shape[-1] == 2
-    if not fits or (pairs.dim() == 3 and len(pairs) != n_examples):
-        raise ValueError(
-            f"pairs must have shape (P, 2) or ({n_examples}, P, 2), got {tuple(pairs.shape)}"
-        )
-    pairs = pairs.expand(n_examples, *pairs.shape[-2:])
+    pairs = expanded_pairs(pairs, len(as_tuple(inputs)[0]))
 
-    def bounds(near: _Neighbourhood) -> tuple[Tensor, Tensor]:
+    def bounds(near: ScoreSlopes) -> tuple[Tensor, Tensor]:
         own = pairs[near.rows].to(near.scores.device)
-        n_features = near.scores.shape[1]
-        if own.numel() and not 0 <= int(own.min()) <= int(own.max()) < n_features:
-            raise ValueError(
-                f"pairs must hold indices in 0 … {n_features - 1}, got "
-                f"{int(own.min())} … {int(own.max())}"
-            )
+        check_pair_range(own, near.scores.shape[1])
         at = torch.arange(len(own), device=own.device)[:, None]
         i, j = own.unbind(dim=2)
         gap = near.scores[at, i].double() - near.scores[at, j].double()
@@ -200,17 +188,6 @@ def pairwise_thickness_bounds(
     )  # fmt: skip
 
 
-class _Neighbourhood(NamedTuple):
-    """The scores of some examples and how they change around them."""
-
-    rows: Tensor  # the examples in the batch, (E,)
-    scores: Tensor  # (E, n)
-    slopes: Tensor  # gradient of each score by the m joined inputs, (E, n, m)
-    kinks: Tensor  # how fast each score can rise besides, see _kinks; (E, n)
-    lipschitz: Tensor  # largest slope of each score in the ball, (E, n)
-    broken: Tensor  # which examples have no ranking, (E,)
-
-
 def _split(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """Values (E, n, ...) of the k top features and of the others: (E, k, ...), (E, n − k, ...)."""
     n_examples, _, *shape = values.shape
@@ -219,7 +196,7 @@ def _split(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _over_chunks(
-    bounds: Callable[[_Neighbourhood], tuple[Tensor, Tensor]],
+    bounds: Callable[[ScoreSlopes], tuple[Tensor, Tensor]],
     forward_func: Callable[..., Tensor],
     inputs: Inputs,
     radius: float,
@@ -233,8 +210,7 @@ def _over_chunks(
 ) -> tuple[Tensor, Tensor]:
     """The bounds of all examples, NaN for those that have no ranking."""
     check_radius(radius)
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    check_count("n_samples", n_samples, 1)
     seed = resolve_seed(seed)
     gradient = ScoreGradient(
         forward_func, inputs, target, additional_forward_args, max_examples_per_batch, seed
@@ -245,82 +221,7 @@ def _over_chunks(
         for rows, centre in gradient.chunks():
             n_dims = [x.dim() for x in gradient.inputs]
             mask = feature_mask_of_examples(feature_mask, rows, gradient.n_examples, n_dims)
-            near = _explore(gradient, centre, rows, radius, n_samples, absolute, mask)
+            near = slopes_around(gradient, centre, rows, radius, n_samples, absolute, mask)
             for bound, found in zip((lower, upper), bounds(near), strict=True):
                 bound.append(nan_where(near.broken, found).to(near.scores.dtype))
     return torch.cat(lower), torch.cat(upper)
-
-
-def _explore(
-    gradient: ScoreGradient,
-    centre: tuple[Tensor, ...],
-    rows: Tensor,
-    radius: float,
-    n_samples: int,
-    absolute: bool,
-    feature_mask: Inputs | None,
-) -> _Neighbourhood:
-    """Look at the examples ``rows`` and at points drawn uniformly from the balls around them."""
-    scores, slopes, kinks = _scores_at(gradient, centre, rows, absolute, feature_mask)
-    lipschitz = slopes.norm(dim=2) + kinks
-    flat = joined(centre)
-    broken = invalid_rows(scores) | ~flat.isfinite().all(dim=1)
-    generators = example_generators(centre, gradient.seed)
-    directions = torch.stack(
-        [
-            UniformNoise("L2").directions(n_samples, row, generator)
-            for row, generator in zip(flat, generators, strict=True)
-        ]
-    )
-    for direction in directions.to(flat).unbind(dim=1):
-        points = parted(flat + radius * direction, centre)
-        there, slope, kink = _scores_at(gradient, points, rows, absolute, feature_mask)
-        lipschitz = torch.maximum(lipschitz, slope.norm(dim=2) + kink)
-        broken = broken | ~there.isfinite().all(dim=1)
-    broken = broken | ~lipschitz.isfinite().all(dim=1)
-    return _Neighbourhood(rows, scores, slopes, kinks, lipschitz, broken)
-
-
-def _scores_at(
-    gradient: ScoreGradient,
-    points: tuple[Tensor, ...],
-    rows: Tensor,
-    absolute: bool,
-    feature_mask: Inputs | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, slopes and kinks at some points."""
-    leaves, gradients = gradient.at(points, rows)
-    with torch.enable_grad():
-        scores = flatten_attributions(gradients, feature_mask, absolute)
-        totals = scores.sum(dim=0).unbind()
-    slopes = torch.stack([_slope(total, leaves) for total in totals], dim=1)
-    wide = scores.detach().to(slopes)
-    kinks = _kinks(leaves, gradients, feature_mask) if absolute else torch.zeros_like(wide)
-    return wide, slopes, kinks.to(wide)
-
-
-def _slope(total: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
-    """Gradient (E, m) of a score of each example, given their sum."""
-    if not total.requires_grad:
-        return torch.zeros_like(joined(leaves))
-    found = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
-    parts = zip(leaves, found, strict=True)
-    return joined(tuple(torch.zeros_like(x) if g is None else g for x, g in parts))
-
-
-def _kinks(
-    leaves: tuple[Tensor, ...], gradients: tuple[Tensor, ...], feature_mask: Inputs | None
-) -> Tensor:
-    """How fast the magnitudes of derivatives that are zero can rise, whichever way x moves; (E, n).
-
-    Their slope as autograd sees it is zero.
-    """
-    flat = joined(gradients)
-    zero = flat == 0
-    rates = torch.zeros_like(flat)
-    product = hessian_operator(leaves, gradients)
-    for feature in zero.any(dim=0).nonzero().flatten().tolist():
-        unit = torch.zeros_like(flat)
-        unit[:, feature] = 1
-        rates[:, feature] = product(unit).norm(dim=1)
-    return flatten_attributions(parted(rates.where(zero, 0), gradients), feature_mask)

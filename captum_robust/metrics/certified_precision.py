@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust.metrics._neighbours import Explainer, neighbour_scores
+from captum_robust._utils.checks import check_count
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where
+from captum_robust.metrics._top_sets import in_top_k
 from captum_robust.noise import GaussianNoise, check_radius
-from captum_robust.ranking import check_k, share, top_k_mask
+from captum_robust.ranking import check_k, share
 
 __all__ = ["certified_precision_at_k"]
 
@@ -108,8 +111,7 @@ def certified_precision_at_k(
     check_radius(sigma, "sigma")
     if sigma == 0:
         raise ValueError("sigma must be positive, got 0")
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    check_count("n_samples", n_samples, 1)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     with Explainer(
@@ -125,7 +127,7 @@ def certified_precision_at_k(
         for rows, _, scores, invalid in neighbour_scores(
             explainer, GaussianNoise(), sigma, n_samples, torch.ones(1), show_progress
         ):
-            hits.index_add_(0, rows, top_k_mask(scores, k).long())
+            hits.index_add_(0, rows, in_top_k(scores, k).long())
             broken[rows[invalid]] = True
     kept = features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, radius / sigma)
     return nan_where(broken, share(kept, k).to(reference.dtype))

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, TargetType
+from captum_robust._utils.checks import check_choice, check_count
 from captum_robust._utils.random import example_generators, resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.curvature import (
     exact_norm,
     finite_difference_norm,
+    flatten,
     hessian_operator,
-    joined,
     spectral_norm,
 )
 from captum_robust.metrics._score_gradient import ScoreGradient
@@ -96,10 +97,8 @@ def hessian_norm(
         >>> hessian_norm(quadratic, torch.ones(1, 2), method="spectral").round()
         tensor([6.])
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
-    if n_probes < 1:
-        raise ValueError(f"n_probes must be at least 1, got {n_probes}")
+    check_choice("method", method, get_args(Method))
+    check_count("n_probes", n_probes, 1)
     if not (math.isfinite(kappa) and kappa > 0):
         raise ValueError(f"kappa must be positive and finite, got {kappa}")
     seed = resolve_seed(seed)
@@ -109,7 +108,7 @@ def hessian_norm(
 
     def norms(points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         leaves, gradients = gradient.at(points, rows)
-        broken = ~joined(leaves + gradients).isfinite().all(dim=1)
+        broken = ~flatten(leaves + gradients).isfinite().all(dim=1)
         product = hessian_operator(leaves, gradients)
         if method == "frobenius":
             norm = exact_norm(leaves, gradients)
@@ -120,7 +119,7 @@ def hessian_norm(
             squares = [product(probe).square().sum(dim=1) for probe in probes.unbind(dim=1)]
             norm = torch.stack(squares).mean(dim=0).sqrt()
         else:
-            broken = broken | (joined(gradients) == 0).all(dim=1)
+            broken = broken | (flatten(gradients) == 0).all(dim=1)
             norm = finite_difference_norm(
                 lambda moved: gradient.at(moved, rows)[1], leaves, gradients, kappa
             )
@@ -132,7 +131,7 @@ def hessian_norm(
 
 def _random_vectors(points: tuple[Tensor, ...], n_vectors: int, seed: int) -> Tensor:
     """Gaussian vectors over the joined features of each example; (N, n_vectors, n)."""
-    rows = joined(points)
+    rows = flatten(points)
     drawn = [
         torch.randn(n_vectors, rows.shape[1], dtype=torch.float64, generator=generator)
         for generator in example_generators(points, seed)

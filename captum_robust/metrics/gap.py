@@ -5,6 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
+from captum_robust._utils.checks import check_choice
 from captum_robust.metrics._scores import nan_where, paired_scores
 from captum_robust.ranking import check_k, gap_sum, min_gap, top_k_indices
 
@@ -47,8 +48,7 @@ def ranking_gap(
         >>> ranking_gap(torch.tensor([[5., 3., 2., 1.]]), k=2)
         tensor([1.])
     """
-    if reduction not in ("min", "mean"):
-        raise ValueError(f"reduction must be 'min' or 'mean', got {reduction!r}")
+    check_choice("reduction", reduction, ("min", "mean"))
     if reference_attributions is None:
         reference_attributions = attributions
     scores, reference, broken = paired_scores(

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust.metrics._neighbours import Explainer, neighbour_scores
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where, paired_scores
+from captum_robust.metrics._top_sets import common_top_k, in_top_k
 from captum_robust.metrics.thickness import default_perturb_func
 from captum_robust.ranking import check_k, share, top_k_indices
 
@@ -56,14 +58,8 @@ def precision_at_k(
         attributions, reference_attributions, feature_mask, absolute
     )
     check_k(k, scores.shape[1])
-    common = _common(top_k_indices(scores, k), top_k_indices(reference, k))
+    common = common_top_k(scores, reference, k)
     return nan_where(broken, share(common, k).to(scores.dtype))
-
-
-def _common(left: Tensor, right: Tensor) -> Tensor:
-    """Number of indices that stand in both of two ascending rows; (N,)."""
-    place = torch.searchsorted(left, right).clamp(max=left.shape[1] - 1)
-    return (left.gather(1, place) == right).sum(dim=1)
 
 
 def precision_at_k_min(
@@ -128,7 +124,8 @@ def precision_at_k_min(
         for rows, _, scores, invalid in neighbour_scores(
             explainer, perturb_func, perturb_radius, n_perturb_samples, times, show_progress
         ):
-            precision = share(_common(top_k_indices(scores, k), top[rows]), k).to(worst)
+            common = in_top_k(scores, k).gather(1, top[rows]).sum(dim=1)
+            precision = share(common, k).to(worst)
             worst.scatter_reduce_(0, rows, precision, "amin")
             broken[rows[invalid]] = True
     return nan_where(broken, worst)

@@ -1,5 +1,6 @@
 """Distances and correlations between two maps of the same example."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,7 +77,8 @@ def pearson_correlation(
     scores, reference, broken = paired_scores(
         attributions, reference_attributions, feature_mask, absolute
     )
-    return nan_where(broken, _correlation(scores, reference).to(scores.dtype))
+    correlation = _cosine(_centred(scores), _centred(reference))
+    return nan_where(broken, correlation.to(scores.dtype))
 
 
 def spearman_correlation(
@@ -112,12 +114,12 @@ def spearman_correlation(
     scores, reference, broken = paired_scores(
         attributions, reference_attributions, feature_mask, absolute
     )
-    correlation = _correlation(_average_ranks(scores), _average_ranks(reference))
+    correlation = _cosine(_centred_ranks(scores), _centred_ranks(reference))
     return nan_where(broken, correlation.to(scores.dtype))
 
 
-def _correlation(left: Tensor, right: Tensor) -> Tensor:
-    left, right = _centred(left), _centred(right)
+def _cosine(left: Tensor, right: Tensor) -> Tensor:
+    """Cosine of the angle between two rows; (N,)."""
     lengths: Tensor = left.norm(dim=1) * right.norm(dim=1)
     return ((left * right).sum(dim=1) / lengths).clamp(-1, 1)
 
@@ -128,10 +130,22 @@ def _centred(scores: Tensor) -> Tensor:
     return scaled - scaled.mean(dim=1, keepdim=True)
 
 
-def _average_ranks(scores: Tensor) -> Tensor:
-    """Ranks from 1, ties sharing the mean of the ranks that they span."""
-    ordered = scores.sort(dim=1).values
-    below = torch.searchsorted(ordered, scores, right=False)
-    up_to = torch.searchsorted(ordered, scores, right=True)
-    ranks: Tensor = (below + up_to + 1).to(torch.float64) / 2
-    return ranks
+def _centred_ranks(scores: Tensor) -> Tensor:
+    """Ranks minus their mean, ties sharing the mean of the ranks that they span; (N, n) float64."""
+    n_features = scores.shape[1]
+    order = _ascending(scores)
+    ordered = scores.gather(1, order)
+    first = torch.ones_like(ordered, dtype=torch.bool)  # of a run of equal scores
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    starts = first.flatten().nonzero().squeeze(1)
+    lengths = starts.diff(append=starts.new_tensor([ordered.numel()]))
+    ranks = (starts % n_features).double() + (lengths - n_features) / 2
+    spread = ranks.repeat_interleave(lengths).view_as(ordered)
+    return torch.zeros_like(spread).scatter_(1, order, spread)
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    """Indices that sort each row; NumPy finds them with SIMD, several times faster than torch."""
+    if scores.device.type != "cpu":
+        return scores.argsort(dim=1)
+    return torch.from_numpy(np.argsort(scores.detach().numpy(), axis=1))

@@ -1,13 +1,16 @@
 """Ranking thickness: how much of the neighbourhood keeps the ranking."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple
-from captum_robust.metrics._neighbours import Explainer, neighbour_scores
+from captum_robust._utils.checks import check_choice, check_count
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._neighbours import neighbour_scores
+from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._scores import nan_where
 from captum_robust.noise import Noise, UniformNoise
 from captum_robust.ranking import check_k, share, top_k_indices, win_counts
@@ -106,8 +109,7 @@ def ranking_thickness(
         >>> ranking_thickness(Saliency(model).attribute, torch.ones(2, 5), k=2, target=0)
         tensor([1., 1.])
     """
-    if surrogate not in ("indicator", "margin"):
-        raise ValueError(f"surrogate must be 'indicator' or 'margin', got {surrogate!r}")
+    check_choice("surrogate", surrogate, get_args(Surrogate))
 
     def judge(reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         n_features = reference.shape[1]
@@ -196,27 +198,12 @@ def pairwise_ranking_thickness(
         ...     InputXGradient(model).attribute, x, pairs, perturb_radius=0.4, target=0)
         tensor([[1., 0.]])
     """
-    if surrogate not in ("indicator", "margin"):
-        raise ValueError(f"surrogate must be 'indicator' or 'margin', got {surrogate!r}")
-    n_examples = as_tuple(inputs)[0].shape[0]
-    pairs = torch.as_tensor(pairs)
-    if pairs.is_floating_point():
-        raise ValueError(f"pairs must hold integers, got {pairs.dtype}")
-    fits = pairs.dim() in (2, 3) and pairs.shape[-1] == 2
-    if not fits or (pairs.dim() == 3 and len(pairs) != n_examples):
-        raise ValueError(
-            f"pairs must have shape (P, 2) or ({n_examples}, P, 2), got {tuple(pairs.shape)}"
-        )
-    if pairs.dim() == 2:
-        pairs = pairs.expand(n_examples, *pairs.shape)
+    check_choice("surrogate", surrogate, get_args(Surrogate))
+    pairs = expanded_pairs(pairs, len(as_tuple(inputs)[0]))
 
     def judge(reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         own = pairs.to(reference.device)
-        if own.numel() and not 0 <= int(own.min()) <= int(own.max()) < reference.shape[1]:
-            raise ValueError(
-                f"pairs must hold indices in 0 … {reference.shape[1] - 1}, got "
-                f"{int(own.min())} … {int(own.max())}"
-            )
+        check_pair_range(own, reference.shape[1])
 
         def held(scores: Tensor, rows: Tensor) -> Tensor:
             gaps = scores.gather(1, own[rows, :, 0]) - scores.gather(1, own[rows, :, 1])
@@ -247,15 +234,12 @@ def _average(
     show_progress: bool,
 ) -> Tensor:
     """Average what is held over the points; (N, n_values)."""
-    if reduction not in ("mean", "min"):
-        raise ValueError(f"reduction must be 'mean' or 'min', got {reduction!r}")
-    if sampling not in (None, "stratified", "grid"):
-        raise ValueError(f"sampling must be 'stratified', 'grid' or None, got {sampling!r}")
+    check_choice("reduction", reduction, get_args(Reduction))
+    check_choice("sampling", sampling, (None, *get_args(Sampling)))
     if sampling == "stratified" and reduction == "min":
         raise ValueError("reduction='min' needs sampling='grid': a neighbour has one t otherwise")
-    for name, number in (("n_perturb_samples", n_perturb_samples), ("n_steps", n_steps)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+    check_count("n_perturb_samples", n_perturb_samples, 1)
+    check_count("n_steps", n_steps, 1)
     if sampling is None:
         by_noise = isinstance(perturb_func, Noise) and reduction == "mean"
         sampling = "stratified" if by_noise else "grid"

@@ -293,10 +293,19 @@ def test_other_k_are_refused(call, k):
         ("perturb_radius", -0.1, "perturb_radius must be finite and not negative, got -0.1"),
         ("perturb_radius", NAN, "perturb_radius must be finite and not negative, got nan"),
         ("perturb_radius", INF, "perturb_radius must be finite and not negative, got inf"),
-        ("n_perturb_samples", 0, "n_perturb_samples must be at least 1, got 0"),
-        ("n_perturb_samples", -3, "n_perturb_samples must be at least 1, got -3"),
-        ("max_examples_per_batch", 0, "max_examples_per_batch must be at least 1, got 0"),
-        ("max_examples_per_batch", -1, "max_examples_per_batch must be at least 1, got -1"),
+        ("n_perturb_samples", 0, "n_perturb_samples must be an integer of at least 1, got 0"),
+        ("n_perturb_samples", 2.5, "n_perturb_samples must be an integer of at least 1, got 2.5"),
+        ("n_perturb_samples", -3, "n_perturb_samples must be an integer of at least 1, got -3"),
+        (
+            "max_examples_per_batch",
+            0,
+            "max_examples_per_batch must be an integer .* got 0",
+        ),
+        (
+            "max_examples_per_batch",
+            -1,
+            "max_examples_per_batch must be an integer .* got -1",
+        ),
         (
             "reference_attributions",
             normal(2, 4),
@@ -305,7 +314,7 @@ def test_other_k_are_refused(call, k):
         (
             "reference_attributions",
             normal(3, 5),
-            "reference_attributions must hold 4 scores an example .* got 5",
+            "reference_attributions must hold 4 scores per example .* got 5",
         ),
         (
             "reference_attributions",
@@ -373,7 +382,7 @@ def test_other_inputs_are_refused(metric, inputs, message):
 
 @of_models
 def test_explanations_of_too_few_maps_are_refused(metric):
-    with pytest.raises(ValueError, match=r"explanation_func must return one map an example \(3\)"):
+    with pytest.raises(ValueError, match=r"explanation_func must return one map per example \(3\)"):
         metric(lambda x: x.sum(dim=0, keepdim=True), normal(3, 4))
 
 
@@ -388,11 +397,15 @@ def test_explanations_that_are_no_tensors_are_refused(metric):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
-        ({"n_steps": -1}, "n_steps must be at least 1, got -1"),
-        ({"surrogate": "gap"}, "surrogate must be 'indicator' or 'margin', got 'gap'"),
-        ({"reduction": "max"}, "reduction must be 'mean' or 'min', got 'max'"),
-        ({"sampling": "sobol"}, "sampling must be 'stratified', 'grid' or None, got 'sobol'"),
+        ({"n_steps": 0}, "n_steps must be an integer of at least 1, got 0"),
+        ({"n_steps": 2.5}, "n_steps must be an integer of at least 1, got 2.5"),
+        ({"n_steps": -1}, "n_steps must be an integer of at least 1, got -1"),
+        ({"surrogate": "gap"}, r"surrogate must be one of \('indicator', 'margin'\), got 'gap'"),
+        ({"reduction": "max"}, r"reduction must be one of \('mean', 'min'\), got 'max'"),
+        (
+            {"sampling": "sobol"},
+            r"sampling must be one of .*'grid'\), got 'sobol'",
+        ),
         ({"reduction": "min", "sampling": "stratified"}, "reduction='min' needs sampling='grid'"),
     ],
 )

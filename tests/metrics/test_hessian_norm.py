@@ -538,11 +538,14 @@ def test_a_model_that_fails_is_left_as_found_too():
     ("arguments", "message"),
     [
         ({"method": "nuclear"}, r"method must be one of \('frobenius', .* got 'nuclear'"),
-        ({"n_probes": 0}, "n_probes must be at least 1, got 0"),
+        ({"n_probes": 0}, "n_probes must be an integer of at least 1, got 0"),
         ({"kappa": 0.0}, "kappa must be positive and finite, got 0.0"),
         ({"kappa": NAN}, "kappa must be positive and finite, got nan"),
         ({"kappa": INF}, "kappa must be positive and finite, got inf"),
-        ({"max_examples_per_batch": 0}, "max_examples_per_batch must be at least 1, got 0"),
+        (
+            {"max_examples_per_batch": 0},
+            "max_examples_per_batch must be an integer .* got 0",
+        ),
         ({"inputs": normal(0, 5)}, "inputs must hold at least one example, got none"),
         ({"inputs": torch.ones(2, 5).long()}, r"inputs must be floating point .* got \[torch.int"),
         ({"inputs": [normal(2, 5)]}, "inputs must be a Tensor or a tuple of Tensors, got list"),

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Literal
 
 from captum.attr import Saliency
 from torch import Tensor, nn
 
+from captum_robust.attr._direct import direct_attribution
 from captum_robust.loss import R2ETLoss
 from captum_robust.metrics import (
     attribution_mse,
@@ -19,6 +21,8 @@ from captum_robust.metrics import (
 )
 from captum_robust.robust import ERAttack
 from tests.benchmark.cases import Case, cnn_case, mlp_case
+from tests.benchmark.operations import count_operations
+from tests.benchmark.peers.gradient import bare_saliency
 from tests.benchmark.row import Bound, Effort, Measure, Spread, at_most
 
 __all__ = ["MEASURES"]
@@ -74,6 +78,34 @@ def _thickness(effort: Effort) -> Spread:
     return _found(sum(seen))
 
 
+def _saliency_operations(effort: Effort) -> Spread:
+    """Of an attribution on the direct way, beyond those of the bare gradient."""
+    case = mlp_case(16)
+    attribution, arguments = Saliency(case.model), {"target": case.target}
+    ours = partial(direct_attribution, attribution, (case.inputs,), arguments)
+    bare = partial(bare_saliency, case.model, case.inputs, case.target)
+    return _found(count_operations(ours) - count_operations(bare))
+
+
+def _thickness_operations(sampling: Literal["grid", "stratified"], effort: Effort) -> Spread:
+    """Of the whole metric; each example brings its own noise, the number of points nothing."""
+    case = mlp_case(16)
+    return _found(
+        count_operations(
+            partial(
+                ranking_thickness, case.attribute, case.inputs, case.k, n_perturb_samples=5,
+                n_steps=4, sampling=sampling, target=case.target, seed=0,
+            )
+        )
+    )  # fmt: skip
+
+
+def _precision_operations(effort: Effort) -> Spread:
+    case = cnn_case(4)
+    left, right = (_maps(case, shift) for shift in (0.0, 0.1))
+    return _found(count_operations(partial(precision_at_k, left, right, case.k)))
+
+
 def _given_maps(effort: Effort) -> Spread:
     case = cnn_case(4)
     left, right = (_maps(case, shift) for shift in (0.0, 0.1))
@@ -104,4 +136,17 @@ MEASURES = [
     ),
     Measure(13, "counted", "thickness, 16 × 5 × 4", "gradients", _exactly(16 * 21), _thickness),
     Measure(13, "counted", "metrics of given maps", "forwards", _exactly(0), _given_maps),
+    Measure(
+        13, "counted", "saliency, MLP", "operations beyond the gradient", at_most(5),
+        _saliency_operations,
+    ),
+    Measure(
+        13, "counted", "thickness, 16 × 5 × 4", "operations", at_most(240),
+        partial(_thickness_operations, "grid"),
+    ),
+    Measure(
+        13, "counted", "thickness, 16 × 20 stratified", "operations", at_most(270),
+        partial(_thickness_operations, "stratified"),
+    ),
+    Measure(13, "counted", "P@k of two maps", "operations", at_most(45), _precision_operations),
 ]  # fmt: skip
