@@ -122,7 +122,7 @@ def test_the_module_runs_as_a_program() -> None:
 
 def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
     """The listing of a plan is longer than a pipe holds."""
-    plan = ["run", "--dry-run", "--dataset", "adult,bank,compas", "--out", str(tmp_path)]
+    plan = ["run", "--dry-run", "--dataset", "adult", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "captum_robust.cli", *plan]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
