@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from captum_robust._captum import (
+from captum_robust._utils.captum import (
     Perturbation,
     TensorOrTupleOfTensorsGeneric,
     as_tuple,
     like,
     log_usage,
 )
-from captum_robust._random import example_generators
+from captum_robust._utils.random import example_generators
 
 __all__ = ["GaussianNoise", "Noise", "Norm", "UniformNoise", "check_norm", "check_radius"]
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple
+from captum_robust._utils.captum import Inputs, as_tuple
 
 __all__ = [
     "Gap",

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from captum_robust._batch import kwargs_of_examples, of_examples
+from captum_robust._utils.batch import kwargs_of_examples, of_examples
 
 N = 4
 picked_rows = st.lists(st.integers(0, N - 1), max_size=6)

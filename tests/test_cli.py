@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from captum_robust import cli
+from captum_robust._utils.files import write_whole
 from captum_robust.benchmark import demo
-from captum_robust.benchmark.files import write_whole
 from captum_robust.benchmark.store import Store
 
 

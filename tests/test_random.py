@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_robust._random import example_generators, reseed, resolve_seed, seeded
+from captum_robust._utils.random import example_generators, reseed, resolve_seed, seeded
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool]
 

@@ -16,7 +16,7 @@ from captum.attr import (
 )
 from torch import nn
 
-from captum_robust._state import left_as_found, models_of
+from captum_robust._utils.state import left_as_found, models_of
 
 
 class Counter(nn.Module):

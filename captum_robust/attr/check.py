@@ -27,9 +27,9 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
-from captum_robust._captum import Inputs, as_tuple, like
-from captum_robust._random import seeded
-from captum_robust._state import left_as_found, models_of
+from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.random import seeded
+from captum_robust._utils.state import left_as_found, models_of
 from captum_robust.attr.differentiable import differentiable_attribution
 
 __all__ = [

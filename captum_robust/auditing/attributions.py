@@ -15,7 +15,7 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
-from captum_robust._captum import Inputs, as_tuple
+from captum_robust._utils.captum import Inputs, as_tuple
 
 __all__ = ["ATTRIBUTIONS", "Chosen", "Explained", "resolve"]
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, TargetType, as_tuple, select_target
-from captum_robust._prediction import predicted_labels
+from captum_robust._utils.captum import Inputs, TargetType, as_tuple, select_target
+from captum_robust._utils.prediction import predicted_labels
 from captum_robust.ranking import check_k
 
 __all__ = ["Output", "default_k", "explained_output", "radii_of", "typical_spread"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import captum_robust
-from captum_robust._captum import Inputs, as_tuple
+from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust.auditing.choices import Output, spreads_of
 from captum_robust.auditing.measure import Question
 

@@ -10,9 +10,9 @@ from captum.attr import Attribution, Saliency
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_robust._captum import Inputs, TargetType, as_tuple, run_forward
-from captum_robust._random import seeded
-from captum_robust._state import left_as_found
+from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward
+from captum_robust._utils.random import seeded
+from captum_robust._utils.state import left_as_found
 from captum_robust.attr import is_differentiable
 from captum_robust.auditing.result import ENSEMBLE, OWN_GRADIENT, AuditedExplanation, Trial
 from captum_robust.certify.network import read_network
@@ -20,10 +20,10 @@ from captum_robust.metrics import certified_top_k_radius, precision_at_k, rankin
 from captum_robust.noise import Norm, UniformNoise
 from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite_rows, top_k_indices
 from captum_robust.robust.auto import AutoERAttack
-from captum_robust.robust.comparator import ExplanationComparator
 from captum_robust.robust.er import ERAttack
-from captum_robust.robust.robustness_table import PREDICTION_CHANGED, RobustnessTable
-from captum_robust.robust.scoring import Scorer
+from captum_robust.robust.evaluation.comparator import ExplanationComparator
+from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED, RobustnessTable
+from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["Question", "audited", "outputs_of", "scores_of"]
 

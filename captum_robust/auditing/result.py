@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from captum_robust.benchmark.files import write_whole
+from captum_robust._utils.files import write_whole
 
 __all__ = ["FILE", "Audit", "AuditError", "AuditedExplanation", "Trial"]
 

@@ -5,6 +5,7 @@ Of the methods of the paper, from random weights unless it says otherwise.
 
 from collections.abc import Iterator
 
+from captum_robust._utils.tables import markdown_table
 from captum_robust.benchmark.cells import cell, interval
 from captum_robust.benchmark.findings import WORST, Findings, Model, mean
 from captum_robust.benchmark.methods import DEFAULT, METHODS
@@ -16,7 +17,6 @@ from captum_robust.benchmark.statistics import (
     pareto_front,
 )
 from captum_robust.benchmark.store import Result
-from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["claims"]
 

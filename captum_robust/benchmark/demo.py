@@ -14,7 +14,7 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_robust.benchmark.files import write_whole
+from captum_robust._utils.files import write_whole
 from captum_robust.benchmark.training import area_under_curve, train
 from captum_robust.datasets import (
     TabularDataset,

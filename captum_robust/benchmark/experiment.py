@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_robust._random import seeded
+from captum_robust._utils.random import seeded
 from captum_robust.benchmark.attacks import attacked, validation_precision
 from captum_robust.benchmark.properties import properties
 from captum_robust.benchmark.store import Result, Store

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from captum.attr import Attribution, IntegratedGradients, NoiseTunnel, Saliency
 from torch import Tensor, nn
 
-from captum_robust._random import seeded
+from captum_robust._utils.random import seeded
 
 __all__ = ["EXPLANATIONS", "Explanation", "Probability"]
 

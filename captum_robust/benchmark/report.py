@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from captum_robust._utils.tables import markdown_table
 from captum_robust.benchmark.cells import cell, interval
 from captum_robust.benchmark.claims import claims
 from captum_robust.benchmark.findings import WORST, Findings, Model, mean
@@ -17,7 +18,6 @@ from captum_robust.benchmark.statistics import (
 from captum_robust.benchmark.store import Result
 from captum_robust.benchmark.studies import studies
 from captum_robust.benchmark.targets import targets
-from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["report"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust.benchmark.files import write_whole
+from captum_robust._utils.files import write_whole
 from captum_robust.benchmark.units import Unit
 
 __all__ = ["FILE", "Result", "Store", "StoreError"]

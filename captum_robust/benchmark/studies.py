@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+from captum_robust._utils.tables import markdown_table
 from captum_robust.benchmark.cells import number
 from captum_robust.benchmark.findings import Findings, Model, mean
 from captum_robust.benchmark.methods import DEFAULT, K_PRIMES
@@ -13,7 +14,6 @@ from captum_robust.benchmark.statistics import (
     pareto_front,
 )
 from captum_robust.benchmark.store import Result
-from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["studies"]
 

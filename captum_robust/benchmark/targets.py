@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from captum_robust._utils.tables import markdown_table
 from captum_robust.benchmark.cells import cell, interval
 from captum_robust.benchmark.findings import Findings, Model
 from captum_robust.benchmark.methods import DEFAULT, IDEAS, LAZY, METHODS, RIVALS
 from captum_robust.benchmark.selection import TOLERANCE
 from captum_robust.benchmark.statistics import difference, mean_std, on_common_seeds
 from captum_robust.benchmark.tasks import TASKS
-from captum_robust.robust.text_tables import markdown_table
 
 __all__ = ["targets"]
 

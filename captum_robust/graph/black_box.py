@@ -10,8 +10,8 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple, log_usage
-from captum_robust._random import cuda_devices
+from captum_robust._utils.captum import Inputs, as_tuple, log_usage
+from captum_robust._utils.random import cuda_devices
 from captum_robust.graph.edge_weights import weighted_messages
 from captum_robust.graph.masked import MaskedGraph
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from captum.attr import Attribution
 
-from captum_robust._captum import Inputs, TargetType, as_tuple
+from captum_robust._utils.captum import Inputs, TargetType, as_tuple
+from captum_robust._utils.checks import check_choice, check_count
 from captum_robust.graph.flips import FlipInfo, FlipSearch
+from captum_robust.robust._search.search import Keep
 from captum_robust.robust.attack import ExplanationAttack
-from captum_robust.robust.checks import check_choice, check_count
 from captum_robust.robust.objectives import Objective
-from captum_robust.robust.search import Keep
 from captum_robust.robust.swaps import SwapCountObjective
 
 __all__ = ["EdgeFlipAttack"]

@@ -8,8 +8,8 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple
-from captum_robust._random import cuda_devices
+from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.random import cuda_devices
 from captum_robust.graph.black_box import AlgorithmAttribution
 from captum_robust.graph.call import GraphCall
 from captum_robust.graph.masked import Handles, MaskedGraph

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from captum_robust._utils.checks import wide_dtype
 from captum_robust.ranking import invalid_rows, ranking
-from captum_robust.robust.checks import wide_dtype
-from captum_robust.robust.descent import Descent
+from captum_robust.robust._search.descent import Descent
+from captum_robust.robust._search.region import per_example
+from captum_robust.robust._search.search import Points, Search, better
 from captum_robust.robust.info import AttackInfo
-from captum_robust.robust.projections import per_example
-from captum_robust.robust.search import Points, Search, better
 
 if TYPE_CHECKING:
     from captum_robust.graph.edge_flip import EdgeFlipAttack

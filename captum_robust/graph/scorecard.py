@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from captum_robust._random import seeded
+from captum_robust._utils.random import seeded
 from captum_robust.attr import is_differentiable
 from captum_robust.graph.black_box import copied
 from captum_robust.graph.explained import ExplainedGraph

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_robust._utils.checks import check_count
 from captum_robust.graph.triangle import edges_of_entries, gathered, n_edges
-from captum_robust.robust.checks import check_count
 
 __all__ = ["UndirectedModel"]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from captum_robust._captum import Inputs, as_tuple, run_forward
+from captum_robust._utils.captum import Inputs, as_tuple, run_forward
 from captum_robust.loss._checks import check_choices
 from captum_robust.loss._distributed import inside_forward
 from captum_robust.loss._fused import FusedForward

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._random import cuda_devices
-from captum_robust._state import models_of
+from captum_robust._utils.random import cuda_devices
+from captum_robust._utils.state import models_of
 
 __all__ = ["Repeat"]
 

@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from captum_robust._captum import Inputs
-from captum_robust._random import resolve_seed
+from captum_robust._utils.captum import Inputs
+from captum_robust._utils.random import resolve_seed
 
 __all__ = ["Schedule", "masks_of_rows", "spread"]
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._captum import Inputs
-from captum_robust._state import left_as_found
+from captum_robust._utils.captum import Inputs
+from captum_robust._utils.state import left_as_found
 from captum_robust.attr.differentiable import differentiable_attribution
 
 __all__ = ["Explain", "attribute_label", "default_loss", "explained_score", "input_gradient"]

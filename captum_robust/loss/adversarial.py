@@ -8,8 +8,8 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple, like
-from captum_robust._state import models_of
+from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.state import models_of
 from captum_robust.attr.check import require_differentiable
 from captum_robust.attr.smooth import smooth_relu as smoothed
 from captum_robust.loss._checks import (

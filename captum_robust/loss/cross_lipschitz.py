@@ -6,7 +6,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._captum import Inputs
+from captum_robust._utils.captum import Inputs
 from captum_robust.attr.check import require_differentiable
 from captum_robust.curvature import joined, joint_norm
 from captum_robust.loss._checks import check_choices, check_ranking, check_weights

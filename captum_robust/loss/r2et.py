@@ -7,8 +7,8 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._batch import of_examples
-from captum_robust._captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.batch import of_examples
+from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
 from captum_robust.attr.check import require_differentiable
 from captum_robust.loss._checks import (
     check_choices,

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm.auto import tqdm
 
-from captum_robust._batch import kwargs_of_examples
-from captum_robust._captum import Inputs, Perturbation, as_tuple, like
-from captum_robust._graphs import one_graph_at_a_time, takes_one_graph
-from captum_robust._random import example_generators, reseed, resolve_seed, seeded
-from captum_robust._state import left_as_found
+from captum_robust._utils.batch import kwargs_of_examples
+from captum_robust._utils.captum import Inputs, Perturbation, as_tuple, like
+from captum_robust._utils.graphs import one_graph_at_a_time, takes_one_graph
+from captum_robust._utils.random import example_generators, reseed, resolve_seed, seeded
+from captum_robust._utils.state import left_as_found
 from captum_robust.attr.differentiable import summed_gradients
 from captum_robust.metrics._scores import as_scores
 from captum_robust.noise import Noise, check_radius

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._batch import kwargs_of_examples
-from captum_robust._captum import Inputs, TargetType, as_tuple, run_forward, select_target
-from captum_robust._random import reseed
+from captum_robust._utils.batch import kwargs_of_examples
+from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward, select_target
+from captum_robust._utils.random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import joined
 from captum_robust.metrics._neighbours import SavedBytes, bytes_per_call

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple
+from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust.ranking import flatten_attributions, invalid_rows
 
 __all__ = ["as_scores", "nan_where", "paired_scores"]

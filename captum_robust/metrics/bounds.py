@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._batch import of_examples
-from captum_robust._captum import Inputs, TargetType, as_tuple
-from captum_robust._random import example_generators, resolve_seed, seeded
-from captum_robust._state import left_as_found
+from captum_robust._utils.batch import of_examples
+from captum_robust._utils.captum import Inputs, TargetType, as_tuple
+from captum_robust._utils.random import example_generators, resolve_seed, seeded
+from captum_robust._utils.state import left_as_found
 from captum_robust.curvature import hessian_operator, joined, parted
 from captum_robust.metrics._score_gradient import ScoreGradient
 from captum_robust.metrics._scores import nan_where

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from captum_robust._captum import TargetType
+from captum_robust._utils.captum import TargetType
 from captum_robust.certify.affine import Affine
 from captum_robust.certify.gradient import gradient_at, gradient_over_ball
 from captum_robust.certify.network import Network, read_network

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, TargetType
-from captum_robust._random import example_generators, resolve_seed, seeded
-from captum_robust._state import left_as_found
+from captum_robust._utils.captum import Inputs, TargetType
+from captum_robust._utils.random import example_generators, resolve_seed, seeded
+from captum_robust._utils.state import left_as_found
 from captum_robust.curvature import (
     exact_norm,
     finite_difference_norm,

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._batch import kwargs_of_examples
-from captum_robust._captum import Inputs, TargetType, as_tuple, run_forward, select_target
-from captum_robust._prediction import check_logits, class_probabilities, predicted_labels
-from captum_robust._random import reseed, seeded
-from captum_robust._state import left_as_found
+from captum_robust._utils.batch import kwargs_of_examples
+from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward, select_target
+from captum_robust._utils.prediction import check_logits, class_probabilities, predicted_labels
+from captum_robust._utils.random import reseed, seeded
+from captum_robust._utils.state import left_as_found
 from captum_robust.metrics._score_gradient import check_chunk
 from captum_robust.metrics._scores import as_scores, nan_where
 from captum_robust.ranking import group_indices, invalid_rows, ranking

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from captum_robust._captum import Inputs
+from captum_robust._utils.captum import Inputs
 from captum_robust.metrics._scores import nan_where, paired_scores
 from captum_robust.ranking import check_k, gap_sum, min_gap, top_k_indices
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple
+from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust.metrics._scores import nan_where, paired_scores
 
 __all__ = ["center_of_mass", "center_of_mass_shift"]

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple
-from captum_robust._prediction import check_logits, predicted_labels
+from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.prediction import check_logits, predicted_labels
 from captum_robust.metrics._scores import as_scores, nan_where
 
 __all__ = ["prediction_change_rate"]

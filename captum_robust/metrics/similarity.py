@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs
+from captum_robust._utils.captum import Inputs
 from captum_robust.metrics._scores import nan_where, paired_scores
 
 __all__ = ["attribution_mse", "pearson_correlation", "spearman_correlation"]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple
+from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust.metrics._neighbours import Explainer, neighbour_scores
 from captum_robust.metrics._scores import nan_where
 from captum_robust.noise import Noise, UniformNoise

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from captum_robust._utils.estimate import Estimate, estimate
 from captum_robust.auditing.result import (
     ENSEMBLE,
     NOISE,
@@ -32,7 +33,6 @@ from captum_robust.report.blocks import (
 )
 from captum_robust.report.chart import Chart, Line
 from captum_robust.report.doubts import flag_note
-from captum_robust.robust.estimate import Estimate, estimate
 
 __all__ = ["audit_page"]
 

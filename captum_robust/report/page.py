@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_robust import __version__
-from captum_robust.benchmark.files import write_whole
+from captum_robust._utils.files import write_whole
 from captum_robust.report.blocks import Page
 
 __all__ = ["render", "write_page"]

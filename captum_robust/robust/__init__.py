@@ -1,20 +1,21 @@
 """Attacks on explanations: change the map as much as possible, and the prediction not at all."""
 
+from captum_robust._utils.estimate import Estimate
 from captum_robust.noise import GaussianNoise, UniformNoise
+from captum_robust.robust._ensemble.ensemble import AutoAttackInfo
 from captum_robust.robust.adapters import as_perturb_func
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.auto import AutoERAttack
 from captum_robust.robust.center_of_mass import CenterOfMassAttack
-from captum_robust.robust.comparator import ExplanationComparator
-from captum_robust.robust.ensemble import AutoAttackInfo
 from captum_robust.robust.er import ERAttack
+from captum_robust.robust.evaluation.comparator import ExplanationComparator
+from captum_robust.robust.evaluation.min_radius import MinRadius
+from captum_robust.robust.evaluation.robustness_table import Measurement, RobustnessTable
 from captum_robust.robust.flags import FLAGS
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
-from captum_robust.robust.min_radius import MinRadius
 from captum_robust.robust.mse import MSEAttack
 from captum_robust.robust.pareto import ParetoERAttack, ParetoInfo
 from captum_robust.robust.random_search import RandomSearchAttack
-from captum_robust.robust.robustness_table import Measurement, RobustnessTable
 from captum_robust.robust.target_map import TargetMapAttack
 from captum_robust.robust.top_k import TopKAttack
 
@@ -25,6 +26,7 @@ __all__ = [
     "AutoERAttack",
     "CenterOfMassAttack",
     "ERAttack",
+    "Estimate",
     "ExplanationAttack",
     "ExplanationComparator",
     "GaussianNoise",

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._batch import of_examples
-from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple
+from captum_robust._utils.batch import of_examples
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple
 
 __all__ = ["as_perturb_func"]
 

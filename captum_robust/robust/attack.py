@@ -9,26 +9,26 @@ from captum.attr import Attribution, Saliency
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
-from captum_robust._prediction import predicted_labels
-from captum_robust._random import seeded
-from captum_robust._state import left_as_found
-from captum_robust.attr.check import require_differentiable
-from captum_robust.noise import Norm, check_radius
-from captum_robust.robust.checks import (
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._utils.checks import (
     check_choice,
     check_count,
     check_smoothness,
     one_each,
 )
+from captum_robust._utils.prediction import predicted_labels
+from captum_robust._utils.random import seeded
+from captum_robust._utils.state import left_as_found
+from captum_robust.attr.check import require_differentiable
+from captum_robust.noise import Norm, check_radius
+from captum_robust.robust._search.descent import Descent, Gradient
+from captum_robust.robust._search.evaluator import Explanation, Predictions
+from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.search import Keep, Preserve, Search
+from captum_robust.robust._search.steps import StepRule
 from captum_robust.robust.constraints import Constraint, check_constraint
-from captum_robust.robust.descent import Descent, Gradient
-from captum_robust.robust.explain import Explanation, Predictions
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.objectives import Objective
-from captum_robust.robust.problem import Problem
-from captum_robust.robust.search import Keep, Preserve, Search
-from captum_robust.robust.steps import StepRule
 
 __all__ = ["ExplanationAttack"]
 
@@ -98,7 +98,7 @@ class ExplanationAttack(Perturbation):
         probe (float, optional): length of a finite difference in radii of the ball, positive.
             Default: 2.0.
         step_rule (str, optional): ``"constant"`` steps; or ``"halving"``: steps with momentum that
-            halve where progress ends (:class:`~captum_robust.robust.steps.HalvingSteps`).
+            halve where progress ends (Auto-PGD; Croce and Hein 2020, arXiv 2003.01690).
         keep (str, optional): which of the iterates is returned. ``"objective"``: the one with the
             smallest objective. ``"precision"``: the one that keeps the fewest of the top k
             features, the objective deciding among equals; examples that can lose no more, and

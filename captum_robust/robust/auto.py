@@ -10,17 +10,17 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._captum import Inputs, Perturbation, TargetType, like, log_usage
-from captum_robust._prediction import predicted_labels
-from captum_robust._random import seeded
-from captum_robust._state import left_as_found
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, like, log_usage
+from captum_robust._utils.checks import check_count
+from captum_robust._utils.prediction import predicted_labels
+from captum_robust._utils.random import seeded
+from captum_robust._utils.state import left_as_found
 from captum_robust.noise import Norm
-from captum_robust.robust.checks import check_count
-from captum_robust.robust.ensemble import AutoAttackInfo, Ensemble
-from captum_robust.robust.explain import Predictions
-from captum_robust.robust.members import members_of, reference_member
-from captum_robust.robust.problem import Problem
-from captum_robust.robust.search import Preserve
+from captum_robust.robust._ensemble.ensemble import AutoAttackInfo, Ensemble
+from captum_robust.robust._ensemble.members import members_of, reference_member
+from captum_robust.robust._search.evaluator import Predictions
+from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.search import Preserve
 
 __all__ = ["AutoERAttack"]
 

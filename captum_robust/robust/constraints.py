@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from captum_robust.robust.checks import check_choice
-from captum_robust.robust.gradients import Slope, as_rows, combination
-from captum_robust.robust.min_norm import min_norm_weights
-from captum_robust.robust.projections import Region
+from captum_robust._utils.checks import check_choice
+from captum_robust.robust._search.gradients import Slope, as_rows, combination
+from captum_robust.robust._search.min_norm import min_norm_weights
+from captum_robust.robust._search.region import Region
 
 __all__ = [
     "Constraint",
@@ -131,7 +131,7 @@ class Lagrangian:
       divided by the sum;
     - ``"hedge"``: every weight times :math:`e^{\eta g_k(x')}` (for the objective
       :math:`g_0 / s_0` as above), then divided by the sum;
-    - ``"qp"``: the weights of each step are :func:`~captum_robust.robust.min_norm.min_norm_weights`
+    - ``"qp"``: the weights of each step are the minimum-norm weights
       of the gradients at unit length: the step lowers all of them at one rate. Of raw gradients the
       shortest leads, and that of a divergence vanishes at the example, where no step would ever be
       made. Constraints that hold to rounding are left out.

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from captum_robust._state import models_of
+from captum_robust._utils.state import models_of
 
 if TYPE_CHECKING:
-    from captum_robust.robust.search import Search
+    from captum_robust.robust._search.search import Search
 
 __all__ = ["FLAGS", "concerned", "counted", "flags_of", "in_training_mode", "underflow"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_robust.robust._search.search import Search
 from captum_robust.robust.flags import flags_of
-from captum_robust.robust.search import Search
 
 __all__ = ["AttackInfo", "ZeroGradientWarning"]
 

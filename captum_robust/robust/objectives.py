@@ -8,7 +8,7 @@ from typing import Protocol, get_args
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, like
 from captum_robust.metrics.location import center_of_mass
 from captum_robust.ranking import (
     Gap,
@@ -20,7 +20,7 @@ from captum_robust.ranking import (
     pair_features,
     top_k_indices,
 )
-from captum_robust.robust.explain import Explanation
+from captum_robust.robust._search.evaluator import Explanation
 
 __all__ = [
     "CenterOfMassObjective",

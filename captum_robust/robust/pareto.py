@@ -10,12 +10,12 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
+from captum_robust._utils.checks import check_choice
+from captum_robust.robust._search.pareto_descent import ParetoDescent
+from captum_robust.robust._search.search import Search
 from captum_robust.robust.attack import ExplanationAttack
-from captum_robust.robust.checks import check_choice
 from captum_robust.robust.info import AttackInfo
 from captum_robust.robust.objectives import RankingObjective
-from captum_robust.robust.pareto_descent import ParetoDescent
-from captum_robust.robust.search import Search
 
 __all__ = ["ParetoERAttack", "ParetoInfo"]
 

@@ -10,10 +10,10 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
+from captum_robust.robust._search.region import per_example
+from captum_robust.robust._search.search import Keep, Look, Points, Search, better
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import Objective
-from captum_robust.robust.projections import per_example
-from captum_robust.robust.search import Keep, Look, Points, Search, better
 from captum_robust.robust.swaps import SwapCountObjective
 
 __all__ = ["RandomSearch", "RandomSearchAttack"]

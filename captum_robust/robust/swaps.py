@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_robust._utils.checks import check_count
 from captum_robust.ranking import check_k, top_k_mask
-from captum_robust.robust.checks import check_count
 
 __all__ = ["NextSwapObjective", "SwapCountObjective"]
 

@@ -8,13 +8,13 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._captum import Inputs
+from captum_robust._utils.captum import Inputs
 from captum_robust.noise import check_radius
+from captum_robust.robust._search.descent import Descent
+from captum_robust.robust._search.gradients import Slope, autograd_gradient, combination
+from captum_robust.robust._search.search import Look, Points
 from captum_robust.robust.attack import ExplanationAttack
-from captum_robust.robust.descent import Descent
-from captum_robust.robust.gradients import Slope, autograd_gradient, combination
 from captum_robust.robust.objectives import TargetMapObjective
-from captum_robust.robust.search import Look, Points
 
 __all__ = ["TargetMapAttack", "TargetMapDescent"]
 

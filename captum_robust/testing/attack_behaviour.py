@@ -9,7 +9,7 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, like
 from captum_robust.testing.attack_case import AttackCase
 from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import (

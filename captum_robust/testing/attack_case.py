@@ -9,8 +9,8 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-from captum_robust._captum import Inputs, as_tuple, like, run_forward
-from captum_robust._prediction import predicted_labels
+from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.prediction import predicted_labels
 from captum_robust.metrics import precision_at_k
 from captum_robust.testing.models import SmallModel, small_models
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, like
 from captum_robust.testing.attack_case import AttackCase
 from captum_robust.testing.report import require
 

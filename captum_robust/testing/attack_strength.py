@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from captum_robust._captum import as_tuple
+from captum_robust._utils.captum import as_tuple
 from captum_robust.metrics import precision_at_k
 from captum_robust.testing.attack_case import AttackCase
 from captum_robust.testing.report import require, require_close

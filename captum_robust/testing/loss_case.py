@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_robust._captum import Inputs
+from captum_robust._utils.captum import Inputs
 from captum_robust.testing.models import SmallModel, small_models
 
 __all__ = ["LossCase", "LossTraits"]

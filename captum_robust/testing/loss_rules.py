@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._captum import as_tuple, like, run_forward
-from captum_robust._random import cuda_devices
+from captum_robust._utils.captum import as_tuple, like, run_forward
+from captum_robust._utils.random import cuda_devices
 from captum_robust.testing.loss_case import LossCase
 from captum_robust.testing.models import normal
 from captum_robust.testing.report import require, require_close

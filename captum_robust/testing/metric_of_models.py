@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._captum import as_tuple, like
+from captum_robust._utils.captum import as_tuple, like
 from captum_robust.testing.metric_case import ModelCase
 from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import (

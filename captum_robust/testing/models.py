@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captum_robust._captum import Inputs
+from captum_robust._utils.captum import Inputs
 
 __all__ = ["N_EXAMPLES", "SmallModel", "small_models"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_robust._random import cuda_devices
+from captum_robust._utils.random import cuda_devices
 
 __all__ = ["changes", "random_state", "state_of_model", "state_of_tensors"]
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_robust.robust.estimate import estimate
+from captum_robust._utils.estimate import estimate
 from captum_robust.visualization.labels import along, label_ends, label_points
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_robust.robust.robustness_table import RobustnessTable
+from captum_robust.robust.evaluation.robustness_table import RobustnessTable
 from captum_robust.visualization.canvas import Array, Canvas, as_array, one_axis, show
 from captum_robust.visualization.curves import Curve, curve_of_means, draw_curves, draw_steps
 

@@ -13,12 +13,12 @@ from captum.attr import InputXGradient
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from captum_robust._utils.tables import markdown_table
 from captum_robust.benchmark.pairs import PAIRS, PairNetwork
 from captum_robust.benchmark.tables import ExplainedRows
 from captum_robust.benchmark.training import area_under_curve, fit
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import AutoERAttack
-from captum_robust.robust.text_tables import markdown_table
 
 TASK, FOLD, K, RADIUS, N_ROWS = PAIRS["adhd200-site"], 0, 50, 0.5, 8
 HELD = ((), ("kinks",), ("cosine",), ("cosine", "degrees"), ("kinks", "cosine", "degrees"))

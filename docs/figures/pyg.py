@@ -12,11 +12,11 @@ from torch_geometric.data import Data
 from torch_geometric.explain import CaptumExplainer, Explainer, GNNExplainer
 from torch_geometric.nn import GCN
 
+from captum_robust._utils.tables import markdown_table
 from captum_robust.datasets import synthetic_citation_graph
 from captum_robust.graph import ExplainedGraph, compare_explainers
 from captum_robust.metrics import ranking_thickness
 from captum_robust.robust import AutoERAttack
-from captum_robust.robust.text_tables import markdown_table
 
 SEED, K = 0, 5
 N_NODES, N_COMPARED = 10, 3

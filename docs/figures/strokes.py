@@ -10,6 +10,7 @@ from captum.attr import Saliency
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_robust._utils.tables import markdown_table
 from captum_robust.benchmark.cells import cell
 from captum_robust.benchmark.experiment import Experiment, Protocol
 from captum_robust.benchmark.findings import Findings, Model
@@ -17,7 +18,6 @@ from captum_robust.benchmark.store import Store
 from captum_robust.benchmark.tables import ExplainedRows
 from captum_robust.benchmark.units import Unit
 from captum_robust.ranking import top_k_mask
-from captum_robust.robust.text_tables import markdown_table
 
 DATASET, INK, SHOWN = "mnist-pairs", 0.5, ("vanilla", "wd", "sp", "r2et", "r2et-late-sp")
 IMAGE = Path(__file__).parents[1] / "images" / "strokes.png"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_robust._random import seeded
+from captum_robust._utils.random import seeded
 from captum_robust.benchmark.methods import (
     BASELINES,
     DEFAULT,

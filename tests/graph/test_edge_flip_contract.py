@@ -6,10 +6,10 @@ import pytest
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-from captum_robust._captum import as_tuple, like
+from captum_robust._utils.captum import as_tuple, like
+from captum_robust._utils.checks import one_each
 from captum_robust.graph import EdgeFlipAttack
 from captum_robust.metrics import precision_at_k
-from captum_robust.robust.checks import one_each
 from captum_robust.testing import attack_checks
 from tests.testing.subjects import one_of_each
 

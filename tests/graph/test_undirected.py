@@ -17,7 +17,7 @@ from captum.attr import (
 from torch import nn
 
 from captum_robust import loss, metrics
-from captum_robust._random import seeded
+from captum_robust._utils.random import seeded
 from captum_robust.graph import UndirectedModel, adjacency, upper_triangle
 from captum_robust.ranking import flatten_attributions
 from captum_robust.robust import (

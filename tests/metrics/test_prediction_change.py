@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captum_robust._prediction import class_probabilities, predicted_labels
+from captum_robust._utils.prediction import class_probabilities, predicted_labels
 from captum_robust.metrics import prediction_change_rate
 from tests.metrics.definitions import many, normal
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from captum.attr import Saliency
 
-from captum_robust._random import example_generators
+from captum_robust._utils.random import example_generators
 from captum_robust.metrics import ranking_thickness
 from captum_robust.noise import GaussianNoise, Noise, UniformNoise
 from tests.metrics.definitions import (

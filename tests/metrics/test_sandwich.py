@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid, normalize
 
 from captum_robust import robust
-from captum_robust._captum import Perturbation
+from captum_robust._utils.captum import Perturbation
 from captum_robust.metrics import certified_precision_at_k, certified_top_k_radius
 from captum_robust.ranking import top_k_mask
 from captum_robust.robust import (

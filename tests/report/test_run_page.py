@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from captum_robust._utils.tables import markdown_table
 from captum_robust.benchmark.findings import Findings
 from captum_robust.benchmark.report import report
 from captum_robust.benchmark.store import Store, StoreError
@@ -11,7 +12,6 @@ from captum_robust.report.blocks import Table
 from captum_robust.report.folder import as_html, as_text
 from captum_robust.report.markdown import sections
 from captum_robust.report.run_page import _compared, run_page
-from captum_robust.robust.text_tables import markdown_table
 from tests.benchmark_runner.made_up import fill
 
 

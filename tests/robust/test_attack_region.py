@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from captum_robust.robust import ERAttack, MSEAttack
-from captum_robust.robust.projections import project
+from captum_robust.robust._search.region import project
 from tests.robust.targets import TARGETS, as_tuple, convnet, mlp, normal
 
 many = settings(max_examples=60, deadline=None, derandomize=True)

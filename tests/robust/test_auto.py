@@ -10,7 +10,7 @@ from torch import nn
 
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import AutoERAttack, ERAttack, ExplanationAttack
-from captum_robust.robust.members import Nature, members_of
+from captum_robust.robust._ensemble.members import Nature, members_of
 from captum_robust.robust.swaps import NextSwapObjective
 from tests.robust.targets import TwoInputs, convnet, drawn, mlp, normal, relu_mlp
 

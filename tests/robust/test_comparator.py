@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from captum_robust.metrics import attribution_mse, precision_at_k
 from captum_robust.robust import ERAttack, GaussianNoise, MSEAttack, UniformNoise
-from captum_robust.robust.comparator import ExplanationComparator
+from captum_robust.robust.evaluation.comparator import ExplanationComparator
 from tests.robust.targets import TwoInputs, drawn, mlp, normal
 
 N, RADIUS = 9, 0.6

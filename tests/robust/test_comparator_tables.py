@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy import stats
 
-from captum_robust.robust import text_tables
-from captum_robust.robust.estimate import estimate, student_quantile
-from captum_robust.robust.robustness_table import Measurement, RobustnessTable
+from captum_robust._utils.estimate import estimate, student_quantile
+from captum_robust._utils.tables import write_csv
+from captum_robust.robust.evaluation.robustness_table import Measurement, RobustnessTable
 
 NAN = math.nan
 VALUES = torch.tensor([0.5, 1.0, NAN, 0.0, 0.5, 0.25]).double()
@@ -198,7 +198,7 @@ def test_a_csv_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="disk is full"):
-        text_tables.write_csv(path, ["a"], rows())
+        write_csv(path, ["a"], rows())
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 

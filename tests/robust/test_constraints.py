@@ -12,9 +12,9 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from captum_robust.robust import ERAttack, ExplanationAttack
 from captum_robust.robust import constraints as soft
+from captum_robust.robust._search.gradients import Slope
+from captum_robust.robust._search.region import Region
 from captum_robust.robust.constraints import Lagrangian, lost_margin, violations_of
-from captum_robust.robust.gradients import Slope
-from captum_robust.robust.projections import Region
 from tests.robust.targets import linear, mlp, normal, pairs_of, relu_mlp
 
 RULES = ["fixed", "gda", "hedge", "qp"]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 
-from captum_robust.robust.min_norm import min_norm_weights
+from captum_robust.robust._search.min_norm import min_norm_weights
 from tests.robust.targets import normal
 
 many = settings(max_examples=80, deadline=None, derandomize=True)

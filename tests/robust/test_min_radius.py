@@ -10,8 +10,8 @@ from torch import nn
 
 from captum_robust.metrics import certified_top_k_radius, precision_at_k
 from captum_robust.robust import ERAttack, ExplanationAttack, UniformNoise
+from captum_robust.robust.evaluation.min_radius import MinRadius
 from captum_robust.robust.info import ZeroGradientWarning
-from captum_robust.robust.min_radius import MinRadius
 from tests.robust.targets import Quadratic, TwoInputs, drawn, mlp, normal, ranked, stock_scores
 
 N, UPPER = 6, 3.0

@@ -14,8 +14,8 @@ from torch import nn
 
 from captum_robust.attr import smooth_relu
 from captum_robust.robust import ERAttack, ParetoERAttack, ParetoInfo
-from captum_robust.robust.common_descent import Walls, common_descent
-from captum_robust.robust.pareto_descent import ParetoDescent
+from captum_robust.robust._search.common_descent import Walls, common_descent
+from captum_robust.robust._search.pareto_descent import ParetoDescent
 from tests.robust.targets import Quadratic, gaps, mlp, normal, relu_mlp, stock_scores
 
 N, K = 6, 3

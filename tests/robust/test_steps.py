@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from captum_robust.robust.projections import Region
-from captum_robust.robust.steps import ConstantSteps, HalvingSteps
+from captum_robust.robust._search.region import Region
+from captum_robust.robust._search.steps import ConstantSteps, HalvingSteps
 from tests.robust.targets import normal
 
 N, D, RADIUS, N_STEPS = 6, 4, 0.8, 40

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from captum_robust import loss, metrics, robust
-from captum_robust._captum import as_tuple, like
+from captum_robust._utils.captum import as_tuple, like
 from captum_robust.testing import SmallModel, small_models
 from captum_robust.testing.attack_case import steps_of_one_size
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_robust._captum import as_tuple, like
+from captum_robust._utils.captum import as_tuple, like
 from captum_robust.robust import ERAttack, UniformNoise
 from captum_robust.testing import ATTACK_RULES, attack_checks, small_models
 from tests.testing.subjects import failing, first_of_each

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_robust._captum import as_tuple
+from captum_robust._utils.captum import as_tuple
 from captum_robust.loss import R2ETLoss
 from captum_robust.testing import LOSS_RULES, loss_checks, small_models
 from tests.testing.subjects import failing, first_of_each

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from captum_robust._captum import as_tuple
+from captum_robust._utils.captum import as_tuple
 from captum_robust.metrics import precision_at_k, ranking_thickness, spearman_correlation
 from captum_robust.testing import MAPS_RULES, MODEL_RULES, metric_checks, small_models
 from tests.testing.subjects import FEW, SHARE, failing, first_of_each

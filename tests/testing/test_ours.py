@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from captum_robust import loss, metrics, robust
-from captum_robust._captum import Perturbation
+from captum_robust._utils.captum import Perturbation
 from captum_robust.noise import Noise
 from captum_robust.testing import (
     attack_checks,

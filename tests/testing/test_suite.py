@@ -10,7 +10,7 @@ import torch
 from captum.attr import Saliency
 
 import captum_robust.testing as suite
-from captum_robust._captum import as_tuple, like, run_forward
+from captum_robust._utils.captum import as_tuple, like, run_forward
 from captum_robust.robust import ERAttack
 from captum_robust.testing import (
     ATTACK_RULES,

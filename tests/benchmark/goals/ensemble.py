@@ -8,9 +8,9 @@ import torch
 from captum.attr import Saliency
 
 from captum_robust.robust import AutoERAttack
-from captum_robust.robust.ensemble import Ensemble
-from captum_robust.robust.members import Member, members_of, reference_member
-from captum_robust.robust.problem import Problem
+from captum_robust.robust._ensemble.ensemble import Ensemble
+from captum_robust.robust._ensemble.members import Member, members_of, reference_member
+from captum_robust.robust._search.problem import Problem
 from tests.benchmark.cases import Case
 from tests.benchmark.row import Effort, Measure, Spread, at_least
 from tests.benchmark.trained import bank_case, breast_cancer_case, digits_case

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from captum_robust._utils.checks import wide_dtype
 from captum_robust.ranking import share
-from captum_robust.robust.checks import wide_dtype
-from captum_robust.robust.projections import per_example
+from captum_robust.robust._search.region import per_example
 
 __all__ = ["Bisection"]
 

@@ -12,18 +12,18 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like
 from captum_robust.noise import Norm
 from captum_robust.ranking import non_finite_rows
-from captum_robust.robust.calls import call_attack, noted_zero_gradient
-from captum_robust.robust.displacement import displacement_flags
-from captum_robust.robust.explain import Predictions
-from captum_robust.robust.robustness_table import (
+from captum_robust.robust._search.evaluator import Predictions
+from captum_robust.robust.evaluation.calls import call_attack, noted_zero_gradient
+from captum_robust.robust.evaluation.displacement import displacement_flags
+from captum_robust.robust.evaluation.robustness_table import (
     PREDICTION_CHANGED,
     Measurement,
     RobustnessTable,
 )
-from captum_robust.robust.scoring import Scorer
+from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["Batch", "Comparison", "Metric"]
 

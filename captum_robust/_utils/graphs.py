@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from captum_robust._state import models_of
+from captum_robust._utils.state import models_of
 
 __all__ = ["one_graph_at_a_time", "takes_one_graph"]
 

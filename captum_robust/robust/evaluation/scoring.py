@@ -6,11 +6,11 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._batch import kwargs_of_examples
-from captum_robust._captum import Inputs, as_tuple
-from captum_robust._random import seeded
-from captum_robust._state import left_as_found
-from captum_robust.robust.explain import Explanation, Predictions
+from captum_robust._utils.batch import kwargs_of_examples
+from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.random import seeded
+from captum_robust._utils.state import left_as_found
+from captum_robust.robust._search.evaluator import Explanation, Predictions
 
 __all__ = ["Scorer"]
 

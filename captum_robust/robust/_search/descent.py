@@ -6,16 +6,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_robust._captum import as_tuple
-from captum_robust.robust.constraints import Lagrangian, violations_of
-from captum_robust.robust.gradients import (
+from captum_robust._utils.captum import as_tuple
+from captum_robust.robust._search.gradients import (
     Slope,
     autograd_gradient,
     finite_difference_gradient,
     spsa_gradient,
 )
-from captum_robust.robust.search import Look, Points, Search
-from captum_robust.robust.steps import ConstantSteps, HalvingSteps
+from captum_robust.robust._search.search import Look, Points, Search
+from captum_robust.robust._search.steps import ConstantSteps, HalvingSteps
+from captum_robust.robust.constraints import Lagrangian, violations_of
 
 __all__ = ["Descent", "Gradient"]
 

@@ -11,11 +11,11 @@ import torch
 from captum.attr import Attribution, InputXGradient, Saliency
 from captum.attr._utils.attribution import InternalAttribution
 
-from captum_robust._prediction import predicted_labels
+from captum_robust._utils.prediction import predicted_labels
 from captum_robust.attr.check import is_differentiable
+from captum_robust.robust._search.problem import Problem
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import Objective, RankingObjective
-from captum_robust.robust.problem import Problem
 from captum_robust.robust.random_search import RandomSearchAttack
 from captum_robust.robust.swaps import NextSwapObjective, SwapCountObjective
 

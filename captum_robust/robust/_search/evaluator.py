@@ -20,9 +20,9 @@ from captum.attr import (
 )
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple, like, run_forward
-from captum_robust._graphs import one_graph_at_a_time
-from captum_robust._random import reseed
+from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.graphs import one_graph_at_a_time
+from captum_robust._utils.random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution, summed_gradients
 from captum_robust.attr.smooth import smooth_relu
 from captum_robust.ranking import flatten_attributions

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from captum_robust.attr.check import is_differentiable
 from captum_robust.ranking import share
-from captum_robust.robust.explain import Explanation
+from captum_robust.robust._ensemble.members import Member, Nature, unbounded
+from captum_robust.robust._search.evaluator import Explanation
+from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.search import Search
 from captum_robust.robust.flags import concerned, counted
-from captum_robust.robust.members import Member, Nature, unbounded
-from captum_robust.robust.problem import Problem
-from captum_robust.robust.search import Search
 
 __all__ = ["AutoAttackInfo", "Ensemble"]
 

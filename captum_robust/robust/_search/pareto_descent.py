@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._captum import as_tuple
-from captum_robust._prediction import class_probabilities
+from captum_robust._utils.captum import as_tuple
+from captum_robust._utils.checks import wide_dtype
+from captum_robust._utils.prediction import class_probabilities
 from captum_robust.ranking import pair_features
-from captum_robust.robust.checks import wide_dtype
-from captum_robust.robust.common_descent import Walls, as_steps, common_descent, lengths_in
-from captum_robust.robust.descent import Descent
-from captum_robust.robust.gradients import (
+from captum_robust.robust._search.common_descent import Walls, as_steps, common_descent, lengths_in
+from captum_robust.robust._search.descent import Descent
+from captum_robust.robust._search.gradients import (
     Slope,
     as_rows,
     autograd_gradient,
     finite_difference_gradient,
     spsa_gradient,
 )
+from captum_robust.robust._search.region import per_example
+from captum_robust.robust._search.search import Look, Points
 from captum_robust.robust.objectives import RankingObjective
-from captum_robust.robust.projections import per_example
-from captum_robust.robust.search import Look, Points
 
 if TYPE_CHECKING:
     from captum_robust.robust.pareto import ParetoERAttack

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_robust.robust.projections import Region, per_example, steepest_step
+from captum_robust.robust._search.region import Region, per_example, steepest_step
 
 __all__ = ["ConstantSteps", "HalvingSteps", "StepRule"]
 

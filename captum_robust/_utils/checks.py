@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs
+from captum_robust._utils.captum import Inputs
 from captum_robust.noise import check_radius
 
 __all__ = [

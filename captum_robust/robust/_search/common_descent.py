@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust.robust.checks import wide_dtype
-from captum_robust.robust.min_norm import min_norm_weights
-from captum_robust.robust.projections import Region
+from captum_robust._utils.checks import wide_dtype
+from captum_robust.robust._search.min_norm import min_norm_weights
+from captum_robust.robust._search.region import Region
 
 __all__ = ["Walls", "as_steps", "common_descent", "lengths_in"]
 
@@ -71,7 +71,7 @@ def common_descent(gradients: Tensor, walls: Walls, left_out: Tensor | None = No
 
     T are the directions that do not leave the region, to first order: features at a wall move
     inwards only, and at a sphere not outwards. Without walls :math:`d = -\sum_q \lambda_q g_q` with
-    the :func:`~captum_robust.robust.min_norm.min_norm_weights`. With them the same holds for the
+    the minimum-norm weights. With them the same holds for the
     features that are free and along the sphere; which these are is found by turns: what would
     leave is held, what would come back is let go. Every objective falls by at least
     :math:`\|d\|^2` along d, which is zero where none can fall within the region without another

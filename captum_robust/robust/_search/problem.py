@@ -9,13 +9,13 @@ from typing import Any
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._batch import kwargs_of_examples
-from captum_robust._captum import Inputs, TargetType, as_tuple
-from captum_robust._random import resolve_seed
+from captum_robust._utils.batch import kwargs_of_examples
+from captum_robust._utils.captum import Inputs, TargetType, as_tuple
+from captum_robust._utils.checks import check_count, matching, one_each, valid_bounds
+from captum_robust._utils.random import resolve_seed
 from captum_robust.noise import Norm, check_norm
-from captum_robust.robust.checks import check_count, matching, one_each, valid_bounds
-from captum_robust.robust.explain import Explanation
-from captum_robust.robust.projections import Region
+from captum_robust.robust._search.evaluator import Explanation
+from captum_robust.robust._search.region import Region
 
 __all__ = ["Problem"]
 

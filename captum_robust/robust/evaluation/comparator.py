@@ -6,15 +6,15 @@ from typing import Any, cast
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._captum import Inputs, Perturbation, TargetType, log_usage
-from captum_robust._prediction import predicted_labels
-from captum_robust._random import resolve_seed
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, log_usage
+from captum_robust._utils.checks import check_count
+from captum_robust._utils.prediction import predicted_labels
+from captum_robust._utils.random import resolve_seed
 from captum_robust.noise import Norm, UniformNoise, check_norm, check_radius
-from captum_robust.robust.calls import forwards
-from captum_robust.robust.checks import check_count
-from captum_robust.robust.comparison import Batch, Comparison, Metric
-from captum_robust.robust.explain import Predictions
-from captum_robust.robust.robustness_table import PREDICTION_CHANGED, RobustnessTable
+from captum_robust.robust._search.evaluator import Predictions
+from captum_robust.robust.evaluation.calls import forwards
+from captum_robust.robust.evaluation.comparison import Batch, Comparison, Metric
+from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED, RobustnessTable
 
 __all__ = ["ExplanationComparator"]
 
@@ -55,7 +55,7 @@ class ExplanationComparator:
             :class:`~captum_robust.robust.ExplanationAttack`; give that of the attacks. Default: the
             output of each attribution's model.
         confidence (float, optional): coverage of the confidence intervals
-            (:func:`~captum_robust.robust.estimate.estimate`). Default: 0.95.
+            (Student, or Wilson for shares). Default: 0.95.
 
     Raises:
         ValueError: for arguments outside their ranges.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._captum import as_tuple
+from captum_robust._utils.captum import as_tuple
 from captum_robust.ranking import check_k, invalid_rows, non_finite_rows, share, top_k_indices
-from captum_robust.robust.explain import Explanation
+from captum_robust.robust._search.evaluator import Explanation
+from captum_robust.robust._search.region import Region
 from captum_robust.robust.flags import underflow
-from captum_robust.robust.projections import Region
 
 if TYPE_CHECKING:
     from captum_robust.robust.attack import ExplanationAttack

@@ -9,14 +9,14 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
-from captum_robust._random import resolve_seed
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._utils.checks import check_count
+from captum_robust._utils.random import resolve_seed
 from captum_robust.metrics import precision_at_k
 from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite_rows
-from captum_robust.robust.bisection import Bisection
-from captum_robust.robust.calls import call_attack, options_of
-from captum_robust.robust.checks import check_count
-from captum_robust.robust.scoring import Scorer
+from captum_robust.robust.evaluation.bisection import Bisection
+from captum_robust.robust.evaluation.calls import call_attack, options_of
+from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["MinRadius", "Success"]
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._captum import as_tuple
+from captum_robust._utils.captum import as_tuple
+from captum_robust._utils.checks import wide_dtype
 from captum_robust.noise import Norm
-from captum_robust.robust.checks import wide_dtype
-from captum_robust.robust.explain import Explanation
-from captum_robust.robust.projections import per_example
+from captum_robust.robust._search.evaluator import Explanation
+from captum_robust.robust._search.region import per_example
 
 __all__ = [
     "Slope",

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_robust._captum import Inputs
-from captum_robust.robust.estimate import Estimate, estimate
-from captum_robust.robust.text_tables import latex_table, markdown_table, write_csv
+from captum_robust._utils.captum import Inputs
+from captum_robust._utils.estimate import Estimate, estimate
+from captum_robust._utils.tables import latex_table, markdown_table, write_csv
 
 __all__ = ["PREDICTION_CHANGED", "Measurement", "RobustnessTable"]
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple
+from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.checks import wide_dtype
 from captum_robust.noise import Norm
-from captum_robust.robust.checks import wide_dtype
 
 __all__ = ["displacement_flags"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_robust._captum import Inputs, Perturbation, as_tuple
+from captum_robust._utils.captum import Inputs, Perturbation, as_tuple
 from captum_robust.robust.info import ZeroGradientWarning
 
 __all__ = ["call_attack", "forwards", "noted_zero_gradient", "options_of"]

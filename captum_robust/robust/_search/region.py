@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._captum import Inputs, as_tuple, like
-from captum_robust._random import example_generators
+from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.checks import matching, wide_dtype
+from captum_robust._utils.random import example_generators
 from captum_robust.noise import Norm, UniformNoise
-from captum_robust.robust.checks import matching, wide_dtype
 
 __all__ = ["Region", "per_example", "project", "steepest_step"]
 

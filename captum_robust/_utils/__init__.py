@@ -1,0 +1,1 @@
+"""Tools that every floor above needs, one subject per file."""

@@ -1,0 +1,1 @@
+"""The members of AutoERAttack, and the order in which they run."""

@@ -1,0 +1,1 @@
+"""Evaluation of attributions under attack: tables of several attacks, and smallest radii."""
