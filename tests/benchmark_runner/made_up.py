@@ -29,7 +29,9 @@ PLAN = Plan(
     other_ks=(5, 2),
 )
 #: A part of it, for what is run several times.
-FEW = replace(PLAN, methods=("vanilla", "r2et"), seeds=(0,), explanations=("saliency",), other_ks=())
+FEW = replace(
+    PLAN, methods=("vanilla", "r2et"), seeds=(0,), explanations=("saliency",), other_ks=()
+)
 N_ROWS = 6
 N_FEATURES = 30
 
