@@ -1,12 +1,13 @@
 """Made-up work: units that take no time and have reproducible results, and stores full of them.
 
-As a program it is a runner of such units that writes a line when it begins and ends one:
+As a program it is a runner of ``FEW`` of them that writes a line when it begins and ends one:
 ``made_up.py FOLDER LOG SECONDS MEET``.
 """
 
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,10 @@ PLAN = Plan(
     explanations=("saliency", "ig"),
     k=8,
     other_ks=(5, 2),
+)
+#: A part of it, for what is run several times.
+FEW = replace(
+    PLAN, methods=("vanilla", "r2et"), seeds=(0,), explanations=("saliency",), other_ks=()
 )
 N_ROWS = 6
 N_FEATURES = 30
@@ -103,4 +108,4 @@ def lines(log: Path | None, word: str) -> list[str]:
 if __name__ == "__main__":
     folder, log, seconds, meet = sys.argv[1:]
     MadeUp.log, MadeUp.seconds, MadeUp.meet = Path(log), float(seconds), int(meet)
-    fill(Path(folder))
+    fill(Path(folder), FEW)

@@ -253,7 +253,7 @@ def test_no_gap_ever_widens(steps, norm, options):
         rows = rows[stays]
     start, end = (gap_vectors(saliency, p, reference, 2, 2, 1) for p in (x, moved))
     assert (end <= start).all() and (end < start - 1e-2).all(dim=1).sum() > 6
-    assert (info.trace[0].diff(dim=0).nan_to_num() <= 0).all()
+    assert (info.trace[0].diff(dim=0).nan_to_num() <= 1e-12).all()  # it may stay, but for rounding
     # The sum of the gaps alone would trade one for another.
     summed = ERAttack(saliency, k=2, pairs="mm").perturb(x, 0.8, target=1, norm=norm)
     assert (gap_vectors(saliency, summed, reference, 2, 2, 1) > start + 1e-3).any()
