@@ -11,27 +11,18 @@ from torch import Tensor
 
 from captum_robust._utils.captum import as_tuple
 from captum_robust._utils.tensors import Points
-from captum_robust.ranking import (
-    check_k,
-    invalid_rows,
-    non_finite_rows,
-    share,
-    top_k_indices,
-    top_k_overlap,
-)
+from captum_robust.ranking import invalid_rows, share, top_k_overlap
 from captum_robust.robust._search.best import BestPoints
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.settings import SearchSettings
 from captum_robust.robust._search.slopes import Slope
+from captum_robust.robust._search.unperturbed import Unperturbed, prepared_objective
 
 __all__ = ["Evaluation", "Search"]
 
 #: Makes, for any rows of a batch, the evaluator that counts and the one whose gradient guides.
 Evaluators = Callable[[Tensor], tuple[Evaluator, Evaluator]]
-
-# Between these magnitudes of scores, no gradient on the way leaves the range of single precision.
-_PLAIN = (1e-12, 1e12)
 
 
 class Evaluation(NamedTuple):
@@ -98,20 +89,15 @@ class Search(ABC):
         #: Why ``compile=True`` could not be followed; None where it was.
         self.not_compiled: str | None = "this search has no compiled form"
         self._started = False
-        self.broken = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.first_change_step: Tensor | None = None
         self.gradient_found = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.gradient_broken = torch.zeros_like(self.gradient_found)
         self.flips_rejected = torch.zeros_like(self.gradient_found)
         self.done = torch.zeros_like(self.gradient_found)
         self.looked_for_gradient = torch.zeros_like(self.gradient_found)
-        self.underflow = torch.zeros_like(self.gradient_found)
-        self.tied = torch.zeros_like(self.gradient_found)
-        self._reference: Tensor | None = None
+        self.unperturbed: Unperturbed | None = None
         self._labels: tuple[Tensor, ...] = ()
         self._results: tuple[Tensor, ...] = ()
-        self._top: Tensor | None = None
-        self._plain = False
         self._evaluators = evaluators
         self._spent = torch.zeros(n_examples, dtype=torch.long)  # by the rows evaluated before
         self._point_at(torch.arange(n_examples, device=device))
@@ -165,17 +151,24 @@ class Search(ABC):
         return spent
 
     @property
+    def broken(self) -> Tensor:
+        """Examples without a ranking to lose; (N,) bool."""
+        assert self.unperturbed is not None
+        return self.unperturbed.broken
+
+    @property
     def lowest_overlap(self) -> int:
-        """How many features of a top k must stay: two sets of k among n features overlap."""
-        assert self._top is not None and self._reference is not None
-        return max(0, 2 * self._top.shape[1] - self._reference.shape[1])
+        """How many features of a top k must stay."""
+        assert self.unperturbed is not None
+        return self.unperturbed.lowest_overlap
 
     @property
     def best_precision(self) -> Tensor | None:
         """Precision at k of the best points, (N,); NaN without a ranking, None without a k."""
-        if self._top is None or self.best.overlap is None:
+        k = self.settings.k
+        if k is None or self.best.overlap is None:
             return None
-        precision = share(self.best.overlap.to(self.best.loss), self._top.shape[1])
+        precision = share(self.best.overlap.to(self.best.loss), k)
         return precision.masked_fill(self.broken, float("nan"))
 
     @property
@@ -187,6 +180,7 @@ class Search(ABC):
     @property
     def concerned(self) -> dict[str, Tensor]:
         """The examples that each flag concerns, (N,) bool."""
+        assert self.unperturbed is not None
         ranked = ~self.broken
         last = (self.best.step == self.step_num) & (self.step_num > 0)
         return {
@@ -195,8 +189,8 @@ class Search(ABC):
             "still_falling": last & ranked,
             "label_flips_rejected": self.flips_rejected & ranked,
             "training_mode": ranked & self.scored.in_training_mode,
-            "float16_underflow": self.underflow & ranked,
-            "tied_reference": self.tied & ranked,
+            "float16_underflow": self.unperturbed.underflow & ranked,
+            "tied_reference": self.unperturbed.tied & ranked,
         }
 
     def full_trace(self) -> Tensor:
@@ -222,8 +216,8 @@ class Search(ABC):
         self.scored, self.guide = self._evaluators(rows.cpu())
         self._all = torch.ones_like(rows, dtype=torch.bool)
         self._compiled = None
-        if self._reference is not None:
-            self.scored.map_shapes = self._map_shapes
+        if self.unperturbed is not None:
+            self.scored.map_shapes = self.unperturbed.map_shapes
             self._prepare()
 
     @property
@@ -249,7 +243,7 @@ class Search(ABC):
         else:
             scores = [self.scored.scores(p, graph) for p in self._path(points)]
         here = scores[-1].detach()
-        if self._reference is None:
+        if self.unperturbed is None:
             self._start(here)
         if slope is None:
             loss = self._loss(scores)
@@ -308,39 +302,20 @@ class Search(ABC):
             whole = torch.full_like(self.best.loss, float("nan")).index_put_((self.rows,), whole)
         self.traces[-1].append(whole)
 
-    def _start(self, reference: Tensor) -> None:
-        # A ReLU network gives NaN a finite map: the broken input would look perfectly robust.
-        self.broken = invalid_rows(reference) | non_finite_rows(self.batch.centre)
-        self._any_broken = bool(self.broken.any())
-        reference = reference.masked_fill(self.broken[:, None], 0)  # no NaN in a sort
-        self._reference = reference
-        self._map_shapes = self.scored.map_shapes
-        largest = reference.abs().amax(dim=1)[~self.broken]
-        within = bool(((largest > _PLAIN[0]) & (largest < _PLAIN[1])).all())
-        self._plain = within and self.scored.map_dtype in (torch.float32, torch.float64)
-        k = self.settings.k
-        self.underflow = underflow(reference, self.scored.map_dtype, k or 1)
-        if k is not None:
-            check_k(k, reference.shape[1])
-            self._top = top_k_indices(reference, k)
-            boundary = reference.topk(k + 1, dim=1).values[:, -2:]
-            self.tied = boundary[:, 0] == boundary[:, 1]
-            self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
+    def _start(self, scores: Tensor) -> None:
+        """Begin with the scores of the examples, unperturbed."""
+        self.unperturbed = Unperturbed.of(scores, self.batch.centre, self.scored, self.settings.k)
+        if self.unperturbed.top is not None:
+            self.first_change_step = torch.full((len(scores),), -1, device=scores.device)
         self._prepare()
 
     def _prepare(self) -> None:
         """What is found once for the examples under search: their objective and top features."""
-        assert self._reference is not None
-        reference = self._mine(self._reference)
-        objective: Any = self.settings.objective
-        if hasattr(objective, "of"):
-            objective = objective.of(self.scored)
-        if hasattr(objective, "against"):
-            self._judge: Callable[[Tensor], Tensor] = objective.against(reference)
-        else:
-            self._judge = lambda scores: objective(scores, reference)
-        if self._top is not None:
-            top = self._mine(self._top)
+        assert self.unperturbed is not None
+        reference = self._mine(self.unperturbed.scores)
+        self._judge = prepared_objective(self.settings.objective, self.scored, reference)
+        if self.unperturbed.top is not None:
+            top = self._mine(self.unperturbed.top)
             self._is_top = torch.zeros_like(reference, dtype=torch.bool).scatter_(1, top, True)
 
     def _path(self, points: Points) -> list[Points]:
@@ -361,7 +336,10 @@ class Search(ABC):
                 f"objective must return one value per example, shape {tuple(self.rows.shape)}, "
                 f"got {tuple(mean.shape)}"
             )
-        return mean.masked_fill(self._mine(self.broken), float("nan")) if self._any_broken else mean
+        assert self.unperturbed is not None
+        if not self.unperturbed.any_broken:
+            return mean
+        return mean.masked_fill(self._mine(self.broken), float("nan"))
 
     def _term(self, points: Points) -> Tensor | None:
         """What a search adds to the objective at points just explained, without graph; (m,)."""
@@ -385,9 +363,10 @@ class Search(ABC):
 
     def _overlap(self, scores: Tensor) -> Tensor | None:
         """How many features of the reference's top k are still among the top k; (m,)."""
-        if self._top is None or not (self.with_info or self.settings.keep == "precision"):
+        k = self.settings.k
+        if k is None or not (self.with_info or self.settings.keep == "precision"):
             return None
-        return top_k_overlap(scores, self._is_top, self._top.shape[1])
+        return top_k_overlap(scores, self._is_top, k)
 
     def _merits(self, loss: Tensor, overlap: Tensor | None, allowed: Tensor) -> Tensor:
         """What points are compared by, the first column first; (m, 2), inf where not allowed."""
@@ -397,20 +376,12 @@ class Search(ABC):
         return torch.stack([first, loss], dim=1).masked_fill(~allowed[:, None], float("inf"))
 
     def _note_change(self, step: int, overlap: Tensor | None, allowed: Tensor) -> None:
-        if overlap is None or self._top is None or self.first_change_step is None:
+        if overlap is None or self.settings.k is None or self.first_change_step is None:
             return
         before = self._mine(self.first_change_step)
-        changed = allowed & (overlap < self._top.shape[1]) & ((before < 0) | (before > step))
+        changed = allowed & (overlap < self.settings.k) & ((before < 0) | (before > step))
         changed = changed & ~self._mine(self.broken)
         if self._whole:
             self.first_change_step = torch.where(changed, step, before)
         else:
             self.first_change_step[self.rows] = torch.where(changed, step, before)
-
-
-def underflow(scores: Tensor, dtype: torch.dtype, k: int) -> Tensor:
-    """Rows whose k-th largest magnitude is no normal number of a half-precision ``dtype``; (N,)."""
-    if dtype not in (torch.float16, torch.bfloat16):
-        return torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    kth = scores.abs().topk(k, dim=1).values[:, -1]
-    return kth < torch.finfo(dtype).tiny

@@ -1,0 +1,103 @@
+"""The examples before any perturbation: their scores, their top features, and what is amiss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_robust._utils.tensors import Points
+from captum_robust.ranking import check_k, invalid_rows, non_finite_rows, top_k_indices
+from captum_robust.robust._search.evaluator import Evaluator
+from captum_robust.robust.objectives import Objective
+
+__all__ = ["Unperturbed", "prepared_objective"]
+
+# Between these magnitudes of scores, no gradient on the way leaves the range of single precision.
+_PLAIN = (1e-12, 1e12)
+
+
+@dataclass(frozen=True)
+class Unperturbed:
+    """The scores of a batch of examples, and what is known from them.
+
+    Attributes:
+        scores: the scores, zero for examples without a ranking; (N, n).
+        broken: examples without a ranking to lose; (N,) bool.
+        any_broken: whether there is one.
+        top: the top k features in ascending order of the index; None without a k; (N, k).
+        tied: examples whose k-th score ties with the next; (N,) bool.
+        underflow: examples whose k-th score is too small for half precision; (N,) bool.
+        plain: whether gradients of the scores need no scaling to stay in the range of their dtype.
+        map_shapes: the shapes of the maps of one example.
+    """
+
+    scores: Tensor
+    broken: Tensor
+    any_broken: bool
+    top: Tensor | None
+    tied: Tensor
+    underflow: Tensor
+    plain: bool
+    map_shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, scores: Tensor, inputs: Points, evaluator: Evaluator, k: int | None) -> Unperturbed:
+        """Judge the scores of the examples ``inputs``."""
+        # A ReLU network gives NaN a finite map: the broken input would look perfectly robust.
+        broken = invalid_rows(scores) | non_finite_rows(inputs)
+        scores = scores.masked_fill(broken[:, None], 0)  # no NaN in a sort
+        largest = scores.abs().amax(dim=1)[~broken]
+        within = bool(((largest > _PLAIN[0]) & (largest < _PLAIN[1])).all())
+        dtype = evaluator.map_dtype
+        top, tied = None, torch.zeros_like(broken)
+        if k is not None:
+            check_k(k, scores.shape[1])
+            top = top_k_indices(scores, k)
+            boundary = scores.topk(k + 1, dim=1).values[:, -2:]
+            tied = boundary[:, 0] == boundary[:, 1]
+        return cls(
+            scores=scores,
+            broken=broken,
+            any_broken=bool(broken.any()),
+            top=top,
+            tied=tied,
+            underflow=_underflow(scores, dtype, k or 1),
+            plain=within and dtype in (torch.float32, torch.float64),
+            map_shapes=evaluator.map_shapes,
+        )
+
+    @property
+    def k(self) -> int | None:
+        """Size of the top set."""
+        return None if self.top is None else self.top.shape[1]
+
+    @property
+    def lowest_overlap(self) -> int:
+        """How many features of a top k must stay: two sets of k among n features overlap."""
+        assert self.top is not None
+        return max(0, 2 * self.top.shape[1] - self.scores.shape[1])
+
+
+def prepared_objective(
+    objective: Objective, evaluator: Evaluator, reference: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """The objective as a function of the scores alone; what it finds out once is found here."""
+    found: Any = objective
+    if hasattr(found, "of"):
+        found = found.of(evaluator)
+    if hasattr(found, "against"):
+        judge: Callable[[Tensor], Tensor] = found.against(reference)
+        return judge
+    return lambda scores: found(scores, reference)
+
+
+def _underflow(scores: Tensor, dtype: torch.dtype, k: int) -> Tensor:
+    """Rows whose k-th largest magnitude is no normal number of a half-precision ``dtype``; (N,)."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    kth = scores.abs().topk(k, dim=1).values[:, -1]
+    return kth < torch.finfo(dtype).tiny
