@@ -51,9 +51,9 @@ def certified_top_k_radius(
 
     The statement is about the saliency as float64 evaluates it, in any order of summation, at every
     float64 point of the ball: all rounding, of the network and of the proof, is accounted for
-    (:mod:`captum_robust.certify.affine`). Narrower models and inputs are widened first, exactly; of
-    their own saliency, in float32 say, nothing is proven, though it differs from the widened one by
-    rounding alone. The ball is not cut to valid inputs, and the prediction may change in it.
+    (:mod:`captum_robust.certify.affine`). Models and inputs in float32, say, are widened first,
+    exactly; the proof does not cover their saliency as float32 evaluates it, which differs by
+    rounding. The ball is not cut to valid inputs, and the prediction may change in it.
 
     The logit is explained. A Sigmoid at the end of the network is left out: it multiplies the
     saliency by a positive factor, which changes no ranking unless the factor is rounded to zero, as

@@ -124,7 +124,7 @@ def ranking_thickness(
         n_pairs = k * (n_features - k)
 
         def judge_points(scores: Tensor, rows: Tensor) -> Tensor:
-            own = top[rows]
+            own = top.index_select(0, rows)  # several times faster than top[rows]
             if surrogate == "indicator":
                 return share(win_counts(scores, own).double(), n_pairs)[:, None]
             scores = scores.double()  # the difference of two large sums
