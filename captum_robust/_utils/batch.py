@@ -1,5 +1,6 @@
 """Pick examples out of everything whose first dimension is the batch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from captum.attr import (
 )
 from torch import Tensor
 
-__all__ = ["kwargs_of_examples", "of_examples"]
+from captum_robust._utils.captum import Inputs
 
+__all__ = ["feature_mask_of_examples", "kwargs_of_examples", "of_examples"]
 
 # They average over baselines that belong to no example. (LayerDeepLiftShap is a DeepLiftShap.)
 _BASELINE_DISTRIBUTION = (
@@ -55,6 +57,38 @@ def kwargs_of_examples(
         name: value if name in shared else of_examples(value, rows, n_examples)
         for name, value in kwargs.items()
     }
+
+
+def feature_mask_of_examples(
+    feature_mask: Inputs | None, rows: Tensor, n_examples: int, n_dims: Sequence[int]
+) -> Inputs | None:
+    """Return the feature mask of the examples ``rows`` of a batch.
+
+    A mask for all examples, with fewer dimensions than its attributions or with a single row, is
+    returned as it is; one with a row per example is indexed.
+
+    Args:
+        feature_mask: one mask per tensor of attributions, or None.
+        rows: indices of examples, on the CPU.
+        n_examples: number of examples of the batch.
+        n_dims: number of dimensions of each tensor of attributions.
+
+    Raises:
+        ValueError: if a mask has neither one row nor one row per example.
+    """
+    masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
+    if masks is None or len(masks) != len(n_dims):
+        return feature_mask  # one mask too many or too few is an error of the grouping
+    for number, (mask, n) in enumerate(zip(masks, n_dims, strict=True)):
+        if mask.dim() == n and len(mask) not in (1, n_examples):
+            raise ValueError(
+                f"feature_mask[{number}] must have one row for all examples or one row per "
+                f"example ({n_examples}), got {len(mask)} rows"
+            )
+    return tuple(
+        mask[rows] if mask.dim() == n and len(mask) > 1 else mask
+        for mask, n in zip(masks, n_dims, strict=True)
+    )
 
 
 def _takes_baseline_distribution(attribution: Any) -> bool:

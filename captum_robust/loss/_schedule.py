@@ -6,10 +6,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from captum_robust._utils.captum import Inputs
 from captum_robust._utils.random import resolve_seed
 
-__all__ = ["Schedule", "masks_of_rows", "spread"]
+__all__ = ["Schedule", "spread"]
 
 
 class Schedule(nn.Module):
@@ -50,16 +49,3 @@ def spread(values: Tensor, rows: Tensor, n_examples: int) -> Tensor:
     """The values of some rows as values of all: the others zero, the mean that of the rows."""
     scale = n_examples / len(rows)
     return values.new_zeros(n_examples).index_put((rows.to(values.device),), scale * values)
-
-
-def masks_of_rows(
-    feature_mask: Inputs | None, rows: Tensor, points: tuple[Tensor, ...]
-) -> Inputs | None:
-    """The masks of these examples: a mask for all has one row, or fewer dimensions."""
-    masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
-    if masks is None or len(masks) != len(points):
-        return feature_mask
-    return tuple(
-        mask[rows] if mask.dim() == point.dim() and len(mask) > 1 else mask
-        for mask, point in zip(masks, points, strict=True)
-    )

@@ -7,7 +7,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._utils.batch import of_examples
+from captum_robust._utils.batch import feature_mask_of_examples, of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
 from captum_robust.attr.check import require_differentiable
 from captum_robust.loss._checks import (
@@ -21,7 +21,7 @@ from captum_robust.loss._distributed import inside_forward
 from captum_robust.loss._fused import FusedForward, Hessian, order_of
 from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
 from captum_robust.loss._repeat import Repeat
-from captum_robust.loss._schedule import Schedule, masks_of_rows, spread
+from captum_robust.loss._schedule import Schedule, spread
 from captum_robust.loss._score import Explain
 from captum_robust.ranking import (
     Gap,
@@ -220,13 +220,15 @@ class R2ETLoss(RegularisedLoss):
         batch: FusedForward,
         reference_attributions: Inputs | None = None,
         rows: Tensor | None = None,
+        n_examples: int = 0,
     ) -> Terms:
         terms: dict[str, tuple[float, Tensor]] = {}
         if self.lambda1 > 0:
             weight = -self.lambda1 if self.gap == "linear" else self.lambda1
             feature_mask = self.feature_mask
             if rows is not None:
-                feature_mask = masks_of_rows(feature_mask, rows, batch.points)
+                n_dims = [p.dim() for p in batch.points]
+                feature_mask = feature_mask_of_examples(feature_mask, rows, n_examples, n_dims)
             scores = batch.scores(self.attribution, feature_mask, self.normalize)
             terms["gap"] = weight, self._gaps(scores, feature_mask, reference_attributions)
         if self.lambda2 > 0:
@@ -301,7 +303,7 @@ class R2ETLoss(RegularisedLoss):
                 self.explain,
                 self._order(),
             )
-            terms = self._terms(batch, reference_attributions, rows)
+            terms = self._terms(batch, reference_attributions, rows, n_examples)
         return base, {
             name: (weight, spread(values, rows, n_examples))
             for name, (weight, values) in terms.items()

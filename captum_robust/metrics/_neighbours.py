@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm.auto import tqdm
 
-from captum_robust._utils.batch import kwargs_of_examples
+from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examples
 from captum_robust._utils.captum import Inputs, Perturbation, as_tuple, like
 from captum_robust._utils.graphs import one_graph_at_a_time, takes_one_graph
 from captum_robust._utils.random import example_generators, reseed, resolve_seed, seeded
@@ -116,7 +116,9 @@ class Explainer:
         with one_graph_at_a_time(), torch.enable_grad(), summed_gradients():
             given = self._measured(explain, points) if self.rows_per_call is None else explain()
         maps = as_tuple(given, "the result of explanation_func")
-        scores = as_scores(maps, self._masks(maps, rows), self.absolute)
+        n_dims = [m.dim() for m in maps]
+        mask = feature_mask_of_examples(self.feature_mask, rows, self.n_examples, n_dims)
+        scores = as_scores(maps, mask, self.absolute)
         if len(scores) != len(rows):
             raise ValueError(
                 f"explanation_func must return one map an example ({len(rows)}), got {len(scores)}"
@@ -145,18 +147,6 @@ class Explainer:
         size = max(saved.count, sum(p.numel() * p.element_size() for p in points), 1)
         self.rows_per_call = max(1, bytes_per_call(points[0].device) * len(points[0]) // size)
         return maps
-
-    def _masks(self, maps: tuple[Tensor, ...], rows: Tensor) -> Inputs | None:
-        """The feature masks of the examples in ``rows``."""
-        if self.feature_mask is None:
-            return None
-        masks = (self.feature_mask,) if isinstance(self.feature_mask, Tensor) else self.feature_mask
-        n_dims = [m.dim() for m in maps]
-        own = [
-            [mask.dim()] == n_dims[i : i + 1] and len(mask) == self.n_examples
-            for i, mask in enumerate(masks)
-        ]
-        return tuple(mask[rows] if yes else mask for mask, yes in zip(masks, own, strict=True))
 
 
 def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._utils.batch import of_examples
+from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
 from captum_robust._utils.random import example_generators, resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
@@ -243,23 +243,12 @@ def _over_chunks(
     upper: list[Tensor] = []
     with left_as_found(forward_func), seeded(seed), torch.no_grad():
         for rows, centre in gradient.chunks():
-            mask = _mask_of(feature_mask, gradient, rows)
+            n_dims = [x.dim() for x in gradient.inputs]
+            mask = feature_mask_of_examples(feature_mask, rows, gradient.n_examples, n_dims)
             near = _explore(gradient, centre, rows, radius, n_samples, absolute, mask)
             for bound, found in zip((lower, upper), bounds(near), strict=True):
                 bound.append(nan_where(near.broken, found).to(near.scores.dtype))
     return torch.cat(lower), torch.cat(upper)
-
-
-def _mask_of(feature_mask: Inputs | None, gradient: ScoreGradient, rows: Tensor) -> Inputs | None:
-    """The feature mask of the examples ``rows``; one for all has one row, or fewer dimensions."""
-    if feature_mask is None:
-        return None
-    masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
-    n_dims = [x.dim() for x in gradient.inputs]
-    return tuple(
-        of_examples(mask, rows, gradient.n_examples) if [mask.dim()] == n_dims[i : i + 1] else mask
-        for i, mask in enumerate(masks)
-    )
 
 
 def _explore(

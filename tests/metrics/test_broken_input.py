@@ -314,8 +314,16 @@ def test_other_k_are_refused(call, k):
         ),
         (
             "feature_mask",
-            torch.zeros(2, 3).long(),
-            r"feature_mask\[0\] must be broadcastable to \(3, 4\), got \(2, 3\)",
+            torch.zeros(3, 3).long(),
+            r"feature_mask\[0\] must be broadcastable to \(3, 4\), got \(3, 3\)",
+        ),
+        *(
+            (
+                "feature_mask",
+                torch.arange(4).expand(n_rows, 4),
+                rf"feature_mask\[0\] must have one row .* per example \(3\), got {n_rows}",
+            )
+            for n_rows in (0, 2, 4)
         ),
         (
             "feature_mask",
@@ -327,6 +335,14 @@ def test_other_k_are_refused(call, k):
 def test_other_values_are_refused(metric, argument, value, message):
     with pytest.raises(ValueError, match=message):
         metric(lambda x: x, normal(3, 4), **{argument: value})
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+@pytest.mark.parametrize("n_rows", [2, 4])
+def test_a_mask_with_too_few_or_too_many_rows_is_refused_in_chunks(metric, chunk, n_rows):
+    mask = torch.arange(4).expand(n_rows, 4)
+    with pytest.raises(ValueError, match=rf"feature_mask\[0\] must have one row .* got {n_rows}"):
+        metric(lambda x: x, normal(3, 4), feature_mask=mask, max_examples_per_batch=chunk)
 
 
 @pytest.mark.parametrize("noise", [GaussianNoise(), lambda x, r: x])

@@ -134,3 +134,11 @@ def test_a_feature_mask_must_fit_the_maps():
     for chunk in (None, 2):
         with pytest.raises(ValueError, match="feature_mask must hold one mask a map"):
             attack.perturb(normal(4, 6), 0.1, target=0, max_examples_per_batch=chunk)
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 5])
+@pytest.mark.parametrize("chunk", [None, 1, 2, 3])
+def test_a_feature_mask_must_have_one_row_or_one_per_example(n_rows, chunk):
+    attack = ERAttack(Saliency(mlp()), k=2, feature_mask=torch.arange(6).expand(n_rows, 6))
+    with pytest.raises(ValueError, match=r"feature_mask\[0\] must"):
+        attack.perturb(normal(4, 6), 0.1, target=0, max_examples_per_batch=chunk)

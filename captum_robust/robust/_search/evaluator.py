@@ -20,6 +20,7 @@ from captum.attr import (
 )
 from torch import Tensor
 
+from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.random import reseed
@@ -47,8 +48,8 @@ class Explanation:
     """An attribution of some examples, evaluated at perturbed inputs.
 
     Counts its evaluations. Every evaluation sees the same random numbers, so that a stochastic
-    attribution is one function of the inputs. ``rows`` are the examples in the whole batch, where
-    they are only a part of it.
+    attribution is one function of the inputs. ``rows`` are the indices of these examples in a batch
+    of ``n_examples``, where they are only a part of it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Explanation:
         seed: int,
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
+        n_examples: int = 0,
     ) -> None:
         self.given = given
         self.arguments = arguments
@@ -69,6 +71,7 @@ class Explanation:
         self.seed = seed
         self.smooth_beta = smooth_beta
         self.rows = rows
+        self.n_examples = n_examples
         self.n_queries = 0
         self._graph = False
         self.map_dtype = torch.float32  # of the map, once one was made
@@ -111,18 +114,11 @@ class Explanation:
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
     def _groups(self, maps: Inputs) -> Inputs | None:
-        """The feature mask of these examples: a mask for all has one row, or fewer dimensions."""
-        given, rows = self.feature_mask, self.rows
-        if given is None or rows is None:
-            return given
-        n_dims_of_maps = tuple(m.dim() for m in as_tuple(maps, "attributions"))
-        masks = (given,) if isinstance(given, Tensor) else given
-        if len(masks) != len(n_dims_of_maps):
-            return given  # flatten_attributions says so
-        return tuple(
-            mask[rows] if mask.dim() == n_dims and len(mask) > 1 else mask
-            for mask, n_dims in zip(masks, n_dims_of_maps, strict=True)
-        )
+        """The feature mask of these examples."""
+        if self.feature_mask is None or self.rows is None:
+            return self.feature_mask
+        n_dims = [m.dim() for m in as_tuple(maps, "attributions")]
+        return feature_mask_of_examples(self.feature_mask, self.rows, self.n_examples, n_dims)
 
     def scores_of_signed(self, gradients: tuple[Tensor, ...]) -> Tensor:
         """The scores of a Saliency, from its gradients with their sign."""

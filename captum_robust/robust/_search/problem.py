@@ -79,5 +79,5 @@ class Problem:
         part = rows if len(rows) < self.n_examples else None
         return Explanation(
             attribution, self.region.given, own, absolute, feature_mask, self.seed, smooth_beta,
-            part,
+            part, self.n_examples,
         )  # fmt: skip
