@@ -1,4 +1,4 @@
-"""Pick examples out of everything whose first dimension is the batch."""
+"""Select examples from arguments whose first dimension is the batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from captum_robust._utils.captum import Inputs
 
 __all__ = ["feature_mask_of_examples", "kwargs_of_examples", "of_examples"]
 
-# They average over baselines that belong to no example. (LayerDeepLiftShap is a DeepLiftShap.)
+# They average over baselines that do not belong to examples. (LayerDeepLiftShap is a DeepLiftShap.)
 _BASELINE_DISTRIBUTION = (
     DeepLiftShap,
     GradientShap,
@@ -28,10 +28,11 @@ _BASELINE_DISTRIBUTION = (
 
 
 def of_examples(value: Any, rows: Tensor, n_examples: int) -> Any:
-    """The part of ``value`` that belongs to the examples ``rows``, on the CPU, which may repeat.
+    """Return the part of ``value`` that belongs to the examples ``rows``, which may repeat.
 
-    Tensors and lists with one entry an example are indexed; tuples are searched; everything else,
-    an ``edge_index`` or a class index for all, is returned as it is.
+    Tensors and lists with one entry per example are indexed, and the items of tuples are treated in
+    the same way. Everything else, such as an ``edge_index`` or a class index for all examples, is
+    returned as it is. ``rows`` is on the CPU.
     """
     if isinstance(value, Tensor):
         return value[rows] if value.dim() > 0 and value.shape[0] == n_examples else value
@@ -45,10 +46,10 @@ def of_examples(value: Any, rows: Tensor, n_examples: int) -> Any:
 def kwargs_of_examples(
     kwargs: dict[str, Any], rows: Tensor, n_examples: int, attribution: Any = None
 ) -> dict[str, Any]:
-    """The keyword arguments of an attribution for the examples ``rows``.
+    """Return the keyword arguments of an attribution for the examples ``rows``.
 
-    Nothing is touched where ``rows`` is the batch itself, so that arguments without an example
-    dimension cannot be mistaken for one (PyTorch Geometric's graphs are batches of one).
+    Where ``rows`` is the whole batch, the arguments are returned as they are, so that no argument
+    without an example dimension is indexed (PyTorch Geometric's graphs are batches of one).
     """
     if len(rows) == n_examples and bool((rows == torch.arange(n_examples)).all()):
         return kwargs

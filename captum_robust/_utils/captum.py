@@ -78,4 +78,4 @@ def select_target(outputs: Tensor, target: TargetType) -> Tensor:
 
 def _target_message(outputs: Tensor, target: TargetType) -> str:
     shape = tuple(outputs.shape)
-    return f"target must select one output an example from outputs of {shape}, got {target!r}"
+    return f"target must select one output per example from outputs of {shape}, got {target!r}"

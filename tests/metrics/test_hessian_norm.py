@@ -549,19 +549,19 @@ def test_a_model_that_fails_is_left_as_found_too():
         ({"inputs": normal(0, 5)}, "inputs must hold at least one example, got none"),
         ({"inputs": torch.ones(2, 5).long()}, r"inputs must be floating point .* got \[torch.int"),
         ({"inputs": [normal(2, 5)]}, "inputs must be a Tensor or a tuple of Tensors, got list"),
-        ({"target": None}, r"target must select one output an example from .* \(3, 3\), got None"),
-        ({"target": 3}, r"target must select one output an example from .* \(3, 3\), got 3"),
+        ({"target": None}, r"target must select one output per example from .* \(3, 3\), got None"),
+        ({"target": 3}, r"target must select one output per example from .* \(3, 3\), got 3"),
         ({"target": (0, 0)}, r"target must select one output .* got \(0, 0\)"),
         ({"target": [0, 1]}, r"target must select one output .* got \[0, 1\]"),
         ({"target": torch.tensor([0, 1, 9])}, r"target must select .* got tensor\(\[0, 1, 9\]\)"),
         ({"target": "cat"}, "target must select one output .* got 'cat'"),
         (
             {"forward_func": lambda x: x.sum()},
-            r"forward_func must return one output an example \(3\), got \(\)",
+            r"forward_func must return one output per example \(3\), got \(\)",
         ),
         (
             {"forward_func": lambda x: x[:2]},
-            r"forward_func must return one output an example \(3\), got \(2, 5\)",
+            r"forward_func must return one output per example \(3\), got \(2, 5\)",
         ),
     ],
 )
