@@ -120,13 +120,13 @@ def _add_run(commands: Any) -> None:
 def _run(parser: _Parser, options: argparse.Namespace) -> int:
     _check_folder(parser, options.out)
     _require(parser, "sklearn")
-    from captum_robust.benchmark import runner, units
-    from captum_robust.benchmark.attacks import ATTACKS
-    from captum_robust.benchmark.experiment import Protocol
-    from captum_robust.benchmark.explanations import EXPLANATIONS
-    from captum_robust.benchmark.methods import DEFAULT
-    from captum_robust.benchmark.store import StoreError
-    from captum_robust.benchmark.tasks import TASKS, in_common
+    from captum_robust.benchmark.measure.attacks import ATTACKS
+    from captum_robust.benchmark.measure.experiment import Protocol
+    from captum_robust.benchmark.plan import runner, units
+    from captum_robust.benchmark.plan.store import StoreError
+    from captum_robust.benchmark.study.explanations import EXPLANATIONS
+    from captum_robust.benchmark.study.methods import DEFAULT
+    from captum_robust.benchmark.study.tasks import TASKS, in_common
 
     def chosen(option: str, text: str | None, known: Collection[str]) -> tuple[str, ...]:
         names = tuple(dict.fromkeys((text or "").split(",")))
@@ -224,8 +224,8 @@ def _add_report(commands: Any) -> None:
 def _report(parser: _Parser, options: argparse.Namespace) -> int:
     _require(parser, "scipy", *(["jinja2"] if options.html else []))
     from captum_robust.auditing.result import AuditError
-    from captum_robust.benchmark.store import StoreError
-    from captum_robust.report.folder import as_html, as_text
+    from captum_robust.benchmark.folder import as_html, as_text
+    from captum_robust.benchmark.plan.store import StoreError
 
     try:
         if options.html is None:

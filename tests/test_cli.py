@@ -12,7 +12,7 @@ import torch
 from captum_robust import cli
 from captum_robust._utils.files import write_whole
 from captum_robust.benchmark import demo
-from captum_robust.benchmark.store import Store
+from captum_robust.benchmark.plan.store import Store
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_an_interrupt_says_how_to_go_on(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("captum_robust.benchmark.experiment.fit", interrupted)
+    monkeypatch.setattr("captum_robust.benchmark.measure.experiment.fit", interrupted)
     with pytest.raises(SystemExit) as exit_info:
         cli.main([*SMALL, str(tmp_path)])
     assert exit_info.value.code == 130

@@ -143,8 +143,8 @@ class Audit:
 
     def to_html(self, path: str | Path) -> None:
         """Write the report, one file that needs no other, whole or not at all; needs jinja2."""
-        from captum_robust.report.audit_page import audit_page
-        from captum_robust.report.page import write_page
+        from captum_robust._html.page import write_page
+        from captum_robust.auditing.page import audit_page
 
         write_page(audit_page(self), Path(path))
 

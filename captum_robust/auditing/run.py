@@ -13,15 +13,15 @@ from tqdm.auto import tqdm
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple, log_usage
 from captum_robust._utils.checks import check_count
 from captum_robust.auditing.attributions import Chosen, resolve
-from captum_robust.auditing.choices import default_k, explained_output, radii_of
-from captum_robust.auditing.description import (
+from captum_robust.auditing.configuration import default_k, explained_output, radii_of
+from captum_robust.auditing.measure import Question, audited, outputs_of, scores_of
+from captum_robust.auditing.provenance import (
     call_of,
     doubts_of,
     names_of_features,
     settings_of,
     versions,
 )
-from captum_robust.auditing.measure import Question, audited, outputs_of, scores_of
 from captum_robust.auditing.result import Audit
 from captum_robust.noise import Norm, check_norm
 from captum_robust.robust.flags import in_training_mode

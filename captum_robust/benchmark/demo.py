@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_robust._utils.files import write_whole
-from captum_robust.benchmark.training import area_under_curve, train
+from captum_robust.benchmark.study.training import area_under_curve, train
 from captum_robust.datasets import (
     TabularDataset,
     distinct,

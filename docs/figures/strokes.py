@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_robust._utils.tables import markdown_table
-from captum_robust.benchmark.cells import cell
-from captum_robust.benchmark.experiment import Experiment, Protocol
-from captum_robust.benchmark.findings import Findings, Model
-from captum_robust.benchmark.store import Store
-from captum_robust.benchmark.tables import ExplainedRows
-from captum_robust.benchmark.units import Unit
+from captum_robust.benchmark.measure.experiment import Experiment, Protocol
+from captum_robust.benchmark.plan.store import Store
+from captum_robust.benchmark.plan.units import Unit
+from captum_robust.benchmark.study.tabular import ExplainedRows
+from captum_robust.benchmark.tables.cells import cell
+from captum_robust.benchmark.tables.results import Findings, Model
 from captum_robust.ranking import top_k_mask
 
 DATASET, INK, SHOWN = "mnist-pairs", 0.5, ("vanilla", "wd", "sp", "r2et", "r2et-late-sp")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from captum_robust.benchmark.attacks import RADII
-from captum_robust.benchmark.experiment import Experiment, Protocol
-from captum_robust.benchmark.runner import run
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.units import Plan, Unit
+from captum_robust.benchmark.measure.attacks import RADII
+from captum_robust.benchmark.measure.experiment import Experiment, Protocol
+from captum_robust.benchmark.plan.runner import run
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import Plan, Unit
 
 PLAN = Plan(
     datasets=("breast-cancer",),

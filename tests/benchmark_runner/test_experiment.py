@@ -8,14 +8,14 @@ from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from captum_robust.benchmark.attacks import ATTACKS, RADII, attacked, validation_precision
-from captum_robust.benchmark.experiment import Experiment, Protocol
-from captum_robust.benchmark.explanations import EXPLANATIONS, Probability
-from captum_robust.benchmark.methods import METHODS
-from captum_robust.benchmark.properties import properties
-from captum_robust.benchmark.store import Store
-from captum_robust.benchmark.tables import ExplainedRows
-from captum_robust.benchmark.units import Unit
+from captum_robust.benchmark.measure.attacks import ATTACKS, RADII, attacked, validation_precision
+from captum_robust.benchmark.measure.experiment import Experiment, Protocol
+from captum_robust.benchmark.measure.properties import properties
+from captum_robust.benchmark.plan.store import Store
+from captum_robust.benchmark.plan.units import Unit
+from captum_robust.benchmark.study.explanations import EXPLANATIONS, Probability
+from captum_robust.benchmark.study.methods import METHODS
+from captum_robust.benchmark.study.tabular import ExplainedRows
 from captum_robust.datasets import TabularDataset
 from captum_robust.metrics import precision_at_k
 from captum_robust.models import TabularMLP
@@ -184,7 +184,7 @@ def test_a_model_that_diverged_is_not_measured(
         nn.init.constant_(next(model.parameters()), float("nan"))
         return 1.0
 
-    monkeypatch.setattr("captum_robust.benchmark.experiment.fit", diverge)
+    monkeypatch.setattr("captum_robust.benchmark.measure.experiment.fit", diverge)
     found = Experiment(store, PROTOCOL, None).do(VANILLA._replace(method="sp", setting="beta=1.0"))
     assert found["auc"] != found["auc"] and found["precision"] != found["precision"]
 
@@ -192,7 +192,8 @@ def test_a_model_that_diverged_is_not_measured(
 def test_a_method_may_train_longer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs: list[int] = []
     monkeypatch.setattr(
-        "captum_robust.benchmark.experiment.fit", lambda *arguments: epochs.append(arguments[3])
+        "captum_robust.benchmark.measure.experiment.fit",
+        lambda *arguments: epochs.append(arguments[3]),
     )
     experiment = Experiment(store, PROTOCOL, None)
     for name in ("sp", "sp-long"):

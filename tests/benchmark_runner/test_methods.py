@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from captum_robust._utils.random import seeded
-from captum_robust.benchmark.methods import (
+from captum_robust.benchmark.study.methods import (
     BASELINES,
     DEFAULT,
     IDEAS,
@@ -16,7 +16,7 @@ from captum_robust.benchmark.methods import (
     METHODS,
     RIVALS,
 )
-from captum_robust.benchmark.training import fit
+from captum_robust.benchmark.study.training import fit
 from captum_robust.datasets import TabularDataset
 from captum_robust.loss import CrossLipschitzLoss, R2ETLoss
 

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from captum_robust.benchmark.attacks import RADII
-from captum_robust.benchmark.claims import claims
-from captum_robust.benchmark.findings import Findings, Model
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.targets import targets
+from captum_robust.benchmark.measure.attacks import RADII
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.tables.claims import claims
+from captum_robust.benchmark.tables.goals import targets
+from captum_robust.benchmark.tables.results import Findings, Model
 from tests.benchmark_runner.made_up import PLAN, fill
 
 BASELINES = ("vanilla", "wd", "sp")

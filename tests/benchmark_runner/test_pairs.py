@@ -10,10 +10,14 @@ import torch
 from captum.attr import InputXGradient
 
 from captum_robust import cli
-from captum_robust.benchmark.attacks import attacked, validation_precision
-from captum_robust.benchmark.experiment import Protocol
-from captum_robust.benchmark.methods import DEFAULT
-from captum_robust.benchmark.pairs import (
+from captum_robust.benchmark.measure.attacks import attacked, validation_precision
+from captum_robust.benchmark.measure.experiment import Protocol
+from captum_robust.benchmark.measure.properties import N_MAGNITUDES, properties
+from captum_robust.benchmark.plan.runner import run
+from captum_robust.benchmark.plan.store import Store
+from captum_robust.benchmark.plan.units import Plan
+from captum_robust.benchmark.study.methods import DEFAULT
+from captum_robust.benchmark.study.pairs import (
     PAIRS,
     JoinedPairs,
     Late,
@@ -21,12 +25,8 @@ from captum_robust.benchmark.pairs import (
     brain,
     fit_classifier,
 )
-from captum_robust.benchmark.properties import N_MAGNITUDES, properties
-from captum_robust.benchmark.report import report
-from captum_robust.benchmark.runner import run
-from captum_robust.benchmark.store import Store
-from captum_robust.benchmark.tasks import TASKS, in_common
-from captum_robust.benchmark.units import Plan
+from captum_robust.benchmark.study.tasks import TASKS, in_common
+from captum_robust.benchmark.tables.report import report
 from captum_robust.datasets import Pairs, load_mnist_pairs, pair_graphs, synthetic_connectomes
 from captum_robust.graph import adjacency
 from captum_robust.metrics import precision_at_k
@@ -192,9 +192,9 @@ def test_folds_are_the_seeds() -> None:
 
 
 def test_digits_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captum_robust.benchmark.pairs.N_PAIRS_OF_DIGITS", 8)
+    monkeypatch.setattr("captum_robust.benchmark.study.pairs.N_PAIRS_OF_DIGITS", 8)
     small = lambda root, n_train, seed: load_mnist_pairs(root, (3, 8), n_train, 4, 4, seed)  # noqa: E731
-    monkeypatch.setattr("captum_robust.benchmark.pairs.load_mnist_pairs", small)
+    monkeypatch.setattr("captum_robust.benchmark.study.pairs.load_mnist_pairs", small)
     for part in ("train", "test"):
         mnist_files(tmp_path, part, [3, 8] * 8)
     data = PAIRS["mnist-pairs"].load(tmp_path)

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from captum_robust.benchmark.attacks import RADII
-from captum_robust.benchmark.report import report
-from captum_robust.benchmark.selection import selection
-from captum_robust.benchmark.statistics import correlation, pareto_front
-from captum_robust.benchmark.store import Result, Store
+from captum_robust.benchmark.measure.attacks import RADII
+from captum_robust.benchmark.plan.selection import selection
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.tables.report import report
+from captum_robust.benchmark.tables.statistics import correlation, pareto_front
 from tests.benchmark_runner.made_up import PLAN, fill
 
 METHODS = ("vanilla", "wd", "sp", "r2et")
@@ -152,7 +152,7 @@ def test_fronts_and_correlations_are_over_common_seeds(tmp_path: Path) -> None:
 def test_daggers_are_on_some_and_not_on_all(text: str) -> None:
     """With two seeds and made-up numbers the test above would miss a dagger that is never set."""
     values, others = {0: 0.9, 1: 0.91, 2: 0.92}, {0: 0.5, 1: 0.52, 2: 0.51}
-    from captum_robust.benchmark.report import _dagger
+    from captum_robust.benchmark.tables.report import _dagger
 
     assert _dagger(values, others) == " †" and _dagger(values, values) == ""
     assert _dagger({0: 0.9}, {0: 0.5}) == ""

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from captum_robust.benchmark.experiment import Protocol
-from captum_robust.benchmark.methods import METHODS
-from captum_robust.benchmark.runner import RunError, dry_run, run
-from captum_robust.benchmark.selection import selected
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.units import Group, Plan, Unit
+from captum_robust.benchmark.measure.experiment import Protocol
+from captum_robust.benchmark.plan.runner import RunError, dry_run, run
+from captum_robust.benchmark.plan.selection import selected
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import Group, Plan, Unit
+from captum_robust.benchmark.study.methods import METHODS
 from tests.benchmark_runner.made_up import PLAN, MadeUp, fill, lines, result_of
 
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from captum_robust.benchmark.selection import selected, selection
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.units import Unit
+from captum_robust.benchmark.plan.selection import selected, selection
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import Unit
 
 GRID = [Unit("adult", "wd", f"weight_decay={i}", 0, "random") for i in range(8)]
 

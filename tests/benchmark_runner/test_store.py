@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from captum_robust import cli
-from captum_robust.benchmark.experiment import Protocol
-from captum_robust.benchmark.store import FILE, Store, StoreError
-from captum_robust.benchmark.units import Unit
+from captum_robust.benchmark.measure.experiment import Protocol
+from captum_robust.benchmark.plan.store import FILE, Store, StoreError
+from captum_robust.benchmark.plan.units import Unit
 
 UNIT = Unit("breast-cancer", "vanilla", "", 0, "random")
 OTHER = UNIT._replace(method="wd", setting="weight_decay=0.001")

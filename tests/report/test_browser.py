@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from captum_robust.report.folder import as_html
+from captum_robust.benchmark.folder import as_html
 from tests.benchmark_runner.made_up import fill
 from tests.report import made_up
 from tests.report.conftest import Browser

@@ -4,7 +4,7 @@ import math
 import re
 from itertools import pairwise
 
-from captum_robust.report.chart import Chart, Line
+from captum_robust._html.charts import Chart, Line
 
 
 def chart(*lines: Line, ticks: tuple[float, ...] = (0, 0.5, 1)) -> Chart:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from captum_robust.report.audit_page import audit_page
-from captum_robust.report.page import render
+from captum_robust._html.page import render
+from captum_robust.auditing.page import audit_page
 from tests.report import made_up
 
 
@@ -122,7 +122,7 @@ def test_a_failed_write_leaves_the_old_page(
 
 
 def test_without_jinja2_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from captum_robust.report import page as module
+    from captum_robust._html import page as module
 
     monkeypatch.setitem(sys.modules, "jinja2", None)
     module._environment.cache_clear()

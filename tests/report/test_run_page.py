@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from captum_robust._html.blocks import Table
 from captum_robust._utils.tables import markdown_table
-from captum_robust.benchmark.findings import Findings
-from captum_robust.benchmark.report import report
-from captum_robust.benchmark.store import Store, StoreError
-from captum_robust.report.blocks import Table
-from captum_robust.report.folder import as_html, as_text
-from captum_robust.report.markdown import sections
-from captum_robust.report.run_page import _compared, run_page
+from captum_robust.benchmark.folder import as_html, as_text
+from captum_robust.benchmark.plan.store import Store, StoreError
+from captum_robust.benchmark.tables.markdown import sections
+from captum_robust.benchmark.tables.page import _compared, run_page
+from captum_robust.benchmark.tables.report import report
+from captum_robust.benchmark.tables.results import Findings
 from tests.benchmark_runner.made_up import fill
 
 

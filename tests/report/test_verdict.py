@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from captum_robust.auditing import verdict
+from captum_robust.auditing.flag_notes import PLAIN, flag_note
 from captum_robust.auditing.verdict import DECISIVE
-from captum_robust.report.doubts import PLAIN, flag_note
 from captum_robust.robust.flags import FLAGS
 from tests.report import made_up
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from captum_robust.benchmark.statistics import pareto_front
+from captum_robust.benchmark.tables.statistics import pareto_front
 from captum_robust.robust import Measurement, RobustnessTable
 from captum_robust.visualization import (
     plot_magnitudes,
