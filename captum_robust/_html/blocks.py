@@ -1,77 +1,43 @@
-"""What a page is made of; all texts are plain and are escaped when the page is written."""
+"""The blocks of a page; all texts are plain and are escaped when the page is written."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Literal, NamedTuple
 
 from captum_robust._html.charts import Chart
+from captum_robust._utils.tables import Table
 
 __all__ = [
-    "Cell",
+    "Block",
     "Charts",
     "Code",
-    "Column",
     "Facts",
     "Finding",
     "Note",
     "Notes",
     "Page",
     "Section",
-    "Table",
-    "Text",
-    "number",
+    "Tone",
 ]
-
-
-class Cell(NamedTuple):
-    """A cell and what it is sorted by: a number, or else its text; last where that is NaN."""
-
-    text: str
-    key: float | None = None
-
-    @property
-    def sort_key(self) -> str:
-        """The key as the script reads it; empty for a text."""
-        return "" if self.key is None else "nan" if math.isnan(self.key) else repr(self.key)
-
-
-class Column(NamedTuple):
-    """A column of a table."""
-
-    title: str
-    is_numeric: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that is sorted by its headers."""
-
-    caption: str
-    columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
-    note: str = ""
-    kind: ClassVar[str] = "table"
 
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts side by side, and the legend that they share."""
+    """Charts side by side, with one legend."""
 
     charts: Sequence[Chart]
     note: str = ""
-    kind: ClassVar[str] = "charts"
 
     @property
     def legend(self) -> dict[str, str]:
-        """What the lines are called, by their style."""
+        """The names of the lines by their style."""
         return {line.style: line.name for chart in self.charts for line in chart.lines}
 
 
 class Note(NamedTuple):
-    """A paragraph under its title."""
+    """A paragraph with a title."""
 
     title: str
     text: str
@@ -79,52 +45,55 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Notes:
-    """Paragraphs under their titles."""
+    """Paragraphs with titles."""
 
     notes: Sequence[Note]
-    kind: ClassVar[str] = "notes"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and their values."""
+    """Names with their values."""
 
     facts: Sequence[tuple[str, str]]
-    kind: ClassVar[str] = "facts"
 
 
 @dataclass(frozen=True)
 class Code:
-    """Text to be copied."""
+    """Text with a button that copies it."""
 
     text: str
     label: str
-    kind: ClassVar[str] = "code"
 
 
-@dataclass(frozen=True)
-class Text:
-    """A paragraph, or the title of what follows."""
-
-    text: str
-    is_title: bool = False
-    kind: ClassVar[str] = "text"
+Block = Table | Charts | Notes | Facts | Code
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; folded: only when the reader opens it."""
+    """A heading and the blocks below it; a folded section is opened by the reader."""
 
     title: str
-    blocks: Sequence[Table | Charts | Notes | Facts | Code | Text]
+    blocks: Sequence[Block] = ()
     lead: str = ""
     folded: bool = False
 
 
-class Finding(NamedTuple):
-    """A verdict: one of the states that have a colour, a word, the sentence and what follows."""
+#: Colour of a verdict in the style sheet.
+Tone = Literal["alarm", "info", "success", "caution", "quiet", "neutral"]
 
-    status: str
+
+class Finding(NamedTuple):
+    """A verdict at the head of a page.
+
+    Attributes:
+        tone: colour of the verdict.
+        name: what the verdict is about.
+        word: the verdict in one or two words; may be empty.
+        sentence: the verdict in a sentence.
+        details: further sentences.
+    """
+
+    tone: Tone
     name: str
     word: str
     sentence: str
@@ -133,15 +102,10 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Page:
-    """A report."""
+    """A page: what it is, its title, its verdicts, and its sections."""
 
     kind: str
     title: str
     lead: str
     findings: Sequence[Finding]
     sections: Sequence[Section] = field(default_factory=tuple)
-
-
-def number(value: float, digits: int = 3) -> Cell:
-    """A number, or a dash for NaN."""
-    return Cell("–" if math.isnan(value) else f"{value:.{digits}f}", value)

@@ -1,28 +1,32 @@
-"""Line charts as SVG: geometry here, colours in the style sheet, so that they follow the page."""
+"""Line charts as SVG: the geometry is here, the colours are in the style sheet of the page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-__all__ = ["Chart", "Line", "Mark", "Tick"]
+__all__ = ["Chart", "Line", "LineStyle", "Mark", "Tick"]
 
 WIDTH, HEIGHT = 380, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 14, 14, 46
-_CLOSEST = 34  # of labels on the horizontal axis
+_MIN_GAP = 34  # between labels on the horizontal axis
+
+
+#: Colour and mark of a line in the style sheet; a ``"thin"`` line has no mark.
+LineStyle = Literal["grey", "blue", "orange", "green", "thin"]
 
 
 class Mark(NamedTuple):
-    """A point in the units of the picture."""
+    """A point, in the units of the picture."""
 
     x: float
     y: float
 
 
 class Tick(NamedTuple):
-    """A place on an axis, and its label; empty where there is no room."""
+    """A position on an axis with its label, which is empty where there is no room for it."""
 
     at: float
     label: str
@@ -30,13 +34,10 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """Values y at x; ``style`` is the name of a colour and a mark in the style sheet.
-
-    ``low`` and ``high`` are the edges of a band around the line.
-    """
+    """Values y at x, and the band from ``low`` to ``high`` around them, if any."""
 
     name: str
-    style: str
+    style: LineStyle
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = ()
@@ -45,13 +46,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over a shared axis; the vertical one reaches from 0 to 1.
+    """Lines in one frame; the vertical axis reaches from 0 to 1.
 
     Attributes:
-        title: above the chart.
-        description: what it shows, for those who do not see it.
-        x_label, y_label: of the axes.
-        lines: drawn in this order, the most important last.
+        title: text above the chart.
+        description: what the chart shows, for readers who do not see it.
+        x_label: label of the horizontal axis.
+        y_label: label of the vertical axis.
+        lines: the lines in the order in which they are drawn, the most important last.
         x_ticks: values that are labelled on the horizontal axis.
     """
 
@@ -66,24 +68,24 @@ class Chart:
 
     @property
     def view_box(self) -> str:
-        """Of the picture."""
+        """Bounds of the picture, as SVG writes them."""
         return f"0 0 {WIDTH} {HEIGHT}"
 
     @property
     def frame(self) -> dict[str, int]:
-        """Edges of the area of the plot."""
+        """Edges of the plot inside the picture."""
         return {
             "left": _LEFT, "right": WIDTH - _RIGHT, "top": _TOP, "bottom": HEIGHT - _BOTTOM,
         }  # fmt: skip
 
     @property
     def ticks_of_x(self) -> list[Tick]:
-        """Ticks of the horizontal axis; labels that would touch are left out, the last never."""
+        """Ticks of the horizontal axis; labels that would touch are left out, except the last."""
         places = [self._x(v) for v in self.x_ticks]
         shown = {len(places) - 1} if places else set()
         nearest = -math.inf
         for i, place in enumerate(places[:-1]):
-            if place - nearest >= _CLOSEST and places[-1] - place >= _CLOSEST:
+            if place - nearest >= _MIN_GAP and places[-1] - place >= _MIN_GAP:
                 shown.add(i)
                 nearest = place
         return [
@@ -97,15 +99,15 @@ class Chart:
         return [Tick(_y(v), f"{v:g}") for v in (0, 0.25, 0.5, 0.75, 1)]
 
     def marks(self, line: Line) -> list[Mark]:
-        """The points of a line that have a value."""
+        """Return the points of a line that have a value."""
         return [Mark(self._x(x), _y(y)) for x, y in self._known(line, line.y)]
 
     def path(self, line: Line) -> str:
-        """The line as the data of an SVG path."""
+        """Return the line as the data of an SVG path."""
         return " ".join(f"{'L' if i else 'M'}{m.x} {m.y}" for i, m in enumerate(self.marks(line)))
 
     def band(self, line: Line) -> str:
-        """The band as the data of an SVG path; empty where there is none."""
+        """Return the band as the data of an SVG path; empty for a line without a band."""
         high = [(self._x(x), _y(v)) for x, v in self._known(line, line.high)]
         low = [(self._x(x), _y(v)) for x, v in self._known(line, line.low)]
         if len(high) < 2 or len(low) < 2:

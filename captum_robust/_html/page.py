@@ -1,24 +1,26 @@
-"""Turn a page into one HTML file."""
+"""Write a page as one HTML file."""
 
 import base64
 import hashlib
+import math
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from captum_robust import __version__
-from captum_robust._html.blocks import Page
-from captum_robust._utils.files import write_whole
+from captum_robust._html.blocks import Block, Page
+from captum_robust._utils.files import write_text
+from captum_robust._utils.tables import Cell
+from captum_robust._version import __version__
 
 __all__ = ["render", "write_page"]
 
 
 def render(page: Page) -> str:
-    """The HTML of a page: the same page gives the same text.
+    """Return the HTML of a page; the same page gives the same text.
 
-    A policy in the file itself forbids every request and every script but the one that the page
-    brings, which is known by its hash.
+    A policy in the file itself forbids every request, and every script except the one of the page,
+    which is identified by its hash.
 
     Raises:
         ImportError: without jinja2.
@@ -37,14 +39,10 @@ def render(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Write the HTML of a page, whole or not at all."""
+    """Write the HTML of a page, completely or not at all; missing folders are made."""
     text = render(page)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda draft: _write(draft, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_text(path, text)
 
 
 @lru_cache(maxsize=1)
@@ -61,8 +59,22 @@ def _environment() -> Any:
         loader=jinja2.FunctionLoader(_template_text), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters["own"] = Markup  # for the style sheet and the script, which are ours
+    environment.filters["own"] = Markup  # for our own style sheet and script
+    environment.filters["kind"] = _kind
+    environment.filters["sort_key"] = _sort_key
     return environment
+
+
+def _kind(block: Block) -> str:
+    """Return the name by which the template chooses how to write a block."""
+    return type(block).__name__
+
+
+def _sort_key(cell: Cell) -> str:
+    """Return the number by which the script sorts a cell; empty for a text."""
+    if cell.value is None:
+        return ""
+    return "nan" if math.isnan(cell.value) else repr(cell.value)
 
 
 def _template_text(name: str) -> str:

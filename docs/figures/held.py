@@ -13,7 +13,7 @@ from captum.attr import InputXGradient
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from captum_robust._utils.tables import markdown_table
+from captum_robust._utils.tables import Table, markdown
 from captum_robust.benchmark.study.pairs import PAIRS, PairNetwork
 from captum_robust.benchmark.study.tabular import ExplainedRows
 from captum_robust.benchmark.study.training import area_under_curve, fit
@@ -104,7 +104,7 @@ def main() -> None:
     check(network, rows)
     print(f"test AUC {area_under_curve(network, parts.test):.3f}\n")
     table = [[", ".join(held) or "nothing", f"{kept(network, held, rows):.3f}"] for held in HELD]
-    print(markdown_table(["held", f"P@{K}"], table))
+    print(markdown(Table(["held", f"P@{K}"], table)))
 
 
 def check(network: PairNetwork, rows: Tensor) -> None:

@@ -10,7 +10,7 @@ from captum.attr import Saliency
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_robust._utils.tables import markdown_table
+from captum_robust._utils.tables import Table, markdown
 from captum_robust.benchmark.measure.experiment import Experiment, Protocol
 from captum_robust.benchmark.plan.store import Store
 from captum_robust.benchmark.plan.units import Unit
@@ -46,7 +46,7 @@ def main() -> None:
                 drawn["input"], drawn[str(model)] = rows[:2].detach(), maps[:2]
         lines.append([str(model), cell(shares)])
     lines.append(["all pixels", cell(on_ink)])
-    print(markdown_table(["method", f"top {k} on ink (> {INK:g})"], lines))
+    print(markdown(Table(["method", f"top {k} on ink (> {INK:g})"], lines)))
     draw({name: drawn[name] for name in ("input", *SHOWN) if name in drawn})
 
 

@@ -130,15 +130,15 @@ def test_without_jinja2_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         page()
 
 
-def test_the_verdict_comes_first_then_numbers_then_doubts() -> None:
+def test_the_verdict_comes_first_then_numbers_then_warnings() -> None:
     text = page()
-    order = [text.index(word) for word in ("Broken:", "What was tried", "<svg", "Why to doubt")]
+    order = [text.index(word) for word in ("Not stable:", "All attacks<", "<svg", "<h2>Warnings")]
     assert order == sorted(order)
 
 
 def test_the_numbers_of_the_page_are_those_of_the_audit() -> None:
     text = page()
-    assert "3 of 4 rows lose" in text and ">0.500<" in text  # P@2 of (1, 0.5, 0.5, 0)
+    assert "3 of 4 rows (75 %) lose" in text and ">0.500<" in text  # P@2 of (1, 0.5, 0.5, 0)
     lines = [re.findall("<span>(.*?)</span>", row) for row in re.findall("<tr.*?</tr>", text, re.S)]
     assert ["age", "3", "3", "1.00", "1"] in lines  # in the top of three rows, and new in another
     assert ["hours", "3", "1", "0.33", "1"] in lines

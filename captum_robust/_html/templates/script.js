@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables are sorted by their headers: numbers by value, texts by letter, what has no value last.
+// Tables are sorted by clicking a header: numbers by value, texts by letter, missing values last.
 function key(row, column) {
   const cell = row.cells[column];
   const given = cell.dataset.key;
@@ -37,7 +37,7 @@ document.querySelectorAll("table.sortable").forEach((table) => {
   });
 });
 
-// What is wider than the page is scrolled by its own keys.
+// Make a table that is wider than the page focusable, so that the arrow keys scroll it.
 function reach() {
   document.querySelectorAll(".scroll").forEach((box) => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
@@ -49,7 +49,7 @@ reach();
 addEventListener("resize", reach);
 document.querySelectorAll("details").forEach((box) => box.addEventListener("toggle", reach));
 
-// Without permission to use the clipboard, the text is selected instead.
+// Select the text where the page may not use the clipboard.
 async function copy(figure, button) {
   const code = figure.querySelector("code");
   try {

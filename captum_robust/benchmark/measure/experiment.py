@@ -1,7 +1,7 @@
-"""Do a unit: train a model, or measure one that was trained."""
+"""The work of a unit: train a model, or measure one that was trained."""
 
 import functools
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,50 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._utils.random import seeded
-from captum_robust.benchmark.measure.attacks import attacked, validation_precision
-from captum_robust.benchmark.measure.properties import properties
+from captum_robust.benchmark.measure.attacks import attack_rows, validation_precision
+from captum_robust.benchmark.measure.properties import measure_properties
+from captum_robust.benchmark.measure.rows import ExplainedRows
+from captum_robust.benchmark.plan.protocol import Protocol
+from captum_robust.benchmark.plan.runner import Worker
 from captum_robust.benchmark.plan.store import Result, Store
-from captum_robust.benchmark.plan.units import Unit
-from captum_robust.benchmark.study.settings import RADII, Terms
-from captum_robust.benchmark.study.tabular import ExplainedRows
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Unit
+from captum_robust.benchmark.study.settings import EvaluationSettings
 from captum_robust.benchmark.study.task import Data, Parts
 from captum_robust.benchmark.study.tasks import TASKS
 from captum_robust.benchmark.study.training import area_under_curve, fit
 from captum_robust.metrics import prediction_change_rate
 
-__all__ = ["Experiment", "Protocol"]
+__all__ = ["Experiment"]
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """What all results of a store have in common.
+class Experiment(Worker):
+    """The worker of a run, which keeps the data sets and the last split in memory.
 
-    Attributes:
-        k: size of the top set that is trained for, attacked and measured.
-        rows: distinct test rows whose saliency is attacked.
-        costly_rows: the first of them, whose SmoothGrad and integrated gradients are attacked.
-        validation_rows: distinct validation rows that are attacked to select a setting.
-        epochs: passes over the training rows; None for the number of each data set.
-        radii: of the balls, L2.
-        device: on which models are trained and attacked; the weights, the order of the rows and
-            the noise of a seed are the same on all.
+    Args:
+        store: store of the checkpoints.
+        protocol: settings that all results share.
+        root: folder of the original data files; None for the default places.
     """
-
-    k: int = 8
-    rows: int = 150
-    costly_rows: int = 25
-    validation_rows: int = 100
-    epochs: int | None = None
-    radii: tuple[float, ...] = RADII
-    device: str = "cpu"
-
-    def as_dict(self) -> dict[str, Any]:
-        """What the store keeps and compares."""
-        return asdict(self)
-
-
-class Experiment:
-    """Does units, and keeps the last data set and split at hand."""
 
     def __init__(self, store: Store, protocol: Protocol, root: Path | None) -> None:
         self.store = store
@@ -62,13 +42,17 @@ class Experiment:
         self.parts = functools.lru_cache(maxsize=1)(self._parts)
 
     def do(self, unit: Unit) -> Result:
-        """The result of a unit; the same whoever does it and whenever, but for times."""
+        """Return the result of a unit; everything in it but times is reproducible."""
         with seeded(unit.seed):
-            if unit.part == "training":
+            if unit.part == TRAINING:
                 return self._train(unit)
-            if unit.part == "properties":
+            if unit.part == PROPERTIES:
                 return self._properties(unit)
-            return self._attack(unit, *unit.part.split())
+            return self._attack(unit)
+
+    def n_features(self, dataset: str) -> int:
+        """Return the number of features of a data set, which is loaded if need be."""
+        return self.data(dataset).n_features
 
     def _data(self, dataset: str) -> Data:
         return TASKS[dataset].load(self.root)
@@ -77,8 +61,8 @@ class Experiment:
         device = self.protocol.device
         return Parts(*(_moved(part, device) for part in self.data(dataset).parts(seed)))
 
-    def _terms(self, unit: Unit) -> Terms:
-        return TASKS[unit.dataset].terms.on(torch.device(self.protocol.device))
+    def _settings(self, unit: Unit) -> EvaluationSettings:
+        return TASKS[unit.dataset].settings.on(torch.device(self.protocol.device))
 
     def _train(self, unit: Unit) -> Result:
         data, task = self.parts(unit.dataset, unit.seed), TASKS[unit.dataset]
@@ -98,7 +82,7 @@ class Experiment:
         auc, precision = area_under_curve(model, data.validation), float("nan")
         if auc == auc:
             precisions = validation_precision(
-                model, rows.inputs, self.protocol.k, unit.seed, self._terms(unit)
+                model, rows.inputs, self.protocol.k, unit.seed, self._settings(unit)
             )
             precision = float(precisions.nanmean())
         return {
@@ -109,14 +93,14 @@ class Experiment:
         }
 
     def _network(self, unit: Unit) -> nn.Module:
-        """With new weights."""
+        """Return a network with new weights."""
         task = TASKS[unit.dataset]
         method, n_features = task.methods[unit.method], self.data(unit.dataset).n_features
         network = method.network(n_features, method.grid[unit.setting], task.network)
         return network.to(self.protocol.device)
 
     def model(self, unit: Unit) -> nn.Module:
-        """The network that a finished training has left."""
+        """Return the network of a finished training."""
         model = self._network(unit)
         model.load_state_dict(self.store.load_weights(unit.model))
         return model
@@ -124,7 +108,9 @@ class Experiment:
     def _properties(self, unit: Unit) -> Result:
         model, test = self.model(unit), self.parts(unit.dataset, unit.seed).test
         rows = ExplainedRows.of(test, self.protocol.rows)
-        found = properties(model, rows.inputs, self.protocol.k, unit.seed, self._terms(unit))
+        found = measure_properties(
+            model, rows.inputs, self.protocol.k, unit.seed, self._settings(unit)
+        )
         magnitudes = found.pop("magnitudes").mean(dim=0)
         return {
             "auc": area_under_curve(model, test),
@@ -132,14 +118,16 @@ class Experiment:
             **{name: _numbers(values) for name, values in found.items()},
         }
 
-    def _attack(self, unit: Unit, attack: str, explanation: str, k: str) -> Result:
+    def _attack(self, unit: Unit) -> Result:
         model, test = self.model(unit), self.parts(unit.dataset, unit.seed).test
-        terms = self._terms(unit)
-        costly = terms.explanations[explanation].costly
-        n_rows = self.protocol.costly_rows if costly else self.protocol.rows
-        rows = ExplainedRows.of(test, n_rows)
-        precision, moved = attacked(
-            model, rows.inputs, attack, explanation, int(k), unit.seed, terms
+        attack, explanation, k = unit.part
+        settings = self._settings(unit)
+        is_costly = settings.explanations[explanation].is_costly
+        rows = ExplainedRows.of(
+            test, self.protocol.costly_rows if is_costly else self.protocol.rows
+        )
+        precision, moved = attack_rows(
+            model, rows.inputs, attack, explanation, k, unit.seed, settings
         )
         predict = getattr(model, "predictions", lambda inputs: (model(inputs),))
         with torch.no_grad():
@@ -154,11 +142,11 @@ class Experiment:
 
 
 def _moved(part: Any, device: str) -> Any:
-    """A part of a data set, a dataclass, with its tensors on a device."""
+    """Return a part of a data set, a dataclass, with its tensors on a device."""
     values = ((field.name, getattr(part, field.name)) for field in fields(part))
     return replace(part, **{n: v.to(device) for n, v in values if isinstance(v, Tensor)})
 
 
 def _numbers(values: Tensor) -> list[float]:
-    """As few digits as tell float32 numbers apart in a table."""
+    """Round to the digits that a table needs of float32 numbers."""
     return [float(f"{value:.6g}") for value in values.tolist()]

@@ -1,4 +1,4 @@
-"""What is measured of a model beside attacks: thickness, curvature, faithfulness, gradients."""
+"""Measurements of a model besides attacks: thickness, curvature, faithfulness, gradients."""
 
 import warnings
 from functools import partial
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust.benchmark.measure.attacks import constraints
-from captum_robust.benchmark.study.settings import TABULAR, Terms
+from captum_robust.benchmark.study.settings import TABULAR, EvaluationSettings
 from captum_robust.metrics import (
     comprehensiveness,
     decision_flip_fraction,
@@ -17,43 +17,49 @@ from captum_robust.metrics import (
 )
 from captum_robust.robust import ERAttack, GaussianNoise, UniformNoise, ZeroGradientWarning
 
-__all__ = ["N_MAGNITUDES", "N_STEPS", "properties"]
+__all__ = ["N_MAGNITUDES", "N_STEPS", "measure_properties"]
 
-#: Steps of the attack whose first success is the manipulation step.
+#: Number of steps of the attack whose first success is the manipulation step.
 N_STEPS = 100
-#: Magnitudes that are kept.
+#: Largest number of magnitudes that are kept.
 N_MAGNITUDES = 200
 
 
-def properties(
-    model: nn.Module, inputs: Tensor, k: int, seed: int, terms: Terms = TABULAR
+def measure_properties(
+    model: nn.Module,
+    inputs: Tensor,
+    k: int,
+    seed: int,
+    settings: EvaluationSettings = TABULAR,
 ) -> dict[str, Tensor]:
-    r"""Properties of the first explanation of the logit at each row, (N,), by name.
+    r"""Measure the first explanation of the logit at each row, (N,), by name.
 
-    - ``thickness``: in the L2 ball of the middle radius (uniform); ``gaussian thickness`` and its
-      minimum over the draws: Gaussian noise whose expected length is about as large;
-      ``adversarial thickness``: on the segment to what ERAttack finds.
-    - ``manipulation step``: the first of its 100 equal steps at which a top feature is lost; 101
-      where none is. Its gradient is taken with softplus for ReLU.
-    - ``hessian norm``: Frobenius norm for the probability, or its estimate by a finite difference.
-    - ``dffot``, ``comp``, ``suff``: faithfulness, with 0 for removed features.
-    - ``magnitudes``: the largest magnitudes for the probability in descending order, (N, at most
-      200).
+    - ``thickness``: in the L2 ball of the middle radius, with uniform noise; ``gaussian thickness``
+      and ``gaussian minimum thickness``: with Gaussian noise of about that expected length;
+      ``adversarial thickness``: on the segment to the point that ERAttack finds.
+    - ``manipulation step``: the first of 100 equal steps of ERAttack, along the gradient with
+      softplus for ReLU, at which a top feature is lost; 101 where none is.
+    - ``hessian norm``: Frobenius norm of the Hessian of the probability, or its estimate by a
+      finite difference.
+    - ``dffot``, ``comp``, ``suff``: faithfulness, where removed features are 0.
+    - ``magnitudes``: the largest magnitudes of the gradient of the probability in descending order,
+      (N, at most 200).
     """
-    radius = terms.radius
-    explanation = next(iter(terms.explanations.values()))
+    radius = settings.radius
+    explanation = next(iter(settings.explanations.values()))
     saliency = explanation.attribution(model)
     maps = explanation.magnitudes(model, inputs)
-    attack = ERAttack(saliency, k, smooth_relu=5.0, absolute=True, **constraints(model, terms))
+    attack = ERAttack(saliency, k, smooth_relu=5.0, absolute=True, **constraints(model, settings))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZeroGradientWarning)  # a linear network: step 101
         moved, info = attack.perturb(
             inputs, radius, step_size=radius / N_STEPS, step_num=N_STEPS, target=0, norm="L2",
-            seed=seed, return_info=True, max_examples_per_batch=terms.chunk,
+            seed=seed, return_info=True, max_examples_per_batch=settings.chunk,
         )  # fmt: skip
     thickness = partial(
         ranking_thickness, saliency.attribute, inputs, k, perturb_radius=radius, target=0,
-        reference_attributions=maps, seed=seed, absolute=True, max_examples_per_batch=terms.chunk,
+        reference_attributions=maps, seed=seed, absolute=True,
+        max_examples_per_batch=settings.chunk,
     )  # fmt: skip
     sigma = radius / inputs.shape[1] ** 0.5
     gaussian = partial(thickness, perturb_func=GaussianNoise(), perturb_radius=sigma)
@@ -78,10 +84,10 @@ def properties(
             probability,
             inputs,
             target=0,
-            method="frobenius" if terms.exact_hessian else "finite_difference",
+            method="frobenius" if settings.exact_hessian else "finite_difference",
         ),
-        "dffot": decision_flip_fraction(model, inputs, maps, ks=terms.shares),
-        "comp": comprehensiveness(model, inputs, maps, ks=terms.shares),
-        "suff": sufficiency(model, inputs, maps, ks=terms.shares),
+        "dffot": decision_flip_fraction(model, inputs, maps, ks=settings.fractions),
+        "comp": comprehensiveness(model, inputs, maps, ks=settings.fractions),
+        "suff": sufficiency(model, inputs, maps, ks=settings.fractions),
         "magnitudes": (slopes * maps).sort(dim=1, descending=True).values[:, :N_MAGNITUDES],
     }

@@ -1,26 +1,26 @@
-"""The paper's rule that chooses the setting of a method, on validation rows only."""
+"""The selection of the setting of a method on validation rows, by the rule of the paper."""
 
 from collections.abc import Mapping, Sequence
 
 from captum_robust.benchmark.plan.store import Result
 from captum_robust.benchmark.plan.units import Group, Unit
 
-__all__ = ["TOLERANCE", "is_accurate", "selected", "selection"]
+__all__ = ["TOLERANCE", "is_accurate", "select", "select_each"]
 
-#: How far the AUC may lie below the vanilla model's.
+#: Largest difference by which the AUC may be lower than that of the vanilla model.
 TOLERANCE = 0.01
 
 
 def is_accurate(result: Result, vanilla: Result) -> bool:
-    """Whether the clean validation AUC is within 0.01 of the vanilla model's; not if it is NaN."""
+    """Return whether the clean validation AUC is within 0.01 of vanilla's; False for NaN."""
     return bool(result["auc"] >= vanilla["auc"] - TOLERANCE)
 
 
-def selected(trainings: Mapping[Unit, Result], vanilla: Result) -> Unit:
-    """The training with the best P@k under attack among those that are accurate enough.
+def select(trainings: Mapping[Unit, Result], vanilla: Result) -> Unit:
+    """Select the training with the best P@k under attack among those that are accurate enough.
 
-    P@k is the mean over the validation rows and the radii. Equal ones: the higher AUC, then the
-    first given. Where none is accurate enough: the highest AUC.
+    P@k is the mean over the validation rows and the radii. Among equal ones the higher AUC wins,
+    then the first. Where none is accurate enough, the highest AUC wins.
     """
     accurate = [unit for unit, result in trainings.items() if is_accurate(result, vanilla)]
     if not accurate:
@@ -33,8 +33,8 @@ def selected(trainings: Mapping[Unit, Result], vanilla: Result) -> Unit:
     )  # fmt: skip
 
 
-def selection(trainings: Mapping[Unit, Result], groups: Sequence[Group]) -> dict[Group, Unit]:
-    """The training that is selected of each group, where the vanilla one is finished as well."""
+def select_each(trainings: Mapping[Unit, Result], groups: Sequence[Group]) -> dict[Group, Unit]:
+    """Select a training of each group whose vanilla model is finished as well."""
     members: dict[Group, dict[Unit, Result]] = {group: {} for group in groups}
     vanilla: dict[tuple[str, int], Result] = {}
     for unit, result in trainings.items():
@@ -43,12 +43,12 @@ def selection(trainings: Mapping[Unit, Result], groups: Sequence[Group]) -> dict
         if unit.method == "vanilla":
             vanilla[unit.dataset, unit.seed] = result
     return {
-        group: selected(found, vanilla[group.dataset, group.seed])
+        group: select(found, vanilla[group.dataset, group.seed])
         for group, found in members.items()
         if found and (group.dataset, group.seed) in vanilla
     }
 
 
 def _or_lowest(value: float) -> float:
-    """A value that can be compared: NaN is the worst."""
+    """Replace NaN by the lowest value."""
     return value if value == value else float("-inf")

@@ -1,4 +1,4 @@
-"""The results store: one record a finished unit, and claims of the units that runners are at."""
+"""The store of results: one record per finished unit, and the units that runners have claimed."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.files import write_whole
-from captum_robust.benchmark.plan.units import Unit
+from captum_robust.benchmark.plan.units import TRAINING, Part, Unit
 
 __all__ = ["FILE", "Result", "Store", "StoreError"]
 
@@ -23,35 +23,49 @@ FILE = "results.sqlite"
 Result = dict[str, Any]
 
 _MARK = 0x52324554  # "R2ET", in the header of the file
-_COLUMNS = "dataset, method, setting, seed, start, part"
-_SCHEMA = f"""
-CREATE TABLE protocol (text TEXT NOT NULL);
-CREATE TABLE records (
-    dataset TEXT, method TEXT, setting TEXT, seed INTEGER, start TEXT, part TEXT,
-    seconds REAL NOT NULL, result TEXT NOT NULL, PRIMARY KEY ({_COLUMNS})
-);
-CREATE TABLE claims (
-    dataset TEXT, method TEXT, setting TEXT, seed INTEGER, start TEXT, part TEXT,
-    runner TEXT NOT NULL, PRIMARY KEY ({_COLUMNS})
-);
-PRAGMA application_id = {_MARK};
+_VERSION = 1  # in version 0 a part was one text, such as "auto saliency 8"
+_NAMES = ("dataset", "method", "setting", "seed", "start", "part", "explanation", "k")
+_COLUMNS = ", ".join(_NAMES)
+_UNIT = f"""
+    dataset TEXT, method TEXT, setting TEXT, seed INTEGER, start TEXT,
+    part TEXT, explanation TEXT, k INTEGER, PRIMARY KEY ({_COLUMNS})
 """
-_IS_UNIT = " AND ".join(f"{column} = ?" for column in _COLUMNS.split(", "))
+_SCHEMA = (
+    "CREATE TABLE protocol (text TEXT NOT NULL)",
+    f"CREATE TABLE records (seconds REAL NOT NULL, result TEXT NOT NULL, {_UNIT})",
+    f"CREATE TABLE claims (runner TEXT NOT NULL, {_UNIT})",
+    f"PRAGMA application_id = {_MARK}",
+    f"PRAGMA user_version = {_VERSION}",
+)
+_IS_UNIT = " AND ".join(f"{name} = ?" for name in _NAMES)
+_INSERT_RECORD = f"INSERT INTO records ({_COLUMNS}, seconds, result) VALUES (?{', ?' * 9})"
+_INSERT_CLAIM = f"INSERT OR REPLACE INTO claims ({_COLUMNS}, runner) VALUES (?{', ?' * 8})"
+
+_Run = Callable[..., sqlite3.Cursor]
 
 
 class StoreError(Exception):
-    """The store cannot be used; the message says why in one line."""
+    """A store that cannot be used; the message gives the reason in one line."""
 
 
 class Store:
     """The records of a folder, shared by any number of runners on one machine.
 
-    A record is written in one transaction: a runner that is killed leaves whole records only. A
-    unit is claimed before work on it begins. Each runner holds a lock on a file of its own as long
-    as it lives, which the operating system frees when it dies, however it dies; a claim whose
-    runner is dead is anybody's again.
+    A record is written in one transaction, so that a runner that is killed leaves complete records
+    only. A unit is claimed before work on it begins. Each runner holds a lock on a file of its own
+    while it runs, and the operating system frees the lock when the process ends, however it ends;
+    a claim without a running process can be taken by any runner.
 
-    Use as a context manager, or only to read.
+    Use the store as a context manager, or only to read. A store of an older version is converted
+    when it is opened.
+
+    Args:
+        folder: folder of the store.
+        protocol: settings of the results; None to read a store that exists.
+
+    Raises:
+        StoreError: for a folder without a store, a damaged or foreign store, and a store with
+            another protocol.
     """
 
     def __init__(self, folder: Path, protocol: Mapping[str, Any] | None = None) -> None:
@@ -66,15 +80,20 @@ class Store:
             self._open(protocol)
 
     def _open(self, protocol: Mapping[str, Any] | None) -> None:
+        if self._connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("its pages do not fit together")
         with self._transaction() as run:
             if not run("SELECT 1 FROM sqlite_schema").fetchone() and protocol is not None:
-                for statement in _SCHEMA.split(";"):
+                for statement in _SCHEMA:
                     run(statement)
                 run("INSERT INTO protocol VALUES (?)", json.dumps(dict(protocol)))
             if run("PRAGMA application_id").fetchone()[0] != _MARK:
                 raise StoreError(f"{self.path} is not a store of captum-robust: move it away")
-        if self._connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("its pages do not fit together")
+            version = run("PRAGMA user_version").fetchone()[0]
+            if version > _VERSION:
+                raise StoreError(f"{self.path} is of a newer version of captum-robust: update it")
+            if version == 0:
+                _split_parts(run)
         self.protocol: Result = json.loads(self._execute("SELECT text FROM protocol").fetchone()[0])
         if protocol is not None:
             for name, value in json.loads(json.dumps(dict(protocol))).items():
@@ -85,7 +104,7 @@ class Store:
                     )
 
     def __enter__(self) -> "Store":
-        """Live: what this runner claims is its own until the end of the block."""
+        """Begin to claim units; claims last until the end of the block."""
         self.runner = uuid.uuid4().hex
         self._lock_path(self.runner).parent.mkdir(exist_ok=True)
         self._lock = _lock(self._lock_path(self.runner))
@@ -97,55 +116,54 @@ class Store:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Die: claims that are left are anybody's."""
+        """Give up all claims."""
         assert self._lock is not None
         self._lock.close()
         self._lock_path(self.runner).unlink(missing_ok=True)
         self._connection.close()
 
-    def finished(self, **where: str | int) -> set[Unit]:
-        """The units with these attributes that have a record."""
-        rows = self._execute(f"SELECT {_COLUMNS} FROM records{_matching(where)}", *where.values())
-        return {Unit(*row) for row in rows}
+    def finished(self, **where: str | int | Part) -> set[Unit]:
+        """Return the units with these attributes that have a record."""
+        condition, values = _matching(where)
+        rows = self._execute(f"SELECT {_COLUMNS} FROM records{condition}", *values)
+        return {_unit(row) for row in rows}
 
-    def results(self, **where: str | int) -> dict[Unit, Result]:
-        """The records of the units with these attributes, in the order of the units."""
-        query = f"SELECT {_COLUMNS}, result FROM records{_matching(where)} ORDER BY {_COLUMNS}"
+    def results(self, **where: str | int | Part) -> dict[Unit, Result]:
+        """Return the records of the units with these attributes, in the order of the units."""
+        condition, values = _matching(where)
+        query = f"SELECT {_COLUMNS}, result FROM records{condition} ORDER BY {_COLUMNS}"
         with self._refusing_damage():
-            return {
-                Unit(*row[:-1]): json.loads(row[-1])
-                for row in self._execute(query, *where.values())
-            }
+            rows = self._execute(query, *values)
+            return {_unit(row): json.loads(row[-1]) for row in rows}
 
     def seconds(self) -> dict[Unit, float]:
-        """Processor time that each finished unit took."""
+        """Return the processor time that each finished unit took."""
         rows = self._execute(f"SELECT {_COLUMNS}, seconds FROM records")
-        return {Unit(*row[:-1]): row[-1] for row in rows}
+        return {_unit(row): row[-1] for row in rows}
 
     def claim(self, unit: Unit) -> bool:
-        """Take a unit, unless it is finished or a living runner has it."""
+        """Claim a unit; return False if it is finished or a running runner has it."""
         with self._refusing_damage(), self._transaction() as run:
-            if run(f"SELECT 1 FROM records WHERE {_IS_UNIT}", *unit).fetchone():
+            if run(f"SELECT 1 FROM records WHERE {_IS_UNIT}", *_row(unit)).fetchone():
                 return False
-            held = run(f"SELECT runner FROM claims WHERE {_IS_UNIT}", *unit).fetchone()
-            if held and self._lives(held[0]):
+            claim = run(f"SELECT runner FROM claims WHERE {_IS_UNIT}", *_row(unit)).fetchone()
+            if claim and self._is_running(claim[0]):
                 return False
-            run("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", *unit, self.runner)
+            run(_INSERT_CLAIM, *_row(unit), self.runner)
             return True
 
     def finish(self, unit: Unit, result: Result, seconds: float) -> None:
         """Write the record of a claimed unit and give up the claim, both or neither."""
         with self._refusing_damage(), self._transaction() as run:
-            text = json.dumps(result)
-            run("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *unit, seconds, text)
-            run(f"DELETE FROM claims WHERE {_IS_UNIT}", *unit)
+            run(_INSERT_RECORD, *_row(unit), seconds, json.dumps(result))
+            run(f"DELETE FROM claims WHERE {_IS_UNIT}", *_row(unit))
 
     def release(self, unit: Unit) -> None:
         """Give up a claim without a record."""
-        self._execute(f"DELETE FROM claims WHERE {_IS_UNIT}", *unit)
+        self._execute(f"DELETE FROM claims WHERE {_IS_UNIT}", *_row(unit))
 
     def save_weights(self, unit: Unit, state: Mapping[str, Tensor]) -> str:
-        """Write the checkpoint of a training, whole or not at all; its SHA-256."""
+        """Write the checkpoint of a training, completely or not at all; return its SHA-256."""
         path = self.weights_path(unit)
         path.parent.mkdir(exist_ok=True)
         on_cpu = {name: values.cpu() for name, values in state.items()}
@@ -165,19 +183,19 @@ class Store:
         return state
 
     def forget_lost_weights(self) -> None:
-        """Take back the records of trainings whose checkpoint is gone."""
-        for unit in self.finished():
-            if unit.part == "training" and not self.weights_path(unit).exists():
-                self._execute(f"DELETE FROM records WHERE {_IS_UNIT}", *unit)
+        """Delete the records of trainings whose checkpoint is missing."""
+        for unit in self.finished(part=TRAINING):
+            if not self.weights_path(unit).exists():
+                self._execute(f"DELETE FROM records WHERE {_IS_UNIT}", *_row(unit))
 
     def weights_path(self, unit: Unit) -> Path:
-        """Where the checkpoint of a training lies."""
+        """Return the path of the checkpoint of a training."""
         return self.folder / "weights" / f"{unit.file_name}.pt"
 
     def _lock_path(self, runner: str) -> Path:
         return self.folder / "runners" / runner
 
-    def _lives(self, runner: str) -> bool:
+    def _is_running(self, runner: str) -> bool:
         path = self._lock_path(runner)
         if runner == self.runner:
             return True
@@ -195,8 +213,8 @@ class Store:
             return self._connection.execute(statement, values)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        """All statements or none; no other runner writes in between."""
+    def _transaction(self) -> Iterator[_Run]:
+        """Execute all statements or none; no other runner writes in between."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield lambda statement, *values: self._connection.execute(statement, values)
@@ -215,14 +233,46 @@ class Store:
             raise StoreError(f"{self.path} is damaged ({error}): move it away") from error
 
 
-def _matching(where: Mapping[str, str | int]) -> str:
-    return " WHERE " + " AND ".join(f"{column} = ?" for column in where) if where else ""
+def _row(unit: Unit) -> tuple[str | int, ...]:
+    return (*unit[:-1], *unit.part)
+
+
+def _unit(row: tuple[Any, ...]) -> Unit:
+    """Read a unit from the first columns of a row."""
+    dataset, method, setting, seed, start, *part = row[: len(_NAMES)]
+    return Unit(dataset, method, setting, seed, start, Part(*part))
+
+
+def _matching(where: Mapping[str, str | int | Part]) -> tuple[str, list[str | int]]:
+    """Return the condition that the attributes of a unit set, and its values."""
+    columns: dict[str, str | int] = {}
+    for name, value in where.items():
+        if isinstance(value, Part):
+            columns |= {"part": value.name, "explanation": value.explanation, "k": value.k}
+        else:
+            columns[name] = value
+    condition = " AND ".join(f"{column} = ?" for column in columns)
+    return f" WHERE {condition}" if columns else "", list(columns.values())
+
+
+def _split_parts(run: _Run) -> None:
+    """Convert a store of version 0, where a part was one text such as ``"auto saliency 8"``."""
+    old = run("SELECT dataset, method, setting, seed, start, part, seconds, result FROM records")
+    rows = old.fetchall()
+    for table in ("records", "claims"):
+        run(f"DROP TABLE {table}")
+    for statement in _SCHEMA[1:]:
+        run(statement)
+    for *rest, text, seconds, result in rows:
+        name, explanation, k = [*text.split(), "", 0][:3]
+        run(_INSERT_RECORD, *rest, name, explanation, int(k), seconds, result)
 
 
 def _lock(path: Path) -> sqlite3.Connection:
-    """A lock that ends with the process, on every system that SQLite knows.
+    """Take a lock that ends with the process, on every system that SQLite knows.
 
-    Raises sqlite3.OperationalError where another process holds it.
+    Raises:
+        sqlite3.OperationalError: if another process holds the lock.
     """
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:

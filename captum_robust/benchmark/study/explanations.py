@@ -1,31 +1,32 @@
-"""The explanations that are attacked, of the logit of a single-logit network."""
+"""The explanations that are attacked, of the logit of a network with a single logit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from captum.attr import Attribution, IntegratedGradients, NoiseTunnel, Saliency
+from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_robust._utils.random import seeded
+from captum_robust.auditing.explanations import ATTRIBUTIONS
 
-__all__ = ["EXPLANATIONS", "Explanation", "Probability"]
+__all__ = ["EXPLANATIONS", "Explanation"]
 
 
 class Explanation(NamedTuple):
-    """How an explanation is made and called.
+    """An explanation of the study.
 
     Attributes:
         attribution: makes Captum's attribution of a model.
-        arguments: of its ``attribute``, beside the target.
-        costly: whether each map takes many gradients, so that fewer rows are attacked.
+        arguments: arguments of its ``attribute``, except the target.
+        is_costly: whether a map takes many gradients, so that fewer rows are attacked.
     """
 
     attribution: Callable[[nn.Module], Attribution]
-    arguments: dict[str, Any]
-    costly: bool
+    arguments: Mapping[str, Any]
+    is_costly: bool
 
     def magnitudes(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Importance of each feature, (N, n); noise is the same at every call."""
+        """Return the magnitude of each feature, (N, n); noise is the same in every call."""
         with seeded(0):
             maps: Tensor = self.attribution(model).attribute(
                 inputs.detach().requires_grad_(), target=0, **self.arguments
@@ -33,31 +34,12 @@ class Explanation(NamedTuple):
         return maps.detach().abs()
 
 
-#: SmoothGrad as in the paper (C.4.3): 50 draws, variance 0.5 on tables. The paper integrates over
-#: 100 points; 50, by Gauss and Legendre, are Captum's default.
+#: Variance of SmoothGrad's noise on standardised tables (C.4.3 of the paper).
+_VARIANCE = 0.5
+
+#: The paper integrates gradients over 100 points; the 50 here are Captum's, by Gauss and Legendre.
 EXPLANATIONS = {
-    "saliency": Explanation(Saliency, {}, costly=False),
-    "smoothgrad": Explanation(
-        lambda model: NoiseTunnel(Saliency(model)),
-        {"nt_type": "smoothgrad", "nt_samples": 50, "stdevs": 0.5**0.5},
-        costly=True,
-    ),
-    "ig": Explanation(IntegratedGradients, {"n_steps": 50}, costly=True),
+    name: Explanation(named.make, named.arguments_with(_VARIANCE**0.5), named.is_costly)
+    for name, named in ATTRIBUTIONS.items()
+    if name in ("saliency", "smoothgrad", "ig")
 }
-
-
-class Probability(nn.Module):
-    r"""The probability of class 1 less ½, so that its sign is the prediction, as the logit's is.
-
-    On a network of the ReLU family the gradient of a logit's saliency is zero, that of a
-    probability's is not.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Shape (N, 1)."""
-        logits: Tensor = self.model(inputs)
-        return (logits / 2).tanh() / 2

@@ -1,15 +1,13 @@
-"""The training methods that are compared, each with the grid of its settings."""
+"""The training methods for tabular data, each with its role and the grid of its settings."""
 
 from functools import partial
 from typing import Any
 
 from captum_robust.benchmark.study import recipes
-from captum_robust.benchmark.study.recipes import Method, Setting, grid
+from captum_robust.benchmark.study.method import Method, Setting, grid
 from captum_robust.ranking import Pairs
 
-__all__ = [
-    "BASELINES", "DEFAULT", "IDEAS", "K_PRIMES", "LAZY", "METHODS", "RIVALS", "Method", "Setting",
-]  # fmt: skip
+__all__ = ["K_PRIMES", "METHODS", "RIVALS"]
 
 #: From the sharpest network to one that is almost linear.
 _BETAS = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -24,9 +22,9 @@ METHODS: dict[str, Method] = {
     "ssr": Method(recipes.surface, grid(weight=(1e-3, 1e-2))),
     "at": Method(recipes.adversarial, grid(radius=(0.25, 0.5), step_num=(1, 3))),
 }
-#: The methods of the paper that R2ET is compared to.
-BASELINES = tuple(METHODS)
 
+# R2ET; and on a softplus network, as the authors' code runs it (β = 0.5).
+_r2et = partial(Method, role="variant", is_r2et=True)
 _GAPS: dict[str, Any] = {"gap": ("linear", "exp")}
 _VARIANTS: tuple[tuple[str, Pairs, bool], ...] = (
     ("r2et", "anchor", True),
@@ -36,82 +34,77 @@ _VARIANTS: tuple[tuple[str, Pairs, bool], ...] = (
 )
 for _name, _pairs, _curved in _VARIANTS:
     _loss = partial(recipes.ranking, pairs=_pairs, curvature=_curved)
-    METHODS[_name] = Method(_loss, grid(weight=(0.01, 0.03, 0.1), **_GAPS))
-    # On a softplus network, as the authors' code runs it (β = 0.5).
-    METHODS[f"{_name}-sp"] = Method(
+    METHODS[_name] = _r2et(_loss, grid(weight=(0.01, 0.03, 0.1), **_GAPS))
+    METHODS[f"{_name}-sp"] = _r2et(
         _loss, grid(weight=(0.003, 0.01, 0.03), **_GAPS, beta=(0.5,)), "softplus"
     )
 
-#: Logistic regression, whose gradients rank alike everywhere. What it reaches needs no regulariser.
-METHODS["linear"] = Method(recipes.plain, {"": {}}, "none")
+# Logistic regression, whose gradients rank alike everywhere. It needs no regulariser.
+METHODS["linear"] = Method(recipes.plain, {"": {}}, "none", role="reference")
 
-#: What a command trains unless told otherwise.
-DEFAULT = tuple(METHODS)
-
-#: SP whose grid ends where R2ET-sp begins. Selected from it in 8 of 9 runs was its end, β = 0.5.
-METHODS["sp-steep"] = Method(recipes.plain, grid(beta=(0.5, 1.0, 2.0)), "softplus")
-
-#: CL explains a smooth network: that of a logit of the ReLU family has no slopes.
-METHODS["cl"] = Method(
-    recipes.cross_lipschitz, grid(weight=(1e-4, 3e-4), k_prime=(4,), beta=(0.5,)), "softplus"
+# SP whose grid ends where R2ET-sp begins. Selected from it in 8 of 9 runs was its end, β = 0.5.
+METHODS["sp-steep"] = Method(
+    recipes.plain, grid(beta=(0.5, 1.0, 2.0)), "softplus", by_default=False
 )
-
-#: What the best R2ET is compared to, by name.
-RIVALS = {
-    "baselines": (*BASELINES, "cl"),
-    "baselines, SP of β ≥ 0.5": (*(m for m in BASELINES if m != "sp"), "sp-steep", "cl"),
-    "reference": ("linear",),
-}
+# CL explains a smooth network: the gradient of a logit of the ReLU family has no slopes.
+METHODS["cl"] = Method(
+    recipes.cross_lipschitz, grid(weight=(1e-4, 3e-4), k_prime=(4,), beta=(0.5,)), "softplus",
+    by_default=False,
+)  # fmt: skip
 
 
 def _softplus(betas: tuple[float, ...] = (0.5,), **grids: tuple[Any, ...]) -> dict[str, Setting]:
     return grid(**grids, beta=betas)
 
 
-_no_hessian = partial(recipes.ranking, curvature=False)
-
-#: What was tried to keep the ranking where a flat softplus loses it: R2ET-sp with one thing
-#: changed, and what is left of it without the ranking.
-IDEAS: dict[str, Method] = {
-    "r2et-flat": Method(recipes.ranking, _softplus(_FLAT, weight=(0.003, 0.01)), "softplus"),
-    "r2et-all": Method(
-        partial(recipes.ranking, pairs="all"), _softplus(weight=(1e-3, 3e-3)), "softplus"
+# Ideas to keep the ranking where a flat softplus loses it: R2ET-sp with one change, and the same
+# without the ranking term.
+_idea = partial(Method, activation="softplus", role="idea", by_default=False)
+_r2et_idea = partial(_idea, is_r2et=True)
+METHODS |= {
+    "r2et-flat": _r2et_idea(recipes.ranking, _softplus(_FLAT, weight=(0.003, 0.01))),
+    "r2et-all": _r2et_idea(partial(recipes.ranking, pairs="all"), _softplus(weight=(1e-3, 3e-3))),
+    "r2et-boundary": _r2et_idea(
+        partial(recipes.ranking, k_prime=1), _softplus(weight=(0.01, 0.03))
     ),
-    "r2et-boundary": Method(
-        partial(recipes.ranking, k_prime=1), _softplus(weight=(0.01, 0.03)), "softplus"
+    "r2et-normalize": _r2et_idea(
+        partial(recipes.ranking, normalize=True), _softplus(weight=(0.003, 0.01))
     ),
-    "r2et-normalize": Method(
-        partial(recipes.ranking, normalize=True), _softplus(weight=(0.003, 0.01)), "softplus"
+    "r2et-adaptive": _r2et_idea(
+        partial(recipes.ranking, adaptive=True), _softplus(weight=(0.003, 0.01))
     ),
-    "r2et-adaptive": Method(
-        partial(recipes.ranking, adaptive=True), _softplus(weight=(0.003, 0.01)), "softplus"
+    "r2et-logit": _r2et_idea(
+        partial(recipes.ranking, explain="logit"), _softplus(weight=(0.001, 0.003))
     ),
-    "r2et-logit": Method(
-        partial(recipes.ranking, explain="logit"), _softplus(weight=(0.001, 0.003)), "softplus"
-    ),
-    "r2et-heavy": Method(recipes.ranking, _softplus(weight=(0.06, 0.1)), "softplus"),
-    "r2et-long": Method(recipes.ranking, _softplus(weight=(0.003, 0.01), times=(4,)), "softplus"),
-    "sp-long": Method(recipes.plain, _softplus(_FLAT, times=(4,)), "softplus"),
-    "est-h-sp": Method(recipes.curvature, _softplus(weight=(0.01, 0.1)), "softplus"),
-    "wd-sp": Method(recipes.plain, _softplus(weight_decay=(1e-3, 1e-2)), "softplus"),
+    "r2et-heavy": _r2et_idea(recipes.ranking, _softplus(weight=(0.06, 0.1))),
+    "r2et-long": _r2et_idea(recipes.ranking, _softplus(weight=(0.003, 0.01), times=(4,))),
+    "sp-long": _idea(recipes.plain, _softplus(_FLAT, times=(4,))),
+    "est-h-sp": _idea(recipes.curvature, _softplus(weight=(0.01, 0.1))),
+    "wd-sp": _idea(recipes.plain, _softplus(weight_decay=(1e-3, 1e-2))),
 }
-METHODS.update(IDEAS)
 
-#: R2ET that regularises every m-th step, or a part of each batch; the name of what it is cheaper
-#: than, before the last dash.
-LAZY: dict[str, Method] = {}
+# R2ET that regularises every m-th step, or a part of each batch.
 for _full in ("r2et", "r2et-sp"):
     for _name, _options in (
         ("every4", {"every": 4}),
         ("every8", {"every": 8}),
         ("fraction", {"fraction": 0.25, "seed": 0}),
     ):
-        _loss = partial(recipes.ranking, **_options)
-        LAZY[f"{_full}-{_name}"] = Method(_loss, METHODS[_full].grid, METHODS[_full].activation)
-METHODS.update(LAZY)
+        METHODS[f"{_full}-{_name}"] = _r2et(
+            partial(recipes.ranking, **_options), METHODS[_full].grid, METHODS[_full].activation,
+            by_default=False, approximates=_full,
+        )  # fmt: skip
 
-#: The study of k', linear gaps of R2ET\H; R2ET-mm\H is the same function.
-K_PRIMES = range(1, 9)
-for _k_prime in K_PRIMES:
-    _loss = partial(_no_hessian, k_prime=_k_prime)
-    METHODS[f"r2et-no-h-k{_k_prime}"] = Method(_loss, grid(weight=(0.03,)))
+#: The study of k' on linear gaps of R2ET\H, which are those of R2ET-mm\H: methods by k'.
+K_PRIMES = {k_prime: f"r2et-no-h-k{k_prime}" for k_prime in range(1, 9)}
+for _k_prime, _name in K_PRIMES.items():
+    _loss = partial(recipes.ranking, curvature=False, k_prime=_k_prime)
+    METHODS[_name] = _r2et(_loss, grid(weight=(0.03,)), by_default=False)
+
+_BASELINES = [name for name, method in METHODS.items() if method.role == "baseline"]
+#: The groups of methods that the best R2ET is compared with, by the name of the group.
+RIVALS = {
+    "baselines": tuple(name for name in _BASELINES if name != "sp-steep"),
+    "baselines, SP of β ≥ 0.5": tuple(name for name in _BASELINES if name != "sp"),
+    "reference": tuple(name for name, method in METHODS.items() if method.role == "reference"),
+}

@@ -1,11 +1,8 @@
-"""How a network is trained: its activation, the loss, and the grid of their settings."""
+"""Functions that make the losses of the training methods, with the weights of a setting."""
 
-import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from captum_robust.loss import (
     AdversarialRankingLoss,
@@ -14,91 +11,36 @@ from captum_robust.loss import (
     R2ETLoss,
     SSRLoss,
 )
-from captum_robust.models import TabularMLP
 from captum_robust.ranking import Gap, Pairs
 
-__all__ = [
-    "Criterion",
-    "Method",
-    "Setting",
-    "adversarial",
-    "cross_lipschitz",
-    "curvature",
-    "grid",
-    "plain",
-    "ranking",
-    "surface",
-]
+__all__ = ["adversarial", "cross_lipschitz", "curvature", "plain", "ranking", "surface"]
 
-Setting = Mapping[str, Any]
-Criterion = Callable[[Tensor, Tensor], Tensor]
-
-#: Sharpness of the softplus by whose gradients a loss attacks a LeakyReLU network.
+#: Sharpness of the softplus along whose gradients a loss attacks a LeakyReLU network.
 _BETA = 5.0
-#: What of a setting does not go to the loss.
-_ELSEWHERE = ("beta", "weight_decay", "times")
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a network is trained.
-
-    Attributes:
-        loss: makes the loss of a model, for the k of the study.
-        grid: the settings among which one is selected, by name. ``weight_decay`` goes to Adam,
-            ``beta`` to the softplus, ``times`` multiplies the epochs, the others go to the loss.
-        activation: of the network: ``"leaky_relu"``, ``"softplus"``, or ``"none"``, which makes it
-            linear.
-    """
-
-    loss: Callable[..., Criterion]
-    grid: Mapping[str, Setting]
-    activation: Literal["leaky_relu", "softplus", "none"] = "leaky_relu"
-
-    def network(
-        self, n_features: int, setting: Setting, make: Callable[..., nn.Module] = TabularMLP
-    ) -> nn.Module:
-        """The network with new weights; ``make`` takes the features and the activation."""
-        if self.activation == "softplus":
-            return make(n_features, activation=lambda: nn.Softplus(beta=setting["beta"]))
-        activation = nn.LeakyReLU if self.activation == "leaky_relu" else nn.Identity
-        return make(n_features, activation=activation)
-
-    def criterion(self, model: nn.Module, k: int, setting: Setting) -> Criterion:
-        """The loss of the network."""
-        return self.loss(model, k, **{n: v for n, v in setting.items() if n not in _ELSEWHERE})
-
-
-def grid(**choices: tuple[Any, ...]) -> dict[str, Setting]:
-    """Every combination, by a name such as ``"weight=0.1 gap=exp"``."""
-    points = [
-        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
-    ]
-    return {" ".join(f"{name}={value}" for name, value in p.items()): p for p in points}
 
 
 def plain(model: nn.Module, k: int) -> R2ETLoss:
-    """The classification loss."""
+    """Make the classification loss alone."""
     return R2ETLoss(model, k, lambda1=0, lambda2=0)
 
 
 def curvature(model: nn.Module, k: int, **options: Any) -> HessianNormLoss:
-    """Est-H and Exact-H."""
+    """Make the loss of Est-H and Exact-H."""
     return HessianNormLoss(model, **options)
 
 
 def surface(model: nn.Module, k: int, **options: Any) -> SSRLoss:
-    """SSR."""
+    """Make the loss of SSR."""
     return SSRLoss(model, **options)
 
 
 def adversarial(model: nn.Module, k: int, **options: Any) -> AdversarialRankingLoss:
-    """AT."""
+    """Make the loss of adversarial training (AT)."""
     return AdversarialRankingLoss(model, k, smooth_relu=_BETA, **options)
 
 
 def cross_lipschitz(model: nn.Module, k: int, **options: Any) -> CrossLipschitzLoss:
-    """CL."""
+    """Make the loss of cross-Lipschitz regularisation (CL)."""
     return CrossLipschitzLoss(model, k, **options)
 
 
@@ -112,7 +54,7 @@ def ranking(
     k_prime: int | None = None,
     **options: Any,
 ) -> R2ETLoss:
-    """R2ET; both weights are equal, as for the tables of the paper.
+    """Make the loss of R2ET; both weights are equal, as in the tables of the paper.
 
     R2ET-mm takes half the pairs of linear gaps: with as many it would be R2ET.
     """

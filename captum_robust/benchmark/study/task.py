@@ -1,4 +1,4 @@
-"""What the study must know of a data set."""
+"""A data set of the study: its loader, its network, its methods and its settings."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from captum_robust.benchmark.study.methods import METHODS, Method
-from captum_robust.benchmark.study.settings import TABULAR, Terms
+from captum_robust.benchmark.study.method import Method
+from captum_robust.benchmark.study.methods import METHODS
+from captum_robust.benchmark.study.settings import TABULAR, EvaluationSettings
 from captum_robust.models import TabularMLP
 
 __all__ = ["Data", "Examples", "Parts", "Root", "Task"]
@@ -39,11 +40,11 @@ class Parts(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A data set that was read.
+    """A data set that was loaded.
 
     Attributes:
-        n_features: width of a row.
-        parts: its three parts, for a seed.
+        n_features: number of features of a row.
+        parts: returns the three parts for a seed.
     """
 
     n_features: int
@@ -51,25 +52,25 @@ class Data(NamedTuple):
 
 
 def _nothing(model: nn.Module, data: Examples) -> None:
-    """A network that is whole once it is trained."""
+    """Leave a network as training made it."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A data set, the network for it, and its training and explanation.
+    """A data set, with the network for it, its training and its evaluation.
 
     Attributes:
-        load: reads the data, from a folder or wherever they lie.
+        load: loads the data from a folder, or from the default places for None.
         n_epochs: passes over the training rows.
-        batch_size: rows of a step.
-        learning_rate: with which the training begins.
-        network: makes the network, of the width of a row and an activation.
-        finish: trains what the loss does not, after everything else.
-        methods: the training methods and the grids for this data set, by name.
-        terms: how its explanations are attacked and measured.
-        k: sizes of the top set: the one that is trained for, and others that are attacked.
-        rows: how many test rows are attacked, how many of them where that is costly, and how many
-            validation rows.
+        batch_size: number of rows of a step.
+        learning_rate: learning rate at the start of the training.
+        network: makes the network, from the number of features and an activation.
+        finish: trains the parts of the network that the loss does not reach.
+        methods: the training methods for this data set, by name.
+        settings: how its explanations are attacked and measured.
+        k: sizes of the top set: first that for which models are trained, then others to attack.
+        rows: number of test rows that are attacked, number of them for costly explanations, and
+            number of validation rows.
     """
 
     load: Callable[[Root], Data]
@@ -79,6 +80,6 @@ class Task:
     network: Callable[..., nn.Module] = TabularMLP
     finish: Callable[[Any, Any], None] = _nothing
     methods: Mapping[str, Method] = field(default_factory=lambda: METHODS)
-    terms: Terms = TABULAR
+    settings: EvaluationSettings = TABULAR
     k: tuple[int, ...] = (8, 5, 2)
     rows: tuple[int, int, int] = (150, 25, 100)

@@ -1,4 +1,4 @@
-"""Train a binary classifier: for the demonstration, and for the comparison of methods."""
+"""The training of binary classifiers."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ __all__ = ["area_under_curve", "fit", "train"]
 
 
 def area_under_curve(model: nn.Module, data: Examples) -> float:
-    """Area under the ROC curve of a single-logit model; NaN where a logit is not finite."""
+    """Return the area under the ROC curve of a model with one logit; NaN for non-finite logits."""
     from sklearn.metrics import roc_auc_score
 
     with torch.no_grad():
@@ -35,7 +35,7 @@ def train(
     seed: int,
     label: str,
 ) -> None:
-    """Train ``model`` in place with Adam (1e-3), and keep the epoch of the best validation AUC.
+    """Train ``model`` in place with Adam (1e-3), and keep the epoch with the best validation AUC.
 
     Shows a progress bar over the epochs. The order of the rows depends on ``seed`` alone.
     """
@@ -63,14 +63,14 @@ def fit(
     weight_decay: float = 0.0,
     learning_rate: float = 3e-3,
 ) -> float:
-    """Train ``model`` in place with Adam, whose rate falls evenly to 0, to the last epoch.
+    """Train ``model`` in place with Adam, whose learning rate falls linearly to 0.
 
-    No epoch is selected: the best by its AUC would be an early one, before a regulariser shows,
-    and that of a model trained before would be the one it began with. The order of the rows
+    The last epoch is kept. The epoch with the best AUC would be an early one, before a regulariser
+    has an effect, or the initial weights of a model that was trained before. The order of the rows
     depends on ``seed`` alone.
 
     Returns:
-        Processor time of an epoch, in seconds.
+        Processor time per epoch, in seconds.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
@@ -85,7 +85,7 @@ def fit(
 
 
 def _batches(data: Examples, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """Indices of the rows of an epoch."""
+    """Return the indices of the rows of each step of an epoch."""
     batches: Sequence[Tensor] = torch.randperm(len(data), generator=generator).split(batch_size)
     return batches
 
@@ -98,6 +98,6 @@ def _step(
 ) -> None:
     optimizer.zero_grad()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    # A loss that explains would find the gradient of the inputs as well, which nobody needs.
+    # Without `inputs`, a loss that explains would compute gradients of the examples as well.
     criterion(data.inputs[rows], data.targets[rows]).backward(inputs=parameters)
     optimizer.step()

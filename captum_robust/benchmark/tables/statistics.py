@@ -1,4 +1,4 @@
-"""Numbers over seeds: means, paired tests, and who is dominated by nobody."""
+"""Statistics over seeds: means, paired tests, rank correlations, Pareto fronts."""
 
 import math
 import warnings
@@ -22,7 +22,7 @@ _Name = TypeVar("_Name")
 
 
 def on_common_seeds(by_name: Mapping[_Name, Values]) -> dict[_Name, dict[int, float]]:
-    """The values at the seeds that all names have: their means can be compared."""
+    """Return the values at the seeds that all names have, so that means can be compared."""
     seeds = set.intersection(*(set(values) for values in by_name.values())) if by_name else set()
     return {
         name: {seed: values[seed] for seed in sorted(seeds)} for name, values in by_name.items()
@@ -30,7 +30,7 @@ def on_common_seeds(by_name: Mapping[_Name, Values]) -> dict[_Name, dict[int, fl
 
 
 def mean_std(values: Values) -> tuple[float, float]:
-    """Mean and standard deviation (divisor N − 1) over the seeds; NaN where there are too few."""
+    """Return mean and standard deviation (divisor N − 1) over the seeds; NaN for too few seeds."""
     numbers = np.array(list(values.values()), dtype=float)
     if not len(numbers):
         return math.nan, math.nan
@@ -38,9 +38,9 @@ def mean_std(values: Values) -> tuple[float, float]:
 
 
 def paired_p_value(values: Values, others: Values) -> float:
-    """Two-sided p-value of the paired t-test over the seeds that both have.
+    """Return the two-sided p-value of the paired t-test over the seeds that both have.
 
-    1 where all pairs are equal, NaN where there are fewer than two.
+    It is 1 where all pairs are equal, and NaN for fewer than two pairs.
     """
     from scipy.stats import ttest_rel
 
@@ -55,7 +55,7 @@ def paired_p_value(values: Values, others: Values) -> float:
 
 
 def difference(values: Values, others: Values) -> tuple[float, float]:
-    """Mean difference over the seeds that both have, and half its 95 % confidence interval (t)."""
+    """Return the mean difference over common seeds, and half its 95 % confidence interval (t)."""
     from scipy.stats import t
 
     a, b = _paired(values, others)
@@ -70,7 +70,7 @@ def difference(values: Values, others: Values) -> tuple[float, float]:
 
 
 def pareto_front(points: Mapping[_Name, Sequence[float]]) -> set[_Name]:
-    """Names of the points that no other reaches in all coordinates and exceeds in one."""
+    """Return the points that no other reaches in all coordinates and exceeds in one."""
 
     def beats(a: Sequence[float], b: Sequence[float]) -> bool:
         pairs = list(zip(a, b, strict=True))
@@ -84,7 +84,7 @@ def pareto_front(points: Mapping[_Name, Sequence[float]]) -> set[_Name]:
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Spearman's rank correlation of the pairs that are finite; NaN where one side is constant."""
+    """Return Spearman's rank correlation of the finite pairs; NaN where one side is constant."""
     from scipy.stats import spearmanr
 
     pairs = np.array([x, y], dtype=float)

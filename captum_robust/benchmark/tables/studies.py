@@ -1,13 +1,13 @@
-"""The smaller studies of the paper, each a table."""
+"""The smaller studies of the paper, each a table, under the main attack of a data set."""
 
 from collections.abc import Iterator
-from functools import partial
+from typing import TypeVar
 
-from captum_robust._utils.tables import markdown_table
-from captum_robust.benchmark.plan.store import Result
-from captum_robust.benchmark.study.methods import DEFAULT, K_PRIMES
-from captum_robust.benchmark.tables.cells import number
-from captum_robust.benchmark.tables.results import Findings, Model, mean
+from captum_robust._utils.tables import Row, Table, number
+from captum_robust.benchmark.plan.units import PROPERTIES
+from captum_robust.benchmark.study.methods import K_PRIMES
+from captum_robust.benchmark.tables.cells import exact
+from captum_robust.benchmark.tables.results import Model, StudyResults, mean, of_method
 from captum_robust.benchmark.tables.statistics import (
     correlation,
     mean_std,
@@ -17,6 +17,8 @@ from captum_robust.benchmark.tables.statistics import (
 
 __all__ = ["studies"]
 
+_Name = TypeVar("_Name")
+
 _PREDICTORS = (
     "adversarial thickness",
     "gaussian thickness",
@@ -25,92 +27,98 @@ _PREDICTORS = (
 )
 
 
-def studies(findings: Findings, dataset: str) -> Iterator[str]:
-    """Those for which a data set has results, under the last attack on the first explanation."""
-    models = [model for model in findings.models(dataset) if model.start == "random"]
-    for study in (_by_k, _by_k_prime, _manipulation, _magnitudes):
-        yield from study(findings, dataset, models)
-    usual = [model for model in models if model.method in DEFAULT]  # others may have fewer seeds
-    for study in (_between_models, _pareto):
-        yield from study(findings, dataset, usual)
+def studies(results: StudyResults, dataset: str) -> Iterator[Table]:
+    """Yield the studies for which a data set has results."""
+    models = [model for model in results.models(dataset) if model.start == "random"]
+    for table in (_by_k(results, dataset, models), _by_k_prime(results, dataset, models)):
+        if table.rows:
+            yield table
+    yield _manipulation(results, dataset, models)
+    yield _magnitudes(results, dataset, models)
+    defaults = results.default_models(dataset)  # the others may have fewer seeds
+    yield _between_models(results, dataset, defaults)
+    yield _pareto(results, dataset, defaults)
 
 
-def _by_k(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
-    attack, explanation, k = findings.main_part(dataset).split()
-    parts = [p for p in findings.parts(dataset) if p.startswith(f"{attack} {explanation} ")]
-    radius = findings.radius
-    levels = {(m, p): findings.precision(dataset, m, p, radius) for m in models for p in parts}
-    whole = [m for m in models if all(levels[m, p] for p in parts)]
-    means, n_seeds = _means_on_common_seeds({(m, p): levels[m, p] for m in whole for p in parts})
-    if len(parts) > 1 and n_seeds:
-        yield f"### P@k by k: {explanation} under {attack} at radius {radius:g}"
-        yield f"All models were trained for k = {k}. Means over the {n_seeds} seeds that all have."
-        yield markdown_table(
-            ["method", *(f"k = {part.split()[2]}" for part in parts)],
-            [[str(m), *(number(means[m, p]) for p in parts)] for m in whole],
-        )
-
-
-def _by_k_prime(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
-    found = {m.method: m for m in models}
-    part = findings.main_part(dataset)
-    rows = [
-        [str(k_prime), _precision(findings, dataset, found[f"r2et-no-h-k{k_prime}"], part)]
-        for k_prime in K_PRIMES
-        if f"r2et-no-h-k{k_prime}" in found
-    ]
-    if rows:
-        yield "### Number of pairs k' of R2ET\\H"
-        yield "Linear gaps, so that R2ET-mm\\H is the same function."
-        yield markdown_table(["k'", f"P@{findings.protocol['k']}"], rows)
-
-
-def _manipulation(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
-    rows = []
-    for model in models:
-        cells = []
-        for name in _PREDICTORS:
-            pairs = findings.rows(dataset, model, name, "manipulation step")
-            cells.append(number(mean([correlation(*pair) for pair in pairs])))
-        rows.append([str(model), *cells])
-    yield "### What goes with a late manipulation: rank correlation over the rows"
-    yield markdown_table(["method", *_PREDICTORS], rows)
-
-
-def _between_models(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
-    part = findings.main_part(dataset)
-    of = {name: partial(_mean_of_rows, name) for name in ("thickness", *_PREDICTORS)}
+def _by_k(results: StudyResults, dataset: str, models: list[Model]) -> Table:
+    main = results.main_attack(dataset)
+    attacks = [part for part in results.attacks(dataset) if part._replace(k=main.k) == main]
     levels = {
-        **{(m, "P@k"): findings.precision(dataset, m, part, findings.radius) for m in models},
-        **{
-            (m, name): findings.values(dataset, m, "properties", of[name])
-            for m in models
-            for name in of
-        },
+        (m, attack): results.precision(dataset, m, attack, results.radius)
+        for m in models
+        for attack in attacks
     }
+    complete = [m for m in models if all(levels[m, attack] for attack in attacks)]
+    means, n_seeds = _means_on_common_seeds(
+        {(m, attack): levels[m, attack] for m in complete for attack in attacks}
+    )
+    rows: list[Row] = [
+        [str(m), *(number(means[m, a]) for a in attacks)] for m in complete if n_seeds
+    ]
+    return Table(
+        ["method", *(f"k = {attack.k}" for attack in attacks)],
+        rows if len(attacks) > 1 else [],
+        f"P@k by k: {main.explanation} under {main.name} at radius {results.radius:g}",
+        f"All models were trained for k = {main.k}. Means over the {n_seeds} seeds that all have.",
+    )
+
+
+def _by_k_prime(results: StudyResults, dataset: str, models: list[Model]) -> Table:
+    rows: list[Row] = [
+        [exact(k_prime), number(_mean(results.main_precision(dataset, of_method(method))))]
+        for k_prime, method in K_PRIMES.items()
+        if of_method(method) in models
+    ]
+    return Table(
+        ["k'", f"P@{results.protocol['k']}"], rows, "Number of pairs k' of R2ET\\H",
+        "Linear gaps, so that R2ET-mm\\H is the same function.",
+    )  # fmt: skip
+
+
+def _manipulation(results: StudyResults, dataset: str, models: list[Model]) -> Table:
+    rows: list[Row] = []
+    for model in models:
+        records = results.records(dataset, model, PROPERTIES).values()
+        cells = [
+            number(mean([correlation(r[name], r["manipulation step"]) for r in records]))
+            for name in _PREDICTORS
+        ]
+        rows.append([str(model), *cells])
+    return Table(
+        ["method", *_PREDICTORS], rows,
+        "What goes with a late manipulation: rank correlation over the rows",
+    )  # fmt: skip
+
+
+def _between_models(results: StudyResults, dataset: str, models: list[Model]) -> Table:
+    names = ("thickness", *_PREDICTORS)
+    levels = {(m, "P@k"): results.main_precision(dataset, m) for m in models}
+    for m in models:
+        levels |= {(m, name): results.mean_property(dataset, m, name) for name in names}
     means, n_seeds = _means_on_common_seeds(levels)
     found = [m for m in models if (m, "P@k") in means and (m, "thickness") in means]
-    rows = [
+    rows: list[Row] = [
         [
             name,
             number(correlation([means[m, name] for m in found], [means[m, "P@k"] for m in found])),
         ]
-        for name in of
+        for name in names
     ]
-    yield "### What ranks the methods as P@k does: rank correlation over the methods"
-    yield f"{len(found)} methods, means over the {n_seeds} seeds that all of them have."
-    yield markdown_table(["mean over the rows", f"with P@k at radius {findings.radius:g}"], rows)
+    return Table(
+        ["mean over the rows", f"with P@k at radius {results.radius:g}"], rows,
+        "What ranks the methods as P@k does: rank correlation over the methods",
+        f"{len(found)} methods, means over the {n_seeds} seeds that all of them have.",
+    )  # fmt: skip
 
 
-def _pareto(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
-    part = findings.main_part(dataset)
-    at = findings.protocol["radii"].index(findings.radius)
+def _pareto(results: StudyResults, dataset: str, models: list[Model]) -> Table:
+    attack = results.main_attack(dataset)
     levels: dict[tuple[Model, str], dict[int, float]] = {}
     for m in models:
-        levels[m, "P@k"] = findings.precision(dataset, m, part, findings.radius)
-        levels[m, "cAUC"] = findings.values(dataset, m, "properties", lambda r: float(r["auc"]))
-        levels[m, "aAUC"] = findings.values(
-            dataset, m, part, lambda r: float(r["attacked_auc"][at])
+        levels[m, "P@k"] = results.main_precision(dataset, m)
+        levels[m, "cAUC"] = results.area_under_curve(dataset, m)
+        levels[m, "aAUC"] = results.values(
+            dataset, m, attack, lambda r: float(r["attacked_auc"][results.at_radius])
         )
     means, n_seeds = _means_on_common_seeds(levels)
     names = ("P@k", "cAUC", "aAUC")
@@ -119,51 +127,42 @@ def _pareto(findings: Findings, dataset: str, models: list[Model]) -> Iterator[s
     }
     clean = pareto_front({m: (p, c) for m, (p, c, _) in points.items()})
     attacked = pareto_front({m: (p, a) for m, (p, _, a) in points.items()})
-    rows = [
-        [str(m), *map(number, point), _tick(m in clean), _tick(m in attacked)]
+    rows: list[Row] = [
+        [str(m), *map(number, point), *("yes" if m in front else "" for front in (clean, attacked))]
         for m, point in points.items()
     ]
-    yield f"### Accuracy against robustness (radius {findings.radius:g})"
-    yield f"Means over the {n_seeds} seeds that all of these methods have."
-    yield markdown_table(
-        ["method", f"P@{findings.protocol['k']}", "cAUC", "aAUC", "front with cAUC", "with aAUC"],
+    return Table(
+        ["method", f"P@{results.protocol['k']}", "cAUC", "aAUC", "front with cAUC", "with aAUC"],
         rows,
+        f"Accuracy against robustness (radius {results.radius:g})",
+        f"Means over the {n_seeds} seeds that all of these methods have.",
+    )
+
+
+def _magnitudes(results: StudyResults, dataset: str, models: list[Model]) -> Table:
+    k = results.protocol["k"]
+    rows: list[Row] = []
+    ranks: list[int] = []
+    for model in models:
+        records = results.records(dataset, model, PROPERTIES).values()
+        by_seed = [r["magnitudes"] for r in records]
+        n = len(by_seed[0])
+        ranks = sorted({1, 2, max(1, k // 2), k, k + 1, min(2 * k, n), n})
+        means = [mean([magnitudes[rank - 1] for magnitudes in by_seed]) for rank in ranks]
+        rows.append([str(model), *(number(value, 4) for value in means)])
+    return Table(
+        ["method", *map(str, ranks)], rows, "Gradient magnitudes of the probability, by rank"
     )
 
 
 def _means_on_common_seeds(
-    levels: dict[tuple[Model, str], dict[int, float]],
-) -> tuple[dict[tuple[Model, str], float], int]:
-    """Means of what has values, and over how many seeds."""
+    levels: dict[tuple[Model, _Name], dict[int, float]],
+) -> tuple[dict[tuple[Model, _Name], float], int]:
+    """Return the means over the seeds that all have, and the number of these seeds."""
     common = on_common_seeds({key: values for key, values in levels.items() if values})
     n_seeds = len(next(iter(common.values()), {}))
     return {key: _mean(values) for key, values in common.items()}, n_seeds
 
 
-def _magnitudes(findings: Findings, dataset: str, models: list[Model]) -> Iterator[str]:
-    k = findings.protocol["k"]
-    rows, ranks = [], []
-    for model in models:
-        by_seed = findings.magnitudes(dataset, model)
-        n = len(by_seed[0])
-        ranks = sorted({1, 2, max(1, k // 2), k, k + 1, min(2 * k, n), n})
-        means = [mean([magnitudes[rank - 1] for magnitudes in by_seed]) for rank in ranks]
-        rows.append([str(model), *(f"{value:.4f}" for value in means)])
-    yield "### Gradient magnitudes of the probability, by rank"
-    yield markdown_table(["method", *map(str, ranks)], rows)
-
-
-def _precision(findings: Findings, dataset: str, model: Model, part: str) -> str:
-    return number(_mean(findings.precision(dataset, model, part, findings.radius)))
-
-
 def _mean(values: dict[int, float]) -> float:
     return mean_std(values)[0]
-
-
-def _mean_of_rows(name: str, result: Result) -> float:
-    return mean(result[name])
-
-
-def _tick(yes: bool) -> str:
-    return "yes" if yes else ""
