@@ -48,8 +48,7 @@ def _reason_against(
     try:
         _, *hidden, _ = read_network(config.model).widths
     except ValueError as error:
-        unknown = str(error).partition(", got ")[2].partition(";")[0]
-        return f"no bound is known for {unknown}"
+        return str(error)
     if sum(hidden) > _MAX_HIDDEN_UNITS:
         return (
             f"the network has {sum(hidden)} hidden units, and from {_MAX_HIDDEN_UNITS} on a proof "

@@ -23,7 +23,7 @@ _FRACTIONS_OF_RADIUS = (0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """The arguments of an audit that hold for every explanation."""
+    """The configuration of an audit, which all its explanations share."""
 
     model: nn.Module
     inputs: Inputs

@@ -1,5 +1,6 @@
 """The audit of one explanation: its attacks, its measures and its certificate."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,9 +24,11 @@ from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["METRICS", "audit_explanation", "scores_of"]
 
-#: The metrics of each attack, which take attributions and reference attributions, k, absolute and
-#: feature_mask. The report shows their means.
-METRICS = {"precision": precision_at_k}
+#: The metrics of each attack, functions of attributions and reference attributions, which are made
+#: for the configuration of the audit. A metric added here is stored, and the report shows its mean.
+METRICS: dict[str, Callable[[AuditConfig], Callable[..., Tensor]]] = {
+    "precision": lambda config: partial(precision_at_k, **config.ranking),
+}
 
 
 def scores_of(
@@ -103,7 +106,7 @@ def _attack(
     attacks: dict[str, Any] = {ENSEMBLE: (partial(AutoERAttack, **options), begin)}
     if is_differentiable(attribution):
         attacks = {OWN_GRADIENT: partial(ERAttack, **options), **attacks}
-    metrics = {metric: partial(function, **config.ranking) for metric, function in METRICS.items()}
+    metrics = {name: make(config) for name, make in METRICS.items()}
     comparator = ExplanationComparator(
         {name: (attribution, arguments)}, attacks, metrics, **config.bounds,
         decision_func=config.decision_func,

@@ -1,4 +1,4 @@
-"""Evaluation settings: how the explanations of a data set are attacked and measured."""
+"""The evaluation settings of a data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How the explanations of a data set are attacked and measured.
+    """Evaluation settings of a data set: how its explanations are attacked and measured.
 
     Attributes:
         explanations: the explanations by name; settings of methods are selected by the first, and
