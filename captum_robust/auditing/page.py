@@ -105,7 +105,7 @@ def _glossary(audit: AuditNumbers) -> Section:
             "finds the worst perturbation, so an explanation that survives it may not be stable.",
         ),
         Note(
-            "Published attack",
+            "The published attack",
             "ERAttack as published, along the gradient of the attribution. In networks of the ReLU "
             "family the second derivative is zero, so the attack does not move, and its result "
             "looks like stability.",
@@ -117,7 +117,7 @@ def _glossary(audit: AuditNumbers) -> Section:
             "real. A change that it does not find may still exist.",
         ),
         Note(
-            "Proven stable",
+            "Proven",
             f"The top {audit.k} of the row provably stays the same within the radius, whatever the "
             "attack and whatever the prediction; as float64 evaluates the attribution.",
         ),

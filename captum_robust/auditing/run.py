@@ -114,7 +114,7 @@ def audit(
         >>> x, y = torch.randn(8, 6), torch.arange(8) % 2
         >>> found = audit(model, x, y, k=2, radius=[0.1, 0.5], show_progress=False)
         >>> print(found)                                              # doctest: +ELLIPSIS
-        saliency: Not stable: ... of 8 rows (... %) lose features of their top 2 within an L∞ ...
+        saliency: Not stable: within an L∞ radius of 0.5, ... of 8 rows (... %) lose ...
         >>> found.explanations[0].trial("own gradient", 0.5).flags    # the published attack
         {'zero_gradient': 8, 'unmoved': 8}
     """

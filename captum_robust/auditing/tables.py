@@ -27,7 +27,7 @@ __all__ = ["by_radius", "features", "rows", "tried"]
 #: Titles and line styles of the attacks.
 _ATTACKS: dict[str, tuple[str, LineStyle]] = {
     NOISE: ("random noise", "grey"),
-    OWN_GRADIENT: ("published attack", "blue"),
+    OWN_GRADIENT: ("the published attack", "blue"),
     ENSEMBLE: ("all attacks together", "orange"),
 }
 _MAX_FEATURES = 20
@@ -110,7 +110,7 @@ def by_radius(audit: AuditNumbers) -> Section:
             if found:
                 lines.append([e.name, title, *(number(f.mean) for f in found)])
         if e.certified is not None:
-            lines.append([e.name, "proven stable", *map(number, _proven(audit, e))])
+            lines.append([e.name, "proven", *map(number, _proven(audit, e))])
     header = ["Explanation", "Attack", *(f"{radius:g}" for radius in audit.radii)]
     lead = (
         f"P@{audit.k}: the share of the top {audit.k} features that stay in the top set, mean over "
@@ -118,7 +118,7 @@ def by_radius(audit: AuditNumbers) -> Section:
     )
     note = "The true minimum is at most the value under all attacks together"
     if any(e.certified is not None for e in audit.explanations):
-        note += f", and at least the share of the rows whose whole top {audit.k} is proven stable"
+        note += f", and at least the share of the rows whose whole top {audit.k} is proven to stay"
     note += ". The band is the 95 % confidence interval of the mean over rows like these."
     return Section(
         "By radius", [Charts(charts, note), Table(header, lines, f"P@{audit.k} by radius")], lead
@@ -129,7 +129,7 @@ def _chart(audit: AuditNumbers, explanation: AuditedExplanation) -> Chart:
     radii = [0.0, *audit.radii]
     lines = []
     if explanation.certified is not None:
-        lines.append(Line("proven stable", "green", radii, [1.0, *_proven(audit, explanation)]))
+        lines.append(Line("proven", "green", radii, [1.0, *_proven(audit, explanation)]))
     for attack, (title, style) in _ATTACKS.items():
         found = _estimates(audit, explanation, attack)
         if found:

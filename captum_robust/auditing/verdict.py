@@ -57,26 +57,26 @@ def verdict(audit: AuditNumbers, explanation: AuditedExplanation) -> Verdict:
         status = "not stable"
         kept = audit.k * math.fsum(scored) / len(scored)
         text = (
-            f"{_fraction(lost, len(scored))} lose features of their {top} {ball} while the "
+            f"{ball}, {_fraction(lost, len(scored))} lose features of their {top} while the "
             f"prediction stays the same; on average {kept:.1f} of {audit.k} features remain."
         )
     elif proven == len(scored) == audit.n_rows:
         status = "proven stable"
         text = (
-            f"in {_fraction(proven, audit.n_rows)}, no perturbation {ball} changes the {top}, "
+            f"{ball}, no perturbation changes the {top} in {_fraction(proven, audit.n_rows)}, "
             "however strong the attack."
         )
     elif reasons or len(scored) < audit.n_rows:
         status = "undecided"
         without = [f"{audit.n_rows - len(scored)} of {audit.n_rows} rows have no value"]
         text = (
-            f"no attack changes the {top} of {_fraction(len(scored), audit.n_rows)} {ball}, but "
+            f"{ball}, no attack changes the {top} in {_fraction(len(scored), audit.n_rows)}, but "
             f"this proves little. {'. '.join(reasons or without)}."
         )
     else:
         status = "no change found"
         text = (
-            f"in {_fraction(len(scored), audit.n_rows)}, no attack changes the {top} {ball}; a "
+            f"{ball}, no attack changes the {top} in {_fraction(len(scored), audit.n_rows)}; a "
             "stronger attack may."
         )
     details = tuple(_details(audit, explanation, status, len(scored) - lost, proven))

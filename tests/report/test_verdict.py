@@ -18,7 +18,7 @@ def test_a_verdict_counts_the_rows_that_lost_and_what_is_left() -> None:
     one = made_up.explanation(1, 1, 0.5, 0.5, 0.5, 0)
     found = verdict(made_up.audit(one), one)
     assert (found.status, found.n_rows, found.n_lost) == ("not stable", 6, 4)
-    assert found.sentence.startswith("Not stable: 4 of 6 rows (67 %) lose features of their top 2")
+    assert "Not stable: within an L∞ radius of 0.1, 4 of 6 rows (67 %) lose" in found.sentence
     assert "on average 1.2 of 2 features remain" in found.sentence  # 2 · 3.5 / 6
     assert found.details[0] == "No change found in 2 of 6 rows (33 %)."
 
