@@ -1,4 +1,4 @@
-"""captum_robust.audit: what it asks, what it answers, and what it leaves alone."""
+"""captum_robust.audit: its numbers, its verdicts, its errors, and the state that it leaves."""
 
 import random
 import subprocess
@@ -36,14 +36,14 @@ def rows() -> Tensor:
 
 @pytest.fixture(scope="module")
 def found() -> Audit:
-    """The audit of a small network by all there is."""
+    """The audit of a small network by all attacks."""
     classes = torch.arange(N) % 2
     return quiet(network(), rows(), classes, k=K, radius=[0.02, 0.3], labels=classes)
 
 
 @pytest.fixture
 def weak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of the ensemble one attack that needs no gradient, which takes a moment."""
+    """A fast attack without gradients in place of the ensemble."""
     monkeypatch.setattr(measure, "AutoERAttack", partial(ERAttack, gradient="spsa", n_directions=2))
 
 
@@ -78,7 +78,7 @@ def test_top_sets_and_precision_are_those_of_the_definition(found: Audit) -> Non
     assert list(one.worst.precision) == pytest.approx(kept)
 
 
-def test_the_ensemble_finds_what_the_own_gradient_does_not(found: Audit) -> None:
+def test_all_attacks_together_find_what_the_published_one_does_not(found: Audit) -> None:
     (one,) = found.explanations
     own = one.trial("own gradient", 0.3)
     assert own is not None and set(own.precision) == {1.0}
@@ -91,7 +91,7 @@ def test_the_ensemble_finds_what_the_own_gradient_does_not(found: Audit) -> None
     assert set(one.worst.changed) == {0.0}
 
 
-def test_no_attack_breaks_what_is_proven(found: Audit) -> None:
+def test_no_attack_changes_what_is_proven(found: Audit) -> None:
     (one,) = found.explanations
     assert one.certified is not None and max(one.certified) > 0
     for radius in found.radii:
@@ -106,7 +106,7 @@ def test_accuracy_and_agreement(found: Audit) -> None:
     assert found.accuracy == found.agreement == pytest.approx(float(right.double().mean()))
 
 
-def test_what_is_needed_to_repeat_it_is_said(found: Audit) -> None:
+def test_it_names_what_is_needed_to_repeat_it(found: Audit) -> None:
     assert found.versions["torch"] == torch.__version__
     assert found.settings["Inputs"] == f"{N} × {FEATURES}, float32, on cpu"
     assert found.command == (
@@ -299,6 +299,6 @@ def test_errors_name_the_argument(changed: dict[str, Any], said: str) -> None:
         quiet(**arguments)
 
 
-def test_printed_it_is_the_verdicts(found: Audit) -> None:
+def test_it_prints_as_its_verdicts(found: Audit) -> None:
     assert str(found).startswith("saliency: Not stable: ")
     assert repr(found) == f"<Audit of Sequential>\n{found}"

@@ -1,4 +1,4 @@
-"""The command line: what it accepts, what it refuses, what it leaves behind."""
+"""The command line: options, errors, and the files that it writes."""
 
 import csv
 import subprocess

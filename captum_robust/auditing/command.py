@@ -39,7 +39,12 @@ def add_audit(commands: Any) -> None:
     add("--norm", choices=("Linf", "L2"), default="Linf", help="norm of the ball; default: Linf")
     add("--lower", type=float, default=-math.inf, help="smallest value of an input")
     add("--upper", type=float, default=math.inf, help="largest value of an input")
-    add("--rows", type=count, default=100, help="use the first rows of the file; default: 100")
+    add(
+        "--rows",
+        type=count,
+        default=100,
+        help="number of rows, the first of the file; default: 100",
+    )
     add("--max-examples-per-batch", type=int, help="rows that are attacked at once; lower it if "
         "memory runs out")  # fmt: skip
     add("--seed", type=int, default=0, help="seed of everything random; default: 0")

@@ -74,8 +74,16 @@ def add_run(commands: Any) -> None:
     add("--seeds", type=count, default=5, help="number of seeds; default: 5")
     add("--first-seed", type=seed, default=0, help="the first seed; default: 0")
     add("--starts", default=",".join(STARTS), help=f"initial weights; default: {','.join(STARTS)}")
-    add("--attacks", default=",".join(ATTACKS), help=f"default: {','.join(ATTACKS)}")
-    add("--explanations", default=",".join(EXPLANATIONS), help=f"default: {','.join(EXPLANATIONS)}")
+    add(
+        "--attacks",
+        default=",".join(ATTACKS),
+        help=f"separated by commas; default: {','.join(ATTACKS)}",
+    )
+    add(
+        "--explanations",
+        default=",".join(EXPLANATIONS),
+        help=f"separated by commas; default: {','.join(EXPLANATIONS)}",
+    )
     add("--k", type=counts, help="size of the top set for which models are trained, then other "
         "sizes to attack; default: 8,5,2, for pairs 50,30,10")  # fmt: skip
     add("--rows", type=count, help="number of distinct test rows; default: 150, for pairs of "

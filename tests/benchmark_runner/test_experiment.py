@@ -1,4 +1,4 @@
-"""What a unit measures, against its definition; small networks on the bundled table."""
+"""The measurements of a unit against their definitions, on small networks and bundled data."""
 
 from pathlib import Path
 
@@ -66,12 +66,12 @@ def test_auto_finds_no_less() -> None:
 
 
 def test_the_attack_of_the_selection_sees_through_kinks() -> None:
-    """A network of the ReLU family has no gradient of its own to attack."""
+    """The saliency of a network of the ReLU family has no gradient."""
     assert float(validation_precision(network(), points(), 3, 0)[-1].mean()) < 0.9
 
 
 @pytest.mark.parametrize("name", list(EXPLANATIONS))
-def test_explanations_are_captum_s(name: str) -> None:
+def test_explanations_are_those_of_captum(name: str) -> None:
     model, inputs = network(nn.Softplus), points().requires_grad_()
     expected = {
         "saliency": lambda: Saliency(model).attribute(inputs, target=0),
@@ -93,7 +93,7 @@ def test_the_saliency_of_the_probability_ranks_as_that_of_the_logit() -> None:
     torch.testing.assert_close(Probability(model)(inputs), model(inputs).sigmoid() - 0.5)
 
 
-def test_rows_are_weighted_by_the_people_they_stand_for() -> None:
+def test_rows_are_weighted_by_the_examples_they_stand_for() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 2, (60, 3), generator=generator).float()
     targets = torch.randint(0, 2, (60,), generator=generator)
@@ -135,7 +135,7 @@ def test_a_linear_network_is_never_manipulated() -> None:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A trained vanilla model and what was measured of it."""
+    """A trained vanilla model and its measurements."""
     with Store(tmp_path_factory.mktemp("store"), PROTOCOL.as_dict()) as store:
         experiment = Experiment(store, PROTOCOL, None)
         parts = (TRAINING, PROPERTIES, Part("er", "saliency", 8), Part("mse", "ig", 8))
@@ -159,7 +159,7 @@ def test_a_unit_gives_the_same_result_again(store: Store, tmp_path: Path) -> Non
             assert experiment.do(unit) == result
 
 
-def test_records_have_one_number_a_row(store: Store) -> None:
+def test_records_have_one_number_per_row(store: Store) -> None:
     (found,) = store.results(part=PROPERTIES).values()
     assert len(found["magnitudes"]) == 30 and 0.9 < found["auc"] <= 1
     assert all(len(v) == 6 for n, v in found.items() if n not in ("auc", "magnitudes"))

@@ -38,7 +38,7 @@ def test_one_step_moves_the_weights_and_keeps_them_finite(name: str, setting: st
 
 
 @pytest.mark.parametrize(("name", "setting"), SETTINGS)
-def test_the_name_of_a_setting_says_it(name: str, setting: str) -> None:
+def test_a_setting_is_named_after_its_values(name: str, setting: str) -> None:
     options = METHODS[name].grid[setting]
     assert setting == " ".join(f"{key}={value}" for key, value in options.items())
 
@@ -184,7 +184,7 @@ def test_fit_is_adam_with_a_falling_rate() -> None:
 
 
 def test_weights_do_not_depend_on_the_method() -> None:
-    """So that methods of one seed differ in their training alone."""
+    """Methods of one seed differ only in their training."""
     states = []
     for name in ("vanilla", "r2et", "sp"):
         with seeded(5):

@@ -26,7 +26,7 @@ Tables = dict[str, list[list[str]]]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Three seeds, one of which a method lacks."""
+    """Three seeds; one method lacks one of them."""
     folder = tmp_path_factory.mktemp("overview")
     plan = replace(
         PLAN,
@@ -54,7 +54,7 @@ def tables(store: Store) -> Tables:
 
 @pytest.fixture(scope="module")
 def records(store: Store) -> "Records":
-    """By method, start and part, of the selected settings."""
+    """The records of the selected settings by method, start and part."""
     results = StudyResults(store.folder)
     found: Records = {}
     for unit, result in store.results().items():

@@ -39,7 +39,7 @@ def table(text: str, title: str) -> dict[str, dict[str, str]]:
 
 
 def records(whole: Store, method: str, part: Part, start: str = "random") -> list[Result]:
-    """Those of the selected setting, by seed."""
+    """The records of the selected setting by seed."""
     trainings = whole.results(part=TRAINING)
     chosen = select_each(trainings, list({unit.group for unit in trainings}))
     found = whole.results(part=part, method=method, start=start)
@@ -94,7 +94,7 @@ def test_precision_is_mean_and_deviation_over_the_seeds(
 
 
 def test_margin_of_the_best_over_the_best_of_each_group(tmp_path: Path) -> None:
-    """Over the seeds that all have: r2et-sp and linear have two of the three."""
+    """The seeds are those that all have: r2et-sp and linear have two of the three."""
     methods = (*METHODS, "sp-steep", "r2et-sp", "linear")
     plan = replace(PLAN, methods=(*METHODS, "sp-steep"), seeds=(0, 1, 2), attacks=("auto",))
     fill(tmp_path, plan)

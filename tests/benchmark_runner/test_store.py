@@ -1,4 +1,4 @@
-"""The store: claims, records, checkpoints, and what is refused."""
+"""The store: claims, records, checkpoints, versions, and files that are refused."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""An audit of made-up numbers: no attack is run, and every case of a verdict is at hand."""
+"""Audits of made-up numbers, for every case of a verdict; no attack is run."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The page of a run: every table of the text, and verdicts that the numbers bear."""
+"""The page of a run: the tables of the text, and verdicts that follow from the numbers."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What may be said of an explanation, and what may not."""
+"""The verdict on an explanation, case by case."""
 
 import math
 from dataclasses import replace
@@ -83,13 +83,13 @@ def test_no_row_with_a_value_is_no_verdict() -> None:
     assert (found.status, found.n_rows, found.n_lost) == ("no value", 0, 0)
 
 
-def test_ties_are_told_apart_from_broken_maps() -> None:
+def test_ties_are_told_apart_from_maps_without_a_value() -> None:
     one = made_up.explanation(1, NAN, NAN, tied=(False, True, False))
     details = " ".join(verdict(made_up.audit(one), one).details)
     assert "1 row has no top 2" in details and "1 row has no value" in details
 
 
-def test_a_proof_that_an_attack_contradicts_is_said() -> None:
+def test_a_contradiction_of_proof_and_attack_is_reported() -> None:
     one = made_up.explanation(1, 0.5, certified=(0.1, 0.1), not_certified="")
     found = verdict(made_up.audit(one), one)
     assert found.status == "not stable"
