@@ -1,4 +1,4 @@
-"""The share of stable explanations against the radius."""
+"""The share of unchanged explanations against the radius."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def plot_min_radius(
     curves = []
     for name, values in radii.items():
         known = values[~np.isnan(values)]
-        share = (known[None] > x[:, None]).mean(axis=1)
-        low, high = _wilson(share, len(known), confidence)
-        curves.append(Curve(name, x, share, low, high))
+        fraction = (known[None] > x[:, None]).mean(axis=1)
+        low, high = _wilson(fraction, len(known), confidence)
+        curves.append(Curve(name, x, fraction, low, high))
     figure, axis = one_axis(plt_fig_axis, use_pyplot, fig_size)
     draw_against_radius(
         axis, curves, xlabel, "share of unchanged explanations", None, title, steps=True
@@ -89,10 +89,10 @@ def plot_min_radius(
 
 
 def _wilson(
-    share: NDArray[np.float64], n: int, confidence: float
+    fraction: NDArray[np.float64], n: int, confidence: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of Wilson's score interval (1927), which lie in [0, 1]."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
     return middle - half, middle + half
