@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from captum_robust._utils.tables import Table, markdown
+from captum_robust.benchmark.measure.rows import ExplainedRows
 from captum_robust.benchmark.study.pairs import PAIRS, PairNetwork
-from captum_robust.benchmark.study.tabular import ExplainedRows
 from captum_robust.benchmark.study.training import area_under_curve, fit
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import AutoERAttack
