@@ -138,5 +138,5 @@ def test_imports_point_to_lower_floors() -> None:
 
 
 def is_face(module: str) -> bool:
-    """Whether a module only exports what is on several floors."""
+    """Return whether a module only exports names of several floors."""
     return module in ("captum_robust", "captum_robust.benchmark")
