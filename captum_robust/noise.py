@@ -15,9 +15,15 @@ from captum_robust._utils.captum import (
     like,
     log_usage,
 )
+from captum_robust._utils.checks import check_norm, check_radius
 from captum_robust._utils.random import example_generators
 
-__all__ = ["GaussianNoise", "Noise", "Norm", "UniformNoise", "check_norm", "check_radius"]
+__all__ = [
+    "GaussianNoise",
+    "Noise",
+    "Norm",
+    "UniformNoise",
+]
 
 Norm = Literal["Linf", "L2"]
 
@@ -113,13 +119,6 @@ def _spread(radius: float | Tensor, tensor: Tensor) -> float | Tensor:
     return radius.to(tensor).reshape(-1, *(1,) * (tensor.dim() - 1))
 
 
-def check_radius(radius: float | Tensor, name: str = "radius") -> None:
-    """Raise ValueError unless the radius is finite and not negative."""
-    values = torch.as_tensor(radius, dtype=torch.float64)
-    if not bool((torch.isfinite(values) & (values >= 0)).all()):
-        raise ValueError(f"{name} must be finite and not negative, got {radius}")
-
-
 class UniformNoise(Noise):
     r"""Uniform noise in a ball: the :math:`U(x, \epsilon)` of the thickness (paper, section 3).
 
@@ -172,12 +171,6 @@ class GaussianNoise(Noise):
 
     def directions(self, n_draws: int, example: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
         return _blank(n_draws, example).normal_(generator=generator)
-
-
-def check_norm(norm: str) -> None:
-    """Raise ValueError unless ``norm`` is one of Captum's two."""
-    if norm not in ("Linf", "L2"):
-        raise ValueError(f"norm must be 'Linf' or 'L2', got {norm!r}")
 
 
 def _blank(n_draws: int, example: Tensor) -> Tensor:

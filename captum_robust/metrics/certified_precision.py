@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust._utils.checks import check_count
+from captum_robust._utils.checks import check_count, check_radius
 from captum_robust.metrics._explainer import Explainer
 from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where
 from captum_robust.metrics._top_sets import in_top_k
-from captum_robust.noise import GaussianNoise, check_radius
+from captum_robust.noise import GaussianNoise
 from captum_robust.ranking import check_k, share
 
 __all__ = ["certified_precision_at_k"]

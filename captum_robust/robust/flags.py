@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["FLAGS", "Flag", "count_flags"]
+__all__ = ["FLAGS", "Flag", "count_flags", "flag_called"]
 
 
 class Flag(NamedTuple):
@@ -34,96 +34,100 @@ FLAGS: Mapping[str, Flag] = {
     "zero_gradient": Flag(
         "the gradient of the objective is exactly zero: the attack did not move, which proves "
         "nothing (the second derivative of networks of the ReLU family is zero)",
-        "The gradient of the map is zero",
-        "An attack that follows this gradient does not move, and what it reports as stable is not "
-        "known to be. Networks of the ReLU family behave like this. AutoERAttack goes on with "
-        "smoothed networks, finite differences and random search, so trust its numbers and not "
-        "those of the published attack.",
+        "The gradient of the attribution is zero",
+        "The second derivative is zero, as in networks of the ReLU family, so gradient attacks do "
+        "not move. All attacks together also use smoothed networks, finite differences and random "
+        "search: trust their numbers and not those of the published attack.",
         decisive=True,
     ),
     "non_finite_gradient": Flag(
         "a gradient was NaN or infinite, and gave no step",
         "Gradients were not finite",
-        "Some gradients were NaN or infinite and gave no step. The attack is weaker there than it "
-        "could be.",
+        "Some gradients were NaN or infinite and gave no step, so the attack is weaker on these "
+        "rows.",
         decisive=True,
     ),
     "still_falling": Flag(
         "the best point is that of the last step: more steps may find more",
-        "The attack was still making progress",
+        "The attack had not converged",
         "The worst point was found in the last step. More steps may find worse.",
     ),
     "label_flips_rejected": Flag(
         "a worse explanation was found, but under another prediction, and was not returned",
-        "Worse maps lie beyond the decision boundary",
-        "A worse explanation was found, but with another prediction, and was not counted. These "
-        "rows are close to the boundary.",
+        "Larger changes lie beyond the decision boundary",
+        "A larger change was found, but with another prediction, and was not counted. These rows "
+        "are close to the decision boundary.",
         decisive=True,
     ),
     "training_mode": Flag(
         "dropout or batch normalisation is in training mode: maps depend on chance, or on the "
         "other examples; call model.eval()",
         "The model is in training mode",
-        "Dropout or batch normalisation makes maps depend on chance, or on the other rows: call "
-        "model.eval().",
+        "Dropout or batch normalisation makes attributions depend on chance, or on the other "
+        "rows: call model.eval().",
         decisive=True,
     ),
     "randomised": Flag(
         "the map depends on the seed: the attack is against one draw of it",
-        "The map depends on chance",
-        "The attack was against one draw of the map, fixed by the seed. With another seed the map "
-        "differs, and so does the result.",
+        "The attribution is random",
+        "The attack was against one draw, fixed by the seed. Another seed gives another "
+        "attribution and another result.",
         decisive=True,
     ),
     "float16_underflow": Flag(
         "the ranking is decided among values too small for half precision",
         "Half precision is too coarse",
-        "The ranking is decided among values that half precision cannot tell apart: explain in "
+        "The ranking is decided among values that half precision cannot distinguish: explain in "
         "float32.",
         decisive=True,
     ),
     "tied_reference": Flag(
-        "the k-th feature of the unperturbed map ties with the next: which of them is in the top k "
-        "is a convention, and any change may swap them",
-        "The top set is not defined",
-        "The last feature of the top set ties with the next one, as with zeros. Which of them is "
-        "in the set is a convention, and any change may swap them. These rows are left out of the "
-        "verdict.",
+        "the k-th feature of the unperturbed map ties with the next: which of them is in the top "
+        "k is a convention, and any change may swap them",
+        "The top set is not unique",
+        "The last feature of the top set ties with the next one, as zeros do; which of them is in "
+        "the set is a convention, and any change may swap them. The verdict leaves these rows "
+        "out.",
     ),
     "black_box_beats_white_box": Flag(
         "random search found less precision than every gradient: the gradients are masked",
         "Random search found more than gradients",
-        "The gradients are masked: they do not point to where the map changes. What was found is "
-        "real. What was not found means less.",
+        "The gradients do not point to where the attribution changes. What was found is real; "
+        "what was not found means less.",
     ),
     "not_attacked": Flag(
         "the budget allows no attack: that nothing was found says nothing",
-        "Nothing was tried",
-        "The budget of attributions allows no attack on these rows. That they did not change says "
-        "nothing.",
+        "No attack was made",
+        "The budget of attributions allows no attack on these rows, so their result says nothing.",
         decisive=True,
     ),
     "unconstrained_attack_fails": Flag(
         "even ten times the radius, without regard to bounds and prediction, does not change the "
         "top features: the map is constant (a linear model), or the attack does not see it change",
-        "Not even a much larger ball changes it",
+        "Even a much larger ball changes nothing",
         "Ten times the radius, without regard to bounds and prediction, changes nothing. Either "
-        "the map is constant, as that of a linear model is, or the attack does not see it change.",
+        "the attribution is constant, as that of a linear model is, or the attack cannot see how "
+        "it changes.",
         decisive=True,
     ),
     "unmoved": Flag(
         "the attack returned the example itself",
         "The attack returned the row itself",
-        "Nothing worse was found, so the row was left as it is. Stable explanations look like "
-        "this, and so does an attack that sees nothing.",
+        "No change was found, so the row was returned. Both a stable attribution and an attack "
+        "that cannot move look like this.",
     ),
     "outside_ball": Flag(
         "the attack returned a point that is further from the example than the radius",
         "The attack left the ball",
-        "Perturbed rows lie further away than the radius. The numbers are about a larger ball.",
+        "Perturbed rows are further away than the radius; the numbers are about a larger ball.",
         decisive=True,
     ),
 }
+
+
+def flag_called(name: str) -> Flag:
+    """The flag of this name; of one that a newer version has written, the name alone."""
+    return FLAGS.get(name, Flag("", name.replace("_", " "), ""))
 
 
 def count_flags(counts: Mapping[str, int]) -> dict[str, int]:
