@@ -311,7 +311,7 @@ def test_what_predictions_must_return():
 
     with pytest.raises(ValueError, match="predictions must be a Tensor or a tuple of Tensors, got"):
         attacked_with(lambda x: [x])
-    message = "predictions must return tensors with one row an example, 4, got 3"
+    message = "predictions must return tensors with one row per example, 4, got 3"
     with pytest.raises(ValueError, match=re.escape(message)):
         attacked_with(lambda x: (x[:3],))
     with pytest.raises(ValueError, match="predictions must have the same number of examples"):
