@@ -1,6 +1,7 @@
 """The radius within which the top k of an explanation provably stays."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from captum.attr import Attribution, Saliency
 from torch import Tensor
@@ -9,32 +10,54 @@ from captum_robust.auditing.configuration import AuditConfig
 from captum_robust.certify.network import read_network
 from captum_robust.metrics import certified_top_k_radius
 
-__all__ = ["certify"]
+__all__ = ["CERTIFICATES", "Certificate", "certify"]
 
 #: Number of hidden units from which on a certificate of 100 rows takes minutes.
 _MAX_HIDDEN_UNITS = 256
+
+
+class Certificate(NamedTuple):
+    """A proof for attributions of one kind.
+
+    Both functions take an attribution, the arguments of its ``attribute`` and the configuration of
+    the audit.
+
+    Attributes:
+        reason_against: why there is no proof for the attribution; empty where there is one.
+        radii: the certified radii, (N,).
+    """
+
+    reason_against: Callable[[Attribution, dict[str, Any], AuditConfig], str]
+    radii: Callable[[Attribution, dict[str, Any], AuditConfig], Tensor]
 
 
 def certify(
     attribution: Attribution, arguments: dict[str, Any], config: AuditConfig
 ) -> tuple[Tensor | None, str]:
     """Return the certified radii (N,) on the CPU, or None and the reason why there are none."""
-    reason = _reason_against(attribution, arguments, config)
-    if reason:
-        return None, reason
+    reasons = []
+    for certificate in CERTIFICATES:
+        reason = certificate.reason_against(attribution, arguments, config)
+        if not reason:
+            return certificate.radii(attribution, arguments, config).cpu(), ""
+        reasons.append(reason)
+    return None, "; ".join(reasons)
+
+
+def _radii_of_saliency(
+    attribution: Attribution, arguments: dict[str, Any], config: AuditConfig
+) -> Tensor:
     assert isinstance(config.inputs, Tensor)
     absolute = config.absolute or bool(arguments.get("abs", True))
-    radii = certified_top_k_radius(
+    return certified_top_k_radius(
         config.model, config.inputs, config.k, config.target, config.norm,
         max_radius=config.radii[-1], absolute=absolute,
     )  # fmt: skip
-    return radii.cpu(), ""
 
 
-def _reason_against(
+def _against_saliency(
     attribution: Attribution, arguments: dict[str, Any], config: AuditConfig
 ) -> str:
-    """Return why there is no certificate; empty where there is one."""
     if type(attribution) is not Saliency:
         return f"only Saliency can be proven, and this is {type(attribution).__name__}"
     if set(arguments) - {"abs"}:
@@ -55,3 +78,7 @@ def _reason_against(
             "takes minutes: call captum_robust.metrics.certified_top_k_radius"
         )
     return ""
+
+
+#: The certificates of an audit. The first that has no reason against an attribution is used.
+CERTIFICATES = (Certificate(_against_saliency, _radii_of_saliency),)

@@ -26,7 +26,7 @@ from captum_robust.robust._search.compiled import CompileWarning
 from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.evaluator import Evaluator, Predictions
 from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method
-from captum_robust.robust._search.lagrangian import Preserve
+from captum_robust.robust._search.lagrangian import PREDICTION_MODES, Preserve
 from captum_robust.robust._search.problem import Problem
 from captum_robust.robust._search.search import Search
 from captum_robust.robust._search.settings import Keep, SearchSettings
@@ -176,7 +176,7 @@ class ExplanationAttack(Perturbation):
         predictions: Predictions | None = None,
         compile: bool = False,
     ) -> None:
-        check_choice("preserve_prediction", preserve_prediction, get_args(Preserve))
+        check_choice("preserve_prediction", preserve_prediction, tuple(PREDICTION_MODES))
         check_choice("step_rule", step_rule, tuple(STEP_RULES))
         check_choice("keep", keep, get_args(Keep))
         if keep == "precision" and getattr(objective, "k", None) is None:
