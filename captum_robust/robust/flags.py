@@ -1,4 +1,4 @@
-"""Reasons for caution about the result of an attack, counted in examples and stated beside it."""
+"""Reasons for caution about the result of an attack, with the number of examples concerned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Flag(NamedTuple):
     """One reason for caution.
 
     Attributes:
-        meaning: what has been seen, in one sentence.
+        meaning: the observation, in one sentence.
         title: the same in a few words, for a report.
         text: what it means for the reader of a report, and what to do.
         decisive: whether an attack that finds nothing proves nothing under this flag, so that the
@@ -32,20 +32,20 @@ class Flag(NamedTuple):
 #: that it concerns.
 FLAGS: Mapping[str, Flag] = {
     "zero_gradient": Flag(
-        "the gradient of the objective is exactly zero: the attack did not move, which proves "
+        "the gradient of the objective is exactly zero: gradient steps do not move, which proves "
         "nothing (the second derivative of networks of the ReLU family is zero)",
         "The gradient of the map is zero",
-        "An attack that follows this gradient does not move, and what it reports as stable is not "
-        "known to be. Networks of the ReLU family behave like this. AutoERAttack goes on with "
-        "smoothed networks, finite differences and random search, so trust its numbers and not "
-        "those of the published attack.",
+        "An attack that follows this gradient does not move, so its result does not show that the "
+        "map is stable. The second derivative of networks of the ReLU family is zero. AutoERAttack "
+        "also uses smoothed networks, finite differences and random search: trust its numbers and "
+        "not those of the published attack.",
         decisive=True,
     ),
     "non_finite_gradient": Flag(
-        "a gradient was NaN or infinite, and gave no step",
+        "a gradient was NaN or infinite, and no step was taken along it",
         "Gradients were not finite",
-        "Some gradients were NaN or infinite and gave no step. The attack is weaker there than it "
-        "could be.",
+        "Some gradients were NaN or infinite, and no step was taken along them. The attack on "
+        "these rows is weaker than it could be.",
         decisive=True,
     ),
     "still_falling": Flag(
@@ -54,7 +54,7 @@ FLAGS: Mapping[str, Flag] = {
         "The worst point was found in the last step. More steps may find worse.",
     ),
     "label_flips_rejected": Flag(
-        "a worse explanation was found, but under another prediction, and was not returned",
+        "a worse explanation was found, but with another prediction, and was not returned",
         "Worse maps lie beyond the decision boundary",
         "A worse explanation was found, but with another prediction, and was not counted. These "
         "rows are close to the boundary.",
@@ -69,10 +69,10 @@ FLAGS: Mapping[str, Flag] = {
         decisive=True,
     ),
     "randomised": Flag(
-        "the map depends on the seed: the attack is against one draw of it",
+        "the map depends on the seed: the attack is against the map of one seed",
         "The map depends on chance",
-        "The attack was against one draw of the map, fixed by the seed. With another seed the map "
-        "differs, and so does the result.",
+        "The attack was against the map of one seed. With another seed the map differs, and so "
+        "does the result.",
         decisive=True,
     ),
     "float16_underflow": Flag(
@@ -93,29 +93,30 @@ FLAGS: Mapping[str, Flag] = {
     "black_box_beats_white_box": Flag(
         "random search found less precision than every gradient: the gradients are masked",
         "Random search found more than gradients",
-        "The gradients are masked: they do not point to where the map changes. What was found is "
-        "real. What was not found means less.",
+        "The gradients are masked: they do not point to where the map changes. The changes found "
+        "are real, but rows without a change may still be unstable.",
     ),
     "not_attacked": Flag(
-        "the budget allows no attack: that nothing was found says nothing",
-        "Nothing was tried",
-        "The budget of attributions allows no attack on these rows. That they did not change says "
-        "nothing.",
+        "the budget allows no attack, so the stability of the map was not tested",
+        "No attack was run",
+        "The budget of attributions allows no attack on these rows, so their stability was not "
+        "tested.",
         decisive=True,
     ),
     "unconstrained_attack_fails": Flag(
-        "even ten times the radius, without regard to bounds and prediction, does not change the "
-        "top features: the map is constant (a linear model), or the attack does not see it change",
-        "Not even a much larger ball changes it",
-        "Ten times the radius, without regard to bounds and prediction, changes nothing. Either "
-        "the map is constant, as that of a linear model is, or the attack does not see it change.",
+        "even ten times the radius, without bounds and for any prediction, does not change the top "
+        "features: the map is constant (a linear model), or the attack cannot find its changes",
+        "Even a much larger ball changes nothing",
+        "An attack with ten times the radius, without bounds and for any prediction, changes "
+        "nothing. Either the map is constant, as that of a linear model is, or the attack cannot "
+        "find its changes.",
         decisive=True,
     ),
     "unmoved": Flag(
         "the attack returned the example itself",
         "The attack returned the row itself",
-        "Nothing worse was found, so the row was left as it is. Stable explanations look like "
-        "this, and so does an attack that sees nothing.",
+        "Nothing worse was found, so the row was left as it is. Either the explanation is stable, "
+        "or the attack failed.",
     ),
     "outside_ball": Flag(
         "the attack returned a point that is further from the example than the radius",
@@ -127,7 +128,7 @@ FLAGS: Mapping[str, Flag] = {
 
 
 def count_flags(counts: Mapping[str, int]) -> dict[str, int]:
-    """The flags that concern an example, in the order of :data:`FLAGS`.
+    """Return the flags that concern at least one example, in the order of :data:`FLAGS`.
 
     Raises:
         KeyError: for a flag that the table does not explain.

@@ -492,5 +492,5 @@ def test_other_values_are_refused(metric, arguments, message):
 @pytest.mark.parametrize("metric", [comprehensiveness, sufficiency])
 @pytest.mark.parametrize("target", [3, -4, [0, 1], torch.tensor([0, 5, 1]), (0, 0), "cat"], ids=str)
 def test_other_targets_are_refused(metric, target):
-    with pytest.raises(ValueError, match=r"target must select one output an example .* \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"target must select one output per example .* \(3, 3\)"):
         metric(NET, normal(3, 6), normal(3, 6, seed=1), target=target)

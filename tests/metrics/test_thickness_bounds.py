@@ -474,7 +474,7 @@ def test_a_mask_with_too_few_or_too_many_rows_is_refused(bounds, n_rows, chunk):
             {"max_examples_per_batch": 0},
             "max_examples_per_batch must be an integer .* got 0",
         ),
-        ({"target": None}, "target must select one output an example"),
+        ({"target": None}, "target must select one output per example"),
         (
             {"feature_mask": torch.zeros(3, 3).long()},
             r"feature_mask\[0\] must be broadcastable to \(3, 6\), got \(3, 3\)",
