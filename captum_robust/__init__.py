@@ -13,11 +13,11 @@ The namespaces are those of Captum, and one for training:
 from typing import TYPE_CHECKING, Any
 
 from captum_robust import attr, loss, metrics, robust
+from captum_robust._version import __version__
 
 if TYPE_CHECKING:
     from captum_robust.auditing import audit
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "attr", "audit", "loss", "metrics", "robust"]
 
 

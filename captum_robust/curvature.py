@@ -1,6 +1,6 @@
-"""The input Hessian of the explained score: norms of it, one value an example.
+"""Norms of the input Hessian of the explained score, one value per example.
 
-Every function works on tuples of inputs, whose features are joined, and takes the gradient of the
+Every function takes a tuple of inputs, whose features form one vector, and the gradient of the
 score with its graph. The norms have a graph of their own unless gradients are switched off.
 """
 
@@ -29,9 +29,9 @@ _BLOCK = 2**18
 
 
 def sign_direction(gradients: Tensors) -> Tensors:
-    r"""The direction :math:`v = sign(\nabla f) / \|sign(\nabla f)\|_2` of each example, detached.
+    r"""Direction :math:`v = sign(\nabla f) / \|sign(\nabla f)\|_2` of each example, detached.
 
-    Moosavi-Dezfooli et al. 2019 (arXiv 1811.09716): curvature is high along the gradient's signs.
+    Curvature is high along it (Moosavi-Dezfooli et al. 2019, arXiv 1811.09716).
     Zero where the gradient is zero.
 
         >>> sign_direction((torch.tensor([[3.0, -4.0, 0.0, 1.0, -1.0]]),))
@@ -119,7 +119,7 @@ def exact_spectral_norm(inputs: Tensors, gradients: Tensors, interact: bool = Fa
 def hessian_operator(
     inputs: Tensors, gradients: Tensors, interact: bool = False
 ) -> Callable[[Tensor], Tensor]:
-    """The map from joined vectors (N, n) to the products H v of each example, (N, n).
+    """Return the function from flattened vectors (N, n) to the products H v, (N, n).
 
     ``interact`` as for :func:`exact_norm`.
     """
@@ -214,10 +214,9 @@ def _product_of(interact: bool) -> Callable[..., Tensors]:
 def _own_product(
     inputs: Tensors, gradients: Tensors, vectors: Tensors, batched: bool = False
 ) -> Tensors:
-    """As :func:`_hessian_product`, of each example's own block of the Hessian: one by one.
+    """As :func:`_hessian_product`, of each example's own block of the Hessian, one after the other.
 
-    With a vector an example, the product of examples that interact is a sum over all of them, and
-    that of a vector for all is zero behind batch normalisation, which removes common shifts.
+    Where examples interact, one product with the vectors of all examples would add up their blocks.
     """
     dim = int(batched)
     own = []

@@ -1,8 +1,7 @@
 """The mathematics of a ranking: top-k sets, gaps, pair sums, win counts.
 
-Tensors in, tensors out; no autograd of its own, no model. Every function takes scores of shape
-(N, n): one row an example, one column a feature, higher is more important. Ties go to the lowest
-index. Formulas: arXiv 2212.14106, sections 3 and 4.
+Every function takes scores of shape (N, n): one row per example, one column per feature, higher is
+more important. Ties go to the lowest index. Formulas: arXiv 2212.14106, sections 3 and 4.
 """
 
 import math
@@ -47,23 +46,23 @@ _WIDE = 256
 def flatten_attributions(
     attributions: Inputs, feature_mask: Inputs | None = None, absolute: bool = False
 ) -> Tensor:
-    r"""Turn attributions into one row of scores an example, ready to be ranked jointly.
+    r"""Turn attributions into one row of scores per example, to be ranked jointly.
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0.
         feature_mask (Tensor or tuple[Tensor, ...], optional): integer group of every feature, as
-            in Captum: one mask for all examples (first dimension 1) or one an example,
-            broadcastable to the map. Equal ids are one group, also across tensors. Scores are
-            summed within a group, and the column of a group is the place of its id among all ids.
+            in Captum: one mask for all examples (first dimension 1) or one per example,
+            broadcastable to the attributions. Equal ids are one group, also across tensors. Scores
+            are summed within a group, and the columns are in order of the ids.
         absolute (bool, optional): rank :math:`|a|`; applied before groups are summed.
 
     Returns:
-        - **scores** (*Tensor*): shape (N, n), n features or groups. Groups of half-precision maps
-          are summed, and returned, in float32.
+        - **scores** (*Tensor*): shape (N, n), n features or groups. Groups of half-precision
+          attributions are summed, and returned, in float32.
 
     Raises:
-        ValueError: for maps or masks that do not fit together, and for per-example masks that do
-            not use the same ids for every example.
+        ValueError: for attributions and masks that do not fit together, and for per-example masks
+            that do not use the same ids for every example.
 
     Examples::
 
@@ -95,10 +94,12 @@ def _wide(scores: Tensor) -> Tensor:
 
 
 def group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tensor, int]:
-    """Group of every flattened feature, 0 … n_groups − 1, one row or one an example; n_groups."""
+    """Group of every feature, 0 … n_groups − 1, in one row or one per example; n_groups."""
     masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
     if len(masks) != len(maps):
-        raise ValueError(f"feature_mask must hold one mask a map ({len(maps)}), got {len(masks)}")
+        raise ValueError(
+            f"feature_mask must hold one mask per tensor ({len(maps)}), got {len(masks)}"
+        )
     aligned = []
     for number, (mask, example) in enumerate(zip(masks, maps, strict=True)):
         shape = (1,) * (example.dim() - mask.dim()) + mask.shape
@@ -131,7 +132,7 @@ def check_k(k: int, n_features: int) -> None:
 
 
 def invalid_rows(scores: Tensor) -> Tensor:
-    """Rows that hold no ranking: a non-finite score, or all scores equal; (N,) bool."""
+    """Rows that define no ranking: a non-finite score, or all scores equal; (N,) bool."""
     if scores.shape[1] < _WIDE:
         low, high = scores.aminmax(dim=1)
     else:
@@ -211,9 +212,9 @@ def ranking(scores: Tensor, n_first: int) -> Tensor:
 
 
 def share(count: Tensor, total: float) -> Tensor:
-    """The count as a share of the total, rounded once, so that all of them are exactly 1.
+    """Fraction that the count is of the total, rounded once, so that a full count is exactly 1.
 
-    On a GPU torch multiplies by the reciprocal of a plain number, by which 49 of 49 are 0.99999994.
+    On a GPU torch would multiply by the reciprocal of a plain number: 49 of 49 would be 0.99999994.
 
         >>> share(torch.tensor([49, 7]), 49)
         tensor([1.0000, 0.1429])
@@ -234,10 +235,9 @@ def min_gap(scores: Tensor, top: Tensor) -> Tensor:
 def pair_features(
     reference: Tensor, k: int, pairs: Pairs = "all", k_prime: int | None = None
 ) -> Tensor:
-    """Indices of the features that :func:`gap_sum` needs, to be found once for many scores.
+    """Indices of the features that :func:`gap_sum` needs; the same for all scores of an example.
 
-    The k top ones in ascending order for ``pairs="all"``, else the first of the ranking, as far as
-    the pairs reach.
+    The top k in ascending order for ``pairs="all"``, else the first k + k' of the ranking.
 
         >>> pair_features(torch.tensor([[1., 5., 3., 2.]]), k=2, pairs="mm", k_prime=1)
         tensor([[1, 2, 3]])
@@ -275,7 +275,7 @@ def gap_sum(
             the smallest gaps, the q-th feature above the boundary against the q-th below.
         k_prime (int, optional): k' of ``"anchor"`` and ``"mm"``, 1 <= k' <= k. Default: k. Where
             fewer than k' features lie below the boundary, all of them are used.
-        features (Tensor, optional): :func:`pair_features` of the reference, to save a search.
+        features (Tensor, optional): :func:`pair_features` of the reference, where known already.
 
     Examples::
 
@@ -321,7 +321,7 @@ def log_exp_gap_sum(
 def _boundary_gaps(
     scores: Tensor, features: Tensor, k: int, pairs: Pairs, k_prime: int | None
 ) -> Tensor:
-    """The gaps of the ``"anchor"`` or ``"mm"`` pairs, one column a pair."""
+    """Return the gaps of the ``"anchor"`` or ``"mm"`` pairs, one column per pair."""
     ranked = scores.gather(1, features)
     above, below = ranked[:, k - (k if k_prime is None else k_prime) : k], ranked[:, k:]
     if pairs == "mm":

@@ -477,7 +477,10 @@ def test_gradient_of_grouped_magnitudes():
         (torch.zeros(1, 4), r"feature_mask\[0\] .*\(2, 3\), got \(1, 4\)"),
         (torch.zeros(3, 3), r"feature_mask\[0\] .*\(2, 3\), got \(3, 3\)"),
         (torch.zeros(1, 1, 3), r"feature_mask\[0\] .*\(2, 3\), got \(1, 1, 3\)"),
-        ((torch.zeros(1, 3), torch.zeros(1, 3)), r"feature_mask .*one mask a map \(1\), got 2"),
+        (
+            (torch.zeros(1, 3), torch.zeros(1, 3)),
+            r"feature_mask .*one mask per tensor \(1\), got 2",
+        ),
         (torch.tensor([[0, 0, 1], [0, 0, 2]]), "feature_mask .*same group ids for every example"),
         (torch.tensor([[0, 1, 2], [0, 1, 1]]), "feature_mask .*same group ids for every example"),
     ],

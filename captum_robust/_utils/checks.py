@@ -9,11 +9,12 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
 from captum_robust._utils.tensors import wide_dtype
-from captum_robust.noise import check_radius
 
 __all__ = [
     "check_choice",
     "check_count",
+    "check_norm",
+    "check_radius",
     "check_smoothness",
     "matching",
     "one_each",
@@ -31,6 +32,19 @@ def check_count(name: str, value: int, least: int) -> None:
     """Raise ValueError unless the value is an integer that is large enough."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_norm(norm: str) -> None:
+    """Raise ValueError unless ``norm`` is one of Captum's two."""
+    if norm not in ("Linf", "L2"):
+        raise ValueError(f"norm must be 'Linf' or 'L2', got {norm!r}")
+
+
+def check_radius(radius: float | Tensor, name: str = "radius") -> None:
+    """Raise ValueError unless the radius is finite and not negative."""
+    values = torch.as_tensor(radius, dtype=torch.float64)
+    if not bool((torch.isfinite(values) & (values >= 0)).all()):
+        raise ValueError(f"{name} must be finite and not negative, got {radius}")
 
 
 def check_smoothness(beta: float | tuple[float, float] | None) -> None:

@@ -9,6 +9,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.checks import check_norm
 from captum_robust._utils.state import models_of
 from captum_robust.attr.check import require_differentiable
 from captum_robust.attr.smooth import smooth_relu as smoothed
@@ -22,7 +23,7 @@ from captum_robust.loss._checks import (
 from captum_robust.loss._fused import FusedForward
 from captum_robust.loss._regularised import Reduction, RegularisedLoss
 from captum_robust.loss._score import Explain, input_gradient
-from captum_robust.noise import Norm, check_norm
+from captum_robust.noise import Norm
 from captum_robust.ranking import Gap, Pairs, check_k, gap_sum, log_exp_gap_sum, pair_features
 
 __all__ = ["AdversarialRankingLoss"]

@@ -1,4 +1,4 @@
-"""How many rows one call of an explanation may take, by the memory that autograd needs."""
+"""Size of one call of an explanation, by the memory that autograd needs for it."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ __all__ = ["SavedBytes", "bytes_per_call", "check_chunk"]
 # Live memory of one call that keeps a CPU's caches useful: within 10 % of the best on networks
 # from MLPs to ResNets (see the performance page).
 _BYTES_ON_CPU = 30_000_000
-# A GPU has no such cache to keep, and wants to be filled: a few percent of its memory.
+# A GPU has no such caches and needs large batches: a few percent of its memory.
 _BYTES_ELSEWHERE = 1_000_000_000
 
 

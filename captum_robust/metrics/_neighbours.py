@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.checks import check_count
+from captum_robust._utils.checks import check_count, check_radius
 from captum_robust._utils.random import example_generators
 from captum_robust.metrics._explainer import FIRST_CALL, Explainer
 from captum_robust.metrics._perturb_func import perturb_once
 from captum_robust.metrics._scores import unranked_rows
-from captum_robust.noise import Noise, check_radius
+from captum_robust.noise import Noise
 
 __all__ = ["ScoredPoints", "neighbour_scores"]
 
@@ -72,11 +72,12 @@ def neighbour_scores(
                     _between(t[start:stop], e[:, first:last], here)
                     for t, e in zip(explainer.inputs, ends, strict=True)
                 )
-                per_example = (last - first) * n_times
-                for place in torch.arange(len(points[0])).split(rows_per_call):
-                    rows = start + place // per_example
-                    draws = first + place // n_times % (last - first)
-                    part = slice(int(place[0]), int(place[-1]) + 1)
+                examples, some = torch.arange(start, stop), torch.arange(first, last)
+                all_rows = examples.repeat_interleave((last - first) * n_times)
+                all_draws = some.repeat_interleave(n_times).repeat(stop - start)
+                for at_row in range(0, len(all_rows), rows_per_call):
+                    part = slice(at_row, at_row + rows_per_call)
+                    rows, draws = all_rows[part], all_draws[part]
                     scores = explainer.scores(tuple(p[part] for p in points), rows)
                     invalid = unranked_rows(scores)
                     if bool(invalid.any()):

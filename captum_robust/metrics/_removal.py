@@ -40,8 +40,9 @@ def judge_removals(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Judge every example with its top k features removed, or only them kept, for every k.
 
-    Returns what was judged, (N, K), the ks as shares of the features, (K,), and which examples are
-    broken, (N,).
+    Returns:
+        The values that ``judge`` gives, (N, K); the ks as fractions of the features, (K,); and
+        which examples cannot be judged, (N,) bool.
     """
     check_chunk(max_examples_per_batch)
     points = tuple(t.detach() for t in as_tuple(inputs))
@@ -93,12 +94,12 @@ def judge_removals(
 
 
 def _fills(baselines: Baselines | None, points: tuple[Tensor, ...]) -> list[Tensor]:
-    """What stands for the removed features, in the shapes of the inputs."""
+    """Return the values of removed features, in the shapes of the inputs."""
     if baselines is None:
         baselines = (0,) * len(points)
     given = baselines if isinstance(baselines, tuple) else (baselines,)
     if len(given) != len(points):
-        raise ValueError(f"baselines must hold one an input ({len(points)}), got {len(given)}")
+        raise ValueError(f"baselines must hold one per input ({len(points)}), got {len(given)}")
     fills = []
     for x, baseline in zip(points, given, strict=True):
         fill = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
@@ -112,7 +113,7 @@ def _fills(baselines: Baselines | None, points: tuple[Tensor, ...]) -> list[Tens
 
 
 def _counts(ks: Ks | None, n_features: int) -> Tensor:
-    """The numbers of features that ks stand for; (K,)."""
+    """Return the numbers of features that ks mean; (K,)."""
     if ks is None:
         return torch.arange(1, n_features + 1)
     counts = []
@@ -130,7 +131,7 @@ def _counts(ks: Ks | None, n_features: int) -> Tensor:
 
 
 def _places(scores: Tensor, maps: tuple[Tensor, ...], feature_mask: Inputs | None) -> list[Tensor]:
-    """Place of every feature in the ranking of its example, from 0, in the shapes of the maps."""
+    """Return the rank of every feature in its example, from 0, in the shapes of the maps."""
     order = ranking(scores, scores.shape[1])
     places = order.argsort(dim=1)
     if feature_mask is not None:
@@ -141,6 +142,6 @@ def _places(scores: Tensor, maps: tuple[Tensor, ...], feature_mask: Inputs | Non
 
 
 def _changed(x: Tensor, fill: Tensor, place: Tensor, counts: Tensor, keep: bool) -> Tensor:
-    """Examples without their top features, or with nothing else."""
+    """Return the examples without their top features, or with those alone."""
     is_top = place < counts.to(place).view(-1, *(1,) * (place.dim() - 1))
     return torch.where((is_top != keep).to(x.device), fill, x)

@@ -14,7 +14,7 @@ __all__ = ["as_scores", "broken_points", "nan_where", "paired_scores", "unranked
 def as_scores(
     attributions: Inputs, feature_mask: Inputs | None = None, absolute: bool = False
 ) -> Tensor:
-    """Detached rows of scores in at least single precision, integers included."""
+    """Return detached rows of scores in at least single precision, integers included."""
     scores = flatten_attributions(attributions, feature_mask, absolute).detach()
     return scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
 
@@ -25,9 +25,9 @@ def paired_scores(
     feature_mask: Inputs | None = None,
     absolute: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, reference scores, and the rows in which one of the two holds no ranking.
+    """Return scores, reference scores, and the rows in which one of the two defines no ranking.
 
-    Those rows are zeroed, so that no NaN reaches a sort.
+    Those rows are set to zero, so that no NaN reaches a sort.
     """
     shapes = [tuple(m.shape) for m in as_tuple(attributions, "attributions")]
     expected = [tuple(m.shape) for m in as_tuple(reference_attributions, "reference_attributions")]
@@ -73,5 +73,5 @@ def _all_finite(values: Tensor) -> bool:
 
 
 def nan_where(broken: Tensor, values: Tensor) -> Tensor:
-    """``values`` with NaN for the broken examples; further dimensions are broadcast."""
+    """Return ``values`` with NaN for the broken examples; further dimensions are broadcast."""
     return values.masked_fill(broken.view(-1, *(1,) * (values.dim() - 1)), float("nan"))

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.checks import check_count
+from captum_robust._utils.checks import check_count, check_radius
 from captum_robust._utils.random import resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._score_gradient import ScoreGradient
 from captum_robust.metrics._scores import nan_where
 from captum_robust.metrics._slopes import ScoreSlopes, slopes_around
-from captum_robust.noise import check_radius
 from captum_robust.ranking import check_k, top_k_mask
 
 __all__ = ["pairwise_thickness_bounds", "thickness_bounds"]
@@ -48,13 +47,13 @@ def thickness_bounds(
     explained output, or its magnitude; their slopes :math:`\nabla I_i` are the rows of the Hessian,
     with the sign of the i-th derivative for the magnitude.
 
-    What they are not: the lower bound is of the first order. It takes the Hessian and the signs of
-    the derivatives at the example for those of the whole ball, and can fail where they change in
-    it; it is no certificate. The upper bound holds with half of its :math:`\epsilon` term and is
-    loose by that factor of 2; but :math:`L_i` is the largest slope at the example and n_samples
-    points of the ball, a lower estimate of the maximum. Both collapse to the gap where the Hessian
-    vanishes, as it does in networks of ReLUs almost everywhere, whose explanations change at kinks
-    that no bound here can see: call the metric inside :class:`~captum_robust.attr.smooth_relu`.
+    Limits. The lower bound is of the first order: it uses the Hessian and the signs of the
+    derivatives at the example for the whole ball, and can fail where they change within the ball,
+    so that it is no certificate. The upper bound is valid even with half of its :math:`\epsilon`
+    term, but :math:`L_i` is the largest slope at the example and at n_samples points of the ball,
+    and the maximum over the ball may be larger. Both bounds equal the gap where the Hessian is
+    zero. In networks of ReLUs it is zero almost everywhere, and their explanations change at kinks
+    that the bounds do not see: call the metric inside :class:`~captum_robust.attr.smooth_relu`.
 
     Source: arXiv 2212.14106, equations (4) and (20), divided by k(n−k). Cost: one gradient and n
     Hessian-vector products for each example and each of its n_samples points.
@@ -63,7 +62,7 @@ def thickness_bounds(
         forward_func (Callable): the model, or any function of the inputs. The explained score is
             its output as it is.
         inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0. The
-            features of a tuple are ranked jointly and share one ball.
+            features of a tuple are ranked jointly, in one ball over all tensors.
         k (int): size of the top set, 1 <= k < n, the number of features or groups.
         radius (float): radius :math:`\epsilon` of the Euclidean ball, in units of the inputs.
         target (int, tuple, Tensor or list, optional): the output that is explained, as in Captum.
@@ -74,19 +73,19 @@ def thickness_bounds(
             :class:`captum.attr.Saliency` does. Default: True.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             scores are summed first, as in Captum; groups are ranked.
-        max_examples_per_batch (int, optional): rows evaluated at once; never changes the result
-            but by rounding. Default: about 30 MB of graphs or Hessians.
+        max_examples_per_batch (int, optional): number of examples evaluated at once; changes the
+            result by rounding at most. Default: about 30 MB of graphs or Hessians.
         seed (int, optional): seed of the points. None: fresh entropy. Those of an example depend
             on its own values and the seed only.
 
     Returns:
         - **lower**, **upper** (*Tensor*): shape (N,) each, in units of the gradient. NaN where the
-          gradient at the example is not finite or has no ranking, and where a gradient or Hessian
-          at a sampled point is not finite.
+          gradient at the example is not finite or all its entries are equal, and where a gradient
+          or Hessian at a sampled point is not finite.
 
     Raises:
         ValueError: for arguments outside their ranges, for a target that does not select one output
-            an example, and where an output depends on other examples, as behind batch normalisation
+            per example, and where an output depends on other examples, as with batch normalisation
             in training mode.
 
     Examples::
@@ -133,9 +132,9 @@ def pairwise_thickness_bounds(
 ) -> tuple[Tensor, Tensor]:
     r"""Lower and upper bound of the relaxed thickness of given pairs of features.
 
-    Those of :func:`thickness_bounds`, which says what they are worth, before the average over the
-    pairs; for :func:`pairwise_ranking_thickness` with ``surrogate="margin"``. Source: arXiv
-    2212.14106, equation (4). Arguments as in :func:`thickness_bounds`, but:
+    They bound :func:`pairwise_ranking_thickness` with ``surrogate="margin"``, as
+    :func:`thickness_bounds` does for the average over the pairs, with the limits named there.
+    Source: arXiv 2212.14106, equation (4). Arguments as in :func:`thickness_bounds`, but:
 
     Args:
         forward_func (Callable): the model, or any function of the inputs.
@@ -148,16 +147,15 @@ def pairwise_thickness_bounds(
         n_samples (int, optional): points of the ball at which the slopes are compared. Default: 10.
         absolute (bool, optional): rank the magnitude of the gradient. Default: True.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
-        max_examples_per_batch (int, optional): rows evaluated at once.
+        max_examples_per_batch (int, optional): number of examples evaluated at once.
         seed (int, optional): seed of the points. None: fresh entropy.
 
     Returns:
-        - **lower**, **upper** (*Tensor*): shape (N, P) each, NaN for the examples that have no
-          ranking.
+        - **lower**, **upper** (*Tensor*): shape (N, P) each. NaN as in :func:`thickness_bounds`.
 
     Raises:
         ValueError: for arguments outside their ranges, for a target that does not select one output
-            an example, and where an output depends on other examples, as behind batch normalisation
+            per example, and where an output depends on other examples, as with batch normalisation
             in training mode.
 
     Examples::
@@ -208,7 +206,7 @@ def _over_chunks(
     max_examples_per_batch: int | None,
     seed: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """The bounds of all examples, NaN for those that have no ranking."""
+    """Return the bounds of all examples, chunk by chunk; NaN for broken ones."""
     check_radius(radius)
     check_count("n_samples", n_samples, 1)
     seed = resolve_seed(seed)

@@ -1,4 +1,4 @@
-"""Does the model use the features that the explanation names: what their removal changes."""
+"""Faithfulness: how the output changes when the features that an explanation names are removed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,39 +25,40 @@ def decision_flip_fraction(
     feature_mask: Inputs | None = None,
     max_examples_per_batch: int | None = None,
 ) -> Tensor:
-    r"""Smallest share of the features, by rank, whose removal changes the prediction (DFFOT).
+    r"""Smallest fraction of the features, by rank, whose removal changes the prediction (DFFOT).
 
     .. math:: \min \{\, k / n : \arg\max_c f_c(x_{[n \setminus k]}) \ne \arg\max_c f_c(x) \,\}
 
     where :math:`x_{[n \setminus k]}` is x with its k most important features replaced by the
-    baseline. In (0, 1], lower is more faithful. 1 where no k changes the prediction: the worst
-    value, as that of an explanation that needs all features. Source: arXiv 2212.14106, C.2;
+    baseline. In (0, 1], lower is more faithful. 1, the worst value, also where no k changes the
+    prediction. Source: arXiv 2212.14106, C.2;
     Serrano and Smith 2019 (arXiv 1906.03731).
 
     Args:
         forward_func (Callable): the model; returns scores (N, C), of which the largest is
             predicted, or a single logit, (N, 1) or (N,), whose sign is.
         inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0.
-        attributions (Tensor or tuple[Tensor, ...]): maps of the same shapes; a tuple is ranked
-            jointly. Ties go to the lowest index.
-        baselines (float, Tensor or tuple, optional): what stands for a removed feature, as in
-            Captum: a number, or a tensor that broadcasts to the inputs. Default: 0.
+        attributions (Tensor or tuple[Tensor, ...]): attributions of the same shapes; a tuple is
+            ranked jointly. Ties go to the lowest index.
+        baselines (float, Tensor or tuple, optional): values of removed features, as in Captum: a
+            number, or a tensor that broadcasts to the inputs. Default: 0.
         additional_forward_args (Any, optional): further arguments of the model, as in Captum.
-        ks (Sequence[int or float], optional): how many features are removed: integers in 1 … n
-            count them; floats in (0, 1] are shares of n, rounded, at least one feature. Default:
-            1, 2, …, n; for images, give a few shares.
+        ks (Sequence[int or float], optional): numbers of features to remove: integers in 1 … n, or
+            floats in (0, 1] for fractions of n, rounded to at least one feature. Default:
+            1, 2, …, n; for images, give a few fractions.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum; groups are ranked, and removed as one.
-        max_examples_per_batch (int, optional): rows evaluated at once; never changes the result
-            but by rounding. Default: 256.
+        max_examples_per_batch (int, optional): number of changed examples evaluated at once;
+            changes the result by rounding at most. Default: 256.
 
     Returns:
-        - **fraction** (*Tensor*): shape (N,). NaN where a map is not finite or constant, or an
-          input or output is not finite.
+        - **fraction** (*Tensor*): shape (N,). NaN where the attributions of an example are not
+          finite or are all equal, or an input or output is not finite.
 
     Raises:
-        ValueError: for maps, outputs or baselines whose shapes do not fit, and for other ks.
+        ValueError: for attributions, outputs or baselines whose shapes do not fit, and for other
+            ks.
 
     Examples::
 
@@ -72,11 +73,11 @@ def decision_flip_fraction(
         labels = predicted_labels(outputs)
         return lambda removed, rows: predicted_labels(removed) != labels[rows]
 
-    changed, shares, broken = judge_removals(
+    changed, fractions, broken = judge_removals(
         judge, False, forward_func, inputs, attributions, baselines, additional_forward_args, ks,
         absolute, feature_mask, max_examples_per_batch,
     )  # fmt: skip
-    return nan_where(broken, torch.where(changed > 0, shares, 1).amin(dim=1))
+    return nan_where(broken, torch.where(changed > 0, fractions, 1).amin(dim=1))
 
 
 def comprehensiveness(
@@ -102,26 +103,26 @@ def comprehensiveness(
         forward_func (Callable): the model; returns logits (N, C), or (N, 1) or (N,) for a binary
             model. :math:`f_c` is their softmax, or the sigmoid of a single logit.
         inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0.
-        attributions (Tensor or tuple[Tensor, ...]): maps of the same shapes.
-        baselines (float, Tensor or tuple, optional): what stands for a removed feature. Default:
-            0.
+        attributions (Tensor or tuple[Tensor, ...]): attributions of the same shapes.
+        baselines (float, Tensor or tuple, optional): values of removed features. Default: 0.
         additional_forward_args (Any, optional): further arguments of the model, as in Captum.
         target (int, tuple, Tensor or list, optional): the explained class c, as in Captum. Default:
             the class that is predicted at x. The two classes of a single logit give equal results.
-        ks (Sequence[int or float], optional): K, numbers of features or shares of n. Default:
-            1, 2, …, n, the paper's for tables; its shares for images and graphs are (0.01, 0.05,
-            0.1, 0.2, 0.5).
+        ks (Sequence[int or float], optional): K, numbers of features or fractions of n. Default:
+            1, 2, …, n, as in the paper for tables; its fractions for images and graphs are (0.01,
+            0.05, 0.1, 0.2, 0.5).
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
-        max_examples_per_batch (int, optional): rows evaluated at once. Default: 256.
+        max_examples_per_batch (int, optional): number of changed examples evaluated at once.
+            Default: 256.
 
     Returns:
-        - **comprehensiveness** (*Tensor*): shape (N,). NaN where a map is not finite or constant,
-          or an input or output is not finite.
+        - **comprehensiveness** (*Tensor*): shape (N,). NaN where the attributions of an example are
+          not finite or are all equal, or an input or output is not finite.
 
     Raises:
-        ValueError: for maps, outputs, targets or baselines whose shapes do not fit, and for other
-            ks.
+        ValueError: for attributions, outputs, targets or baselines whose shapes do not fit, and for
+            other ks.
 
     Examples::
 
@@ -159,25 +160,25 @@ def sufficiency(
     Args:
         forward_func (Callable): the model; returns logits (N, C), (N, 1) or (N,).
         inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0.
-        attributions (Tensor or tuple[Tensor, ...]): maps of the same shapes.
-        baselines (float, Tensor or tuple, optional): what stands for a removed feature. Default:
-            0.
+        attributions (Tensor or tuple[Tensor, ...]): attributions of the same shapes.
+        baselines (float, Tensor or tuple, optional): values of removed features. Default: 0.
         additional_forward_args (Any, optional): further arguments of the model, as in Captum.
         target (int, tuple, Tensor or list, optional): the explained class c. Default: the class
             that is predicted at x.
-        ks (Sequence[int or float], optional): K, numbers of kept features or shares of n. Default:
-            1, 2, …, n.
+        ks (Sequence[int or float], optional): K, numbers of kept features or fractions of n.
+            Default: 1, 2, …, n.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
-        max_examples_per_batch (int, optional): rows evaluated at once. Default: 256.
+        max_examples_per_batch (int, optional): number of changed examples evaluated at once.
+            Default: 256.
 
     Returns:
-        - **sufficiency** (*Tensor*): shape (N,). NaN where a map is not finite or constant, or an
-          input or output is not finite.
+        - **sufficiency** (*Tensor*): shape (N,). NaN where the attributions of an example are not
+          finite or are all equal, or an input or output is not finite.
 
     Raises:
-        ValueError: for maps, outputs, targets or baselines whose shapes do not fit, and for other
-            ks.
+        ValueError: for attributions, outputs, targets or baselines whose shapes do not fit, and for
+            other ks.
 
     Examples::
 

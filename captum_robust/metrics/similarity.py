@@ -1,4 +1,4 @@
-"""Distances and correlations between two maps of the same example."""
+"""Distances and correlations between two attributions of the same example."""
 
 import numpy as np
 import torch
@@ -16,23 +16,24 @@ def attribution_mse(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Mean squared difference of two maps, :math:`\frac{1}{n}\sum_i (I_i - I'_i)^2`.
+    r"""Mean squared difference of two attributions, :math:`\frac{1}{n}\sum_i (I_i - I'_i)^2`.
 
     Lower is more stable; in squared units of the attribution. Source: arXiv 2212.14106, C.2.
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple
-            is compared jointly.
-        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0; a
+            tuple is compared jointly.
+        reference_attributions (Tensor or tuple[Tensor, ...]): attributions of the same shape.
         absolute (bool, optional): compare :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum.
 
     Returns:
-        - **mse** (*Tensor*): shape (N,). NaN where a map is not finite or constant.
+        - **mse** (*Tensor*): shape (N,). NaN where the attributions of an example are not finite or
+          are all equal.
 
     Raises:
-        ValueError: for maps of different shapes.
+        ValueError: for attributions of different shapes.
 
     Examples::
 
@@ -51,23 +52,24 @@ def pearson_correlation(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Pearson correlation of two maps over their features; in [−1, 1], higher is more stable.
+    r"""Pearson correlation of two attributions; in [−1, 1], higher is more stable.
 
     Source: arXiv 2212.14106, C.2 (PCC).
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple
-            is compared jointly.
-        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0; a
+            tuple is compared jointly.
+        reference_attributions (Tensor or tuple[Tensor, ...]): attributions of the same shape.
         absolute (bool, optional): compare :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum.
 
     Returns:
-        - **correlation** (*Tensor*): shape (N,). NaN where a map is not finite or constant.
+        - **correlation** (*Tensor*): shape (N,). NaN where the attributions of an example are not
+          finite or are all equal.
 
     Raises:
-        ValueError: for maps of different shapes.
+        ValueError: for attributions of different shapes.
 
     Examples::
 
@@ -87,24 +89,25 @@ def spearman_correlation(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Spearman rank correlation of two maps; in [−1, 1], higher is more stable.
+    r"""Spearman rank correlation of two attributions; in [−1, 1], higher is more stable.
 
-    The Pearson correlation of the ranks, tied features sharing their average rank. It weighs all
-    features alike, where :func:`precision_at_k` looks at the top only.
+    The Pearson correlation of the ranks of the features, where tied features get their average
+    rank. All features count alike, while :func:`precision_at_k` compares the top ones only.
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple
-            is ranked jointly.
-        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0; a
+            tuple is ranked jointly.
+        reference_attributions (Tensor or tuple[Tensor, ...]): attributions of the same shape.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum.
 
     Returns:
-        - **correlation** (*Tensor*): shape (N,). NaN where a map is not finite or constant.
+        - **correlation** (*Tensor*): shape (N,). NaN where the attributions of an example are not
+          finite or are all equal.
 
     Raises:
-        ValueError: for maps of different shapes.
+        ValueError: for attributions of different shapes.
 
     Examples::
 

@@ -13,6 +13,7 @@ from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tup
 from captum_robust._utils.checks import (
     check_choice,
     check_count,
+    check_radius,
     check_smoothness,
     one_each,
 )
@@ -20,7 +21,7 @@ from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust._utils.tensors import Points
-from captum_robust.noise import Norm, check_radius
+from captum_robust.noise import Norm
 from captum_robust.robust._search.compiled import CompileWarning
 from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.evaluator import Evaluator, Predictions

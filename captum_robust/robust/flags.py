@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["FLAGS", "Flag", "count_flags"]
+__all__ = ["FLAGS", "Flag", "count_flags", "flag_called"]
 
 
 class Flag(NamedTuple):
@@ -34,71 +34,70 @@ FLAGS: Mapping[str, Flag] = {
     "zero_gradient": Flag(
         "the gradient of the objective is exactly zero: gradient steps do not move, which proves "
         "nothing (the second derivative of networks of the ReLU family is zero)",
-        "The gradient of the map is zero",
-        "An attack that follows this gradient does not move, so its result does not show that the "
-        "map is stable. The second derivative of networks of the ReLU family is zero. AutoERAttack "
-        "also uses smoothed networks, finite differences and random search: trust its numbers and "
-        "not those of the published attack.",
+        "The gradient of the attribution is zero",
+        "The second derivative is zero, as in networks of the ReLU family, so gradient attacks do "
+        "not move. All attacks together also use smoothed networks, finite differences and random "
+        "search: trust their numbers and not those of the published attack.",
         decisive=True,
     ),
     "non_finite_gradient": Flag(
         "a gradient was NaN or infinite, and no step was taken along it",
         "Gradients were not finite",
-        "Some gradients were NaN or infinite, and no step was taken along them. The attack on "
-        "these rows is weaker than it could be.",
+        "Some gradients were NaN or infinite, and no step was taken along them, so the attack is "
+        "weaker on these rows.",
         decisive=True,
     ),
     "still_falling": Flag(
         "the best point is that of the last step: more steps may find more",
-        "The attack was still making progress",
+        "The attack had not converged",
         "The worst point was found in the last step. More steps may find worse.",
     ),
     "label_flips_rejected": Flag(
         "a worse explanation was found, but with another prediction, and was not returned",
-        "Worse maps lie beyond the decision boundary",
-        "A worse explanation was found, but with another prediction, and was not counted. These "
-        "rows are close to the boundary.",
+        "Larger changes lie beyond the decision boundary",
+        "A larger change was found, but with another prediction, and was not counted. These rows "
+        "are close to the decision boundary.",
         decisive=True,
     ),
     "training_mode": Flag(
         "dropout or batch normalisation is in training mode: maps depend on chance, or on the "
         "other examples; call model.eval()",
         "The model is in training mode",
-        "Dropout or batch normalisation makes maps depend on chance, or on the other rows: call "
-        "model.eval().",
+        "Dropout or batch normalisation makes attributions depend on chance, or on the other "
+        "rows: call model.eval().",
         decisive=True,
     ),
     "randomised": Flag(
         "the map depends on the seed: the attack is against the map of one seed",
-        "The map depends on chance",
-        "The attack was against the map of one seed. With another seed the map differs, and so "
-        "does the result.",
+        "The attribution is random",
+        "The attack was against the attribution of one seed. Another seed gives another "
+        "attribution and another result.",
         decisive=True,
     ),
     "float16_underflow": Flag(
         "the ranking is decided among values too small for half precision",
         "Half precision is too coarse",
-        "The ranking is decided among values that half precision cannot tell apart: explain in "
+        "The ranking is decided among values that half precision cannot distinguish: explain in "
         "float32.",
         decisive=True,
     ),
     "tied_reference": Flag(
-        "the k-th feature of the unperturbed map ties with the next: which of them is in the top k "
-        "is a convention, and any change may swap them",
-        "The top set is not defined",
-        "The last feature of the top set ties with the next one, as with zeros. Which of them is "
-        "in the set is a convention, and any change may swap them. These rows are left out of the "
-        "verdict.",
+        "the k-th feature of the unperturbed map ties with the next: which of them is in the top "
+        "k is a convention, and any change may swap them",
+        "The top set is not unique",
+        "The last feature of the top set ties with the next one, as zeros do; which of them is in "
+        "the set is a convention, and any change may swap them. The verdict leaves these rows "
+        "out.",
     ),
     "black_box_beats_white_box": Flag(
         "random search found less precision than every gradient: the gradients are masked",
         "Random search found more than gradients",
-        "The gradients are masked: they do not point to where the map changes. The changes found "
-        "are real, but rows without a change may still be unstable.",
+        "The gradients do not point to where the attribution changes. The changes found are real, "
+        "but rows without a change may still be unstable.",
     ),
     "not_attacked": Flag(
         "the budget allows no attack, so the stability of the map was not tested",
-        "No attack was run",
+        "No attack was made",
         "The budget of attributions allows no attack on these rows, so their stability was not "
         "tested.",
         decisive=True,
@@ -107,24 +106,29 @@ FLAGS: Mapping[str, Flag] = {
         "even ten times the radius, without bounds and for any prediction, does not change the top "
         "features: the map is constant (a linear model), or the attack cannot find its changes",
         "Even a much larger ball changes nothing",
-        "An attack with ten times the radius, without bounds and for any prediction, changes "
-        "nothing. Either the map is constant, as that of a linear model is, or the attack cannot "
-        "find its changes.",
+        "Ten times the radius, without bounds and for any prediction, changes nothing. Either the "
+        "attribution is constant, as that of a linear model is, or the attack cannot find its "
+        "changes.",
         decisive=True,
     ),
     "unmoved": Flag(
         "the attack returned the example itself",
         "The attack returned the row itself",
-        "Nothing worse was found, so the row was left as it is. Either the explanation is stable, "
-        "or the attack failed.",
+        "No change was found, so the row was returned. Either the attribution is stable, or the "
+        "attack failed.",
     ),
     "outside_ball": Flag(
         "the attack returned a point that is further from the example than the radius",
         "The attack left the ball",
-        "Perturbed rows lie further away than the radius. The numbers are about a larger ball.",
+        "Perturbed rows are further away than the radius; the numbers are about a larger ball.",
         decisive=True,
     ),
 }
+
+
+def flag_called(name: str) -> Flag:
+    """Return the flag of this name; for an unknown name, a flag without texts."""
+    return FLAGS.get(name, Flag("", name.replace("_", " "), ""))
 
 
 def count_flags(counts: Mapping[str, int]) -> dict[str, int]:

@@ -8,8 +8,8 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
+from captum_robust._utils.checks import check_radius
 from captum_robust._utils.tensors import Points, unflatten
-from captum_robust.noise import check_radius
 from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES
 from captum_robust.robust._search.search import Evaluation

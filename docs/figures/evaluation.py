@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits, load_wine
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from captum_robust.benchmark.training import train
+from captum_robust.benchmark.study.training import train
 from captum_robust.datasets import distinct, load_bank, split
 from captum_robust.loss import R2ETLoss
 from captum_robust.metrics import certified_top_k_radius, precision_at_k_min

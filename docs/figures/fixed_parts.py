@@ -14,10 +14,10 @@ from captum.attr import InputXGradient
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from captum_robust._utils.tables import markdown_table
-from captum_robust.benchmark.pairs import PAIRS, PairNetwork
-from captum_robust.benchmark.tables import ExplainedRows
-from captum_robust.benchmark.training import area_under_curve, fit
+from captum_robust._utils.tables import Table, markdown
+from captum_robust.benchmark.measure.rows import ExplainedRows
+from captum_robust.benchmark.study.pairs import PAIRS, PairNetwork
+from captum_robust.benchmark.study.training import area_under_curve, fit
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import AutoERAttack
 
@@ -108,7 +108,7 @@ def main() -> None:
     table = [
         [", ".join(parts) or "nothing", f"{precision(network, parts, rows):.3f}"] for parts in FIXED
     ]
-    print(markdown_table(["fixed parts", f"P@{K}"], table))
+    print(markdown(Table(["fixed parts", f"P@{K}"], table)))
 
 
 def check(network: PairNetwork, rows: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-from captum_robust.benchmark.training import area_under_curve, train
+from captum_robust.benchmark.study.training import area_under_curve, train
 from captum_robust.datasets import (
     distinct,
     load_adult,

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.explain import CaptumExplainer, Explainer, GNNExplainer
 from torch_geometric.nn import GCN
 
-from captum_robust._utils.tables import markdown_table
+from captum_robust._utils.tables import Table, markdown
 from captum_robust.datasets import synthetic_citation_graph
 from captum_robust.graph import ExplainedGraph, compare_explainers
 from captum_robust.metrics import ranking_thickness
@@ -62,9 +62,8 @@ def edges_under_attack(model: GCN, data: Data, nodes: list[int]) -> None:
         seconds = (time.process_time() - seconds) / len(nodes)
         means = (float(torch.cat(values).mean()) for values in (thickness, precision))
         rows.append([f"{radius}", *(f"{mean:.3f}" for mean in means), f"{seconds:.1f}"])
-    print(
-        markdown_table(["radius", "thickness", "P@5 attack", "CPU seconds per paper"], rows), "\n"
-    )
+    header = ["radius", "thickness", "P@5 attack", "CPU seconds per paper"]
+    print(markdown(Table(header, rows)), "\n")
 
 
 def compare(model: GCN, data: Data, nodes: list[int]) -> None:
@@ -83,11 +82,8 @@ def compare(model: GCN, data: Data, nodes: list[int]) -> None:
         n_perturb_samples=4, n_steps=2, budget=100, seed=SEED,
     )  # fmt: skip
     header = ["explainer", *next(iter(table.values()))]
-    print(
-        markdown_table(
-            header, [[name, *(f"{v:.3f}" for v in row.values())] for name, row in table.items()]
-        )
-    )
+    rows = [[name, *(f"{v:.3f}" for v in row.values())] for name, row in table.items()]
+    print(markdown(Table(header, rows)))
 
 
 if __name__ == "__main__":

@@ -338,7 +338,7 @@ def test_other_k_are_refused(call, k):
         (
             "feature_mask",
             (torch.arange(4)[None], torch.arange(4)[None]),
-            "feature_mask must hold one mask a map",
+            "feature_mask must hold one mask per tensor",
         ),
     ],
 )

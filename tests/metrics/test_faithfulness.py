@@ -463,7 +463,7 @@ def test_lower_precision_gives_single_precision(metric, dtype):
             {"baselines": torch.zeros(2, 6)},
             r"baselines must broadcast to the inputs \(3, 6\), got \(2, 6\)",
         ),
-        ({"baselines": (0, 0)}, r"baselines must hold one an input \(1\), got 2"),
+        ({"baselines": (0, 0)}, r"baselines must hold one per input \(1\), got 2"),
         (
             {"max_examples_per_batch": 0},
             "max_examples_per_batch must be an integer .* got 0",

@@ -557,11 +557,11 @@ def test_a_model_that_fails_is_left_as_found_too():
         ({"target": "cat"}, "target must select one output .* got 'cat'"),
         (
             {"forward_func": lambda x: x.sum()},
-            r"forward_func must return one output an example \(3\), got \(\)",
+            r"forward_func must return one output per example \(3\), got \(\)",
         ),
         (
             {"forward_func": lambda x: x[:2]},
-            r"forward_func must return one output an example \(3\), got \(2, 5\)",
+            r"forward_func must return one output per example \(3\), got \(2, 5\)",
         ),
     ],
 )

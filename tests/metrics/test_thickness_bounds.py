@@ -481,7 +481,7 @@ def test_a_mask_with_too_few_or_too_many_rows_is_refused(bounds, n_rows, chunk):
         ),
         (
             {"feature_mask": (torch.arange(6)[None],) * 2},
-            "feature_mask must hold one mask a map",
+            "feature_mask must hold one mask per tensor",
         ),
     ],
 )

@@ -132,7 +132,7 @@ def test_bounds_must_fit_the_inputs():
 def test_a_feature_mask_must_fit_the_maps():
     attack = ERAttack(Saliency(mlp()), k=2, feature_mask=(torch.arange(6), torch.arange(6)))
     for chunk in (None, 2):
-        with pytest.raises(ValueError, match="feature_mask must hold one mask a map"):
+        with pytest.raises(ValueError, match="feature_mask must hold one mask per tensor"):
             attack.perturb(normal(4, 6), 0.1, target=0, max_examples_per_batch=chunk)
 
 

@@ -67,6 +67,11 @@ class Descent(Search):
             progress()
 
     @property
+    def _plain(self) -> bool:
+        """Return whether gradients of the scores need no scaling."""
+        return self.unperturbed is not None and self.unperturbed.plain
+
+    @property
     def _shares_graph(self) -> bool:
         """Return whether the map that is scored is the one that is differentiated."""
         return self.guide is self.scored and self.settings.gradient.keeps == "graph"
@@ -211,8 +216,8 @@ class Descent(Search):
         """Prepare what the constraints need once for the examples under search."""
         results = [self._mine(r) for r in self._results]
         self._measures = [violations_of(self.settings.constraint, r) for r in results]
-        assert self._reference is not None
-        self._loss_of_reference = self._loss([self._mine(self._reference)])
+        assert self.unperturbed is not None
+        self._loss_of_reference = self._loss([self._mine(self.unperturbed.scores)])
 
     def _equal_weights(self) -> Lagrangian | None:
         """Return the Lagrangian that a search starts with; None without soft constraints."""

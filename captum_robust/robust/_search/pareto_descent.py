@@ -104,8 +104,9 @@ class ParetoDescent(Descent):
     def _gaps(self, scores: list[Tensor]) -> Tensor:
         """Return the gaps of the attacked pairs, averaged over the path; (m, Q)."""
         if self._pairs is None:
-            objective, reference = self.settings.objective, self._reference
-            assert isinstance(objective, RankingObjective) and reference is not None
+            objective = self.settings.objective
+            assert isinstance(objective, RankingObjective) and self.unperturbed is not None
+            reference = self.unperturbed.scores
             k, n_pairs = objective.k, objective.k_prime
             ranked = pair_features(reference, k, "mm", n_pairs)
             lower = ranked[:, k:]

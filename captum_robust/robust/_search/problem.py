@@ -12,9 +12,9 @@ from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.checks import check_count, matching, one_each, valid_bounds
+from captum_robust._utils.checks import check_count, check_norm, matching, one_each, valid_bounds
 from captum_robust._utils.random import SameDraws, resolve_seed
-from captum_robust.noise import Norm, check_norm
+from captum_robust.noise import Norm
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
 

@@ -11,27 +11,18 @@ from torch import Tensor
 
 from captum_robust._utils.captum import as_tuple
 from captum_robust._utils.tensors import Points
-from captum_robust.ranking import (
-    check_k,
-    invalid_rows,
-    non_finite_rows,
-    share,
-    top_k_indices,
-    top_k_overlap,
-)
+from captum_robust.ranking import invalid_rows, share, top_k_overlap
 from captum_robust.robust._search.best import BestPoints
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.settings import SearchSettings
 from captum_robust.robust._search.slopes import Slope
+from captum_robust.robust._search.unperturbed import Unperturbed, prepared_objective
 
 __all__ = ["Evaluation", "Search"]
 
 #: From rows of a batch to the evaluator that scores points and the one that gives the gradient.
 Evaluators = Callable[[Tensor], tuple[Evaluator, Evaluator]]
-
-# Between these magnitudes of scores, all gradients are in the range of single precision.
-_PLAIN = (1e-12, 1e12)
 
 
 class Evaluation(NamedTuple):
@@ -98,20 +89,15 @@ class Search(ABC):
         #: Why the search was not compiled; None if it was.
         self.not_compiled: str | None = "this search has no compiled form"
         self._started = False
-        self.broken = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.first_change_step: Tensor | None = None
         self.gradient_found = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.gradient_broken = torch.zeros_like(self.gradient_found)
         self.flips_rejected = torch.zeros_like(self.gradient_found)
         self.done = torch.zeros_like(self.gradient_found)
         self.looked_for_gradient = torch.zeros_like(self.gradient_found)
-        self.underflow = torch.zeros_like(self.gradient_found)
-        self.tied = torch.zeros_like(self.gradient_found)
-        self._reference: Tensor | None = None
+        self.unperturbed: Unperturbed | None = None
         self._labels: tuple[Tensor, ...] = ()
         self._results: tuple[Tensor, ...] = ()
-        self._top: Tensor | None = None
-        self._plain = False
         self._evaluators = evaluators
         #: Attributions before the last change of rows.
         self._spent = torch.zeros(n_examples, dtype=torch.long)
@@ -166,17 +152,24 @@ class Search(ABC):
         return spent
 
     @property
+    def broken(self) -> Tensor:
+        """Examples without a ranking; (N,) bool."""
+        assert self.unperturbed is not None
+        return self.unperturbed.broken
+
+    @property
     def lowest_overlap(self) -> int:
-        """Smallest possible overlap of two top-k sets among n features, max(0, 2k − n)."""
-        assert self._top is not None and self._reference is not None
-        return max(0, 2 * self._top.shape[1] - self._reference.shape[1])
+        """Smallest possible overlap of two top-k sets of these features."""
+        assert self.unperturbed is not None
+        return self.unperturbed.lowest_overlap
 
     @property
     def best_precision(self) -> Tensor | None:
         """Precision at k of the best points, (N,); NaN without a ranking, None without a k."""
-        if self._top is None or self.best.overlap is None:
+        k = self.settings.k
+        if k is None or self.best.overlap is None:
             return None
-        precision = share(self.best.overlap.to(self.best.loss), self._top.shape[1])
+        precision = share(self.best.overlap.to(self.best.loss), k)
         return precision.masked_fill(self.broken, float("nan"))
 
     @property
@@ -188,6 +181,7 @@ class Search(ABC):
     @property
     def concerned(self) -> dict[str, Tensor]:
         """Examples that each flag concerns, (N,) bool."""
+        assert self.unperturbed is not None
         ranked = ~self.broken
         last = (self.best.step == self.step_num) & (self.step_num > 0)
         return {
@@ -196,8 +190,8 @@ class Search(ABC):
             "still_falling": last & ranked,
             "label_flips_rejected": self.flips_rejected & ranked,
             "training_mode": ranked & self.scored.in_training_mode,
-            "float16_underflow": self.underflow & ranked,
-            "tied_reference": self.tied & ranked,
+            "float16_underflow": self.unperturbed.underflow & ranked,
+            "tied_reference": self.unperturbed.tied & ranked,
         }
 
     def full_trace(self) -> Tensor:
@@ -223,8 +217,8 @@ class Search(ABC):
         self.scored, self.guide = self._evaluators(rows.cpu())
         self._all = torch.ones_like(rows, dtype=torch.bool)
         self._compiled = None
-        if self._reference is not None:
-            self.scored.map_shapes = self._map_shapes
+        if self.unperturbed is not None:
+            self.scored.map_shapes = self.unperturbed.map_shapes
             self._prepare()
 
     @property
@@ -250,7 +244,7 @@ class Search(ABC):
         else:
             scores = [self.scored.scores(p, graph) for p in self._path(points)]
         here = scores[-1].detach()
-        if self._reference is None:
+        if self.unperturbed is None:
             self._start(here)
         if slope is None:
             loss = self._loss(scores)
@@ -309,39 +303,20 @@ class Search(ABC):
             whole = torch.full_like(self.best.loss, float("nan")).index_put_((self.rows,), whole)
         self.traces[-1].append(whole)
 
-    def _start(self, reference: Tensor) -> None:
-        # The map of a ReLU network is finite at a NaN input, which would then look robust.
-        self.broken = invalid_rows(reference) | non_finite_rows(self.batch.centre)
-        self._any_broken = bool(self.broken.any())
-        reference = reference.masked_fill(self.broken[:, None], 0)  # no NaN in a sort
-        self._reference = reference
-        self._map_shapes = self.scored.map_shapes
-        largest = reference.abs().amax(dim=1)[~self.broken]
-        within = bool(((largest > _PLAIN[0]) & (largest < _PLAIN[1])).all())
-        self._plain = within and self.scored.map_dtype in (torch.float32, torch.float64)
-        k = self.settings.k
-        self.underflow = underflow(reference, self.scored.map_dtype, k or 1)
-        if k is not None:
-            check_k(k, reference.shape[1])
-            self._top = top_k_indices(reference, k)
-            boundary = reference.topk(k + 1, dim=1).values[:, -2:]
-            self.tied = boundary[:, 0] == boundary[:, 1]
-            self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
+    def _start(self, scores: Tensor) -> None:
+        """Record the scores of the unperturbed examples."""
+        self.unperturbed = Unperturbed.of(scores, self.batch.centre, self.scored, self.settings.k)
+        if self.unperturbed.top is not None:
+            self.first_change_step = torch.full((len(scores),), -1, device=scores.device)
         self._prepare()
 
     def _prepare(self) -> None:
         """Prepare the objective and the top features of the examples under search."""
-        assert self._reference is not None
-        reference = self._mine(self._reference)
-        objective: Any = self.settings.objective
-        if hasattr(objective, "of"):
-            objective = objective.of(self.scored)
-        if hasattr(objective, "against"):
-            self._judge: Callable[[Tensor], Tensor] = objective.against(reference)
-        else:
-            self._judge = lambda scores: objective(scores, reference)
-        if self._top is not None:
-            top = self._mine(self._top)
+        assert self.unperturbed is not None
+        reference = self._mine(self.unperturbed.scores)
+        self._judge = prepared_objective(self.settings.objective, self.scored, reference)
+        if self.unperturbed.top is not None:
+            top = self._mine(self.unperturbed.top)
             self._is_top = torch.zeros_like(reference, dtype=torch.bool).scatter_(1, top, True)
 
     def _path(self, points: Points) -> list[Points]:
@@ -362,7 +337,10 @@ class Search(ABC):
                 f"objective must return one value per example, shape {tuple(self.rows.shape)}, "
                 f"got {tuple(mean.shape)}"
             )
-        return mean.masked_fill(self._mine(self.broken), float("nan")) if self._any_broken else mean
+        assert self.unperturbed is not None
+        if not self.unperturbed.any_broken:
+            return mean
+        return mean.masked_fill(self._mine(self.broken), float("nan"))
 
     def _term(self, points: Points) -> Tensor | None:
         """Return a term that a subclass adds to the objective, without graph; (m,)."""
@@ -386,9 +364,10 @@ class Search(ABC):
 
     def _overlap(self, scores: Tensor) -> Tensor | None:
         """Return the number of the reference's top-k features that are still in the top k; (m,)."""
-        if self._top is None or not (self.with_info or self.settings.keep == "precision"):
+        k = self.settings.k
+        if k is None or not (self.with_info or self.settings.keep == "precision"):
             return None
-        return top_k_overlap(scores, self._is_top, self._top.shape[1])
+        return top_k_overlap(scores, self._is_top, k)
 
     def _merits(self, loss: Tensor, overlap: Tensor | None, allowed: Tensor) -> Tensor:
         """Return what points are compared by, column by column; (m, 2), inf where not allowed."""
@@ -398,20 +377,12 @@ class Search(ABC):
         return torch.stack([first, loss], dim=1).masked_fill(~allowed[:, None], float("inf"))
 
     def _note_change(self, step: int, overlap: Tensor | None, allowed: Tensor) -> None:
-        if overlap is None or self._top is None or self.first_change_step is None:
+        if overlap is None or self.settings.k is None or self.first_change_step is None:
             return
         before = self._mine(self.first_change_step)
-        changed = allowed & (overlap < self._top.shape[1]) & ((before < 0) | (before > step))
+        changed = allowed & (overlap < self.settings.k) & ((before < 0) | (before > step))
         changed = changed & ~self._mine(self.broken)
         if self._whole:
             self.first_change_step = torch.where(changed, step, before)
         else:
             self.first_change_step[self.rows] = torch.where(changed, step, before)
-
-
-def underflow(scores: Tensor, dtype: torch.dtype, k: int) -> Tensor:
-    """Return rows whose k-th largest magnitude underflows in a half-precision ``dtype``; (N,)."""
-    if dtype not in (torch.float16, torch.bfloat16):
-        return torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    kth = scores.abs().topk(k, dim=1).values[:, -1]
-    return kth < torch.finfo(dtype).tiny

@@ -7,10 +7,10 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, Perturbation, TargetType, log_usage
-from captum_robust._utils.checks import check_count
+from captum_robust._utils.checks import check_count, check_norm, check_radius
 from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import resolve_seed
-from captum_robust.noise import Norm, UniformNoise, check_norm, check_radius
+from captum_robust.noise import Norm, UniformNoise
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust.evaluation.calls import forwards
 from captum_robust.robust.evaluation.comparison import Batch, Comparison, Metric

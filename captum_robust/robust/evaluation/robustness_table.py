@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
 from captum_robust._utils.estimate import Estimate, estimate
-from captum_robust._utils.tables import latex_table, markdown_table, write_csv
+from captum_robust._utils.tables import Cell, Table, latex, markdown, write_csv
 
 __all__ = ["PREDICTION_CHANGED", "Measurement", "RobustnessTable"]
 
@@ -121,16 +121,17 @@ class RobustnessTable:
 
     def to_markdown(self) -> str:
         """Return a Markdown table of means and intervals, with a caption."""
-        return f"{markdown_table(self._header(), self._cells())}\n\n{self._caption()}"
+        return f"{markdown(self._table())}\n\n{self._caption()}"
 
     def to_latex(self) -> str:
         """Return the table as a LaTeX ``tabular``, after a comment with its caption."""
-        return f"% {self._caption()}\n{latex_table(self._header(), self._cells())}"
+        return f"% {self._caption()}\n{latex(self._table())}"
 
     def to_csv(self, path: str | Path) -> None:
         """Write the :meth:`records` to a CSV file, completely or not at all."""
         records = self.records()
-        write_csv(path, list(records[0]), [list(record.values()) for record in records])
+        rows = [[_record_cell(value) for value in record.values()] for record in records]
+        write_csv(path, Table(list(records[0]), rows))
 
     def to_pandas(self) -> Any:
         """Return the :meth:`records` as a ``pandas.DataFrame``; needs pandas."""
@@ -145,11 +146,8 @@ class RobustnessTable:
     def _estimate(self, measurement: Measurement, metric: str) -> Estimate:
         return estimate(measurement.values[metric], self.weights, self.confidence)
 
-    def _header(self) -> list[str]:
-        return ["attribution", "attack", *self.metrics, "flags"]
-
-    def _cells(self) -> list[list[str]]:
-        return [
+    def _table(self) -> Table:
+        rows = [
             [
                 m.attribution,
                 m.attack,
@@ -158,6 +156,7 @@ class RobustnessTable:
             ]
             for m in self.measurements
         ]
+        return Table(["attribution", "attack", *self.metrics, "flags"], rows)
 
     def _flags(self, measurement: Measurement) -> str:
         return ", ".join(
@@ -171,6 +170,10 @@ class RobustnessTable:
             f"{mean} [{100 * self.confidence:g} % confidence interval] over {self.n_examples} "
             f"examples; {self.norm} ball of radius {self.radius:g}."
         )
+
+
+def _record_cell(value: str | float) -> Cell:
+    return Cell(value) if isinstance(value, str) else Cell(f"{value:g}", value)
 
 
 def _cell(found: Estimate) -> str:
