@@ -342,7 +342,7 @@ class ExplanationAttack(Perturbation):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
         if self.compile:
             for reason in sorted({s.not_compiled for s in searches if s.not_compiled is not None}):
-                message = f"compile=True: the attack was not compiled: {reason}"
+                message = f"compile=True: not compiled, the result is the same: {reason}"
                 warnings.warn(message, CompileWarning, stacklevel=3)
         best = zip(*(s.best.points for s in searches), strict=True) if searches else None
         found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)

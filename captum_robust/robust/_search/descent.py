@@ -94,7 +94,7 @@ class Descent(Search):
         if isinstance(self.settings.smooth_relu, tuple):
             raise CannotCompile("smooth_relu changes from step to step")
         if self.scored.depends_on_the_batch or not self._plain:
-            raise CannotCompile("random, half-precision or extreme maps cannot be")
+            raise CannotCompile("random, half-precision and extreme maps do not compile")
 
         def step(*points: Tensor) -> Points:
             leaves = tuple(p.detach().requires_grad_() for p in points)
