@@ -12,7 +12,7 @@ from captum_robust._utils.captum import (
     Perturbation,
     TensorOrTupleOfTensorsGeneric,
     as_tuple,
-    like,
+    format_like,
     log_usage,
 )
 from captum_robust._utils.checks import check_norm, check_radius
@@ -103,7 +103,7 @@ class Noise(Perturbation):
             self.move(tensor, _one_each(self, tensor, generators), _spread(radius, tensor))
             for tensor in (t.detach() for t in tensors)
         )
-        perturbed: TensorOrTupleOfTensorsGeneric = like(inputs, moved)
+        perturbed: TensorOrTupleOfTensorsGeneric = format_like(inputs, moved)
         return perturbed
 
 

@@ -22,7 +22,7 @@ __all__ = [
     "TensorOrTupleOfTensorsGeneric",
     "as_tuple",
     "compute_gradients",
-    "like",
+    "format_like",
     "log_usage",
     "run_forward",
     "select_target",
@@ -45,7 +45,7 @@ def as_tuple(inputs: Inputs, name: str = "inputs") -> tuple[Tensor, ...]:
     return tensors
 
 
-def like(inputs: Inputs, tensors: tuple[Tensor, ...]) -> Any:
+def format_like(inputs: Inputs, tensors: tuple[Tensor, ...]) -> Any:
     """Return ``tensors`` in the form of ``inputs``: one tensor, or a tuple."""
     return _format_output(isinstance(inputs, tuple), tensors)
 

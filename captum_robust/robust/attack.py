@@ -9,7 +9,14 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._utils.captum import (
+    Inputs,
+    Perturbation,
+    TargetType,
+    as_tuple,
+    format_like,
+    log_usage,
+)
 from captum_robust._utils.checks import (
     check_choice,
     check_count,
@@ -346,7 +353,7 @@ class ExplanationAttack(Perturbation):
                 warnings.warn(message, CompileWarning, stacklevel=3)
         best = zip(*(s.best.points for s in searches), strict=True) if searches else None
         found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)
-        perturbed = like(inputs, found)
+        perturbed = format_like(inputs, found)
         if not return_info:
             return perturbed
         return perturbed, self.reports.of(searches, n_restarts, step_num)

@@ -10,7 +10,7 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, like, log_usage
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, format_like, log_usage
 from captum_robust._utils.checks import check_count
 from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import seeded
@@ -181,5 +181,5 @@ class AutoERAttack(Perturbation):
             for _ in tqdm(running, total=len(members), disable=not show_progress, unit="member"):
                 pass
             ensemble.raise_flags(members[0], traits.randomised)
-        perturbed = like(inputs, ensemble.points)
+        perturbed = format_like(inputs, ensemble.points)
         return (perturbed, ensemble.info()) if return_info else perturbed

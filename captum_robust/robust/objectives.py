@@ -8,7 +8,7 @@ from typing import Protocol, get_args
 import torch
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust.metrics.location import center_of_mass
 from captum_robust.ranking import (
     Gap,
@@ -178,7 +178,7 @@ class TargetMapObjective:
             )
         rows = torch.arange(n_examples) if evaluator.rows is None else evaluator.rows
         own = (t.detach().expand(n_examples, *t.shape[1:])[rows.to(t.device)] for t in targets)
-        flat = evaluator.flattened(like(self.target_map, tuple(own)))
+        flat = evaluator.flattened(format_like(self.target_map, tuple(own)))
         return TargetMapObjective(flat, self.k)
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:

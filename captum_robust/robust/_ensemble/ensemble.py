@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_robust._utils.tensors import Points
 from captum_robust.attr.check import is_differentiable
-from captum_robust.ranking import share
+from captum_robust.ranking import fraction
 from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
 from captum_robust.robust._ensemble.outcome import Outcome, single_search, stacked_search
 from captum_robust.robust._search.evaluator import Evaluator
@@ -145,7 +145,7 @@ class Ensemble:
     def info(self) -> AutoAttackInfo:
         """Return the results."""
         wide = torch.promote_types(self.problem.region.centre[0].dtype, torch.float32)
-        precision = share(self.overlap.to(wide), self.k)
+        precision = fraction(self.overlap.to(wide), self.k)
         return AutoAttackInfo(
             precision=precision.masked_fill(~self.ranked, float("nan")),
             prediction_kept=self.kept,

@@ -22,7 +22,7 @@ from captum.attr import (
 from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples
-from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.random import SameDraws
 from captum_robust._utils.state import in_training_mode
@@ -127,10 +127,10 @@ class Evaluator:
             if found is not None:
                 self._has_attention = found.has_attention
                 self._seen = points, found.output
-                return like(self.given, found.attributions)
+                return format_like(self.given, found.attributions)
             with differentiable_attribution() if graph else summed_gradients():
                 maps: Inputs = _own(self.attribution).attribute(
-                    like(self.given, points), **arguments
+                    format_like(self.given, points), **arguments
                 )
             return maps
 

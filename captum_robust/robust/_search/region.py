@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust._utils.checks import matching
 from captum_robust._utils.random import example_generators
 from captum_robust._utils.tensors import Points, per_example, wide_dtype
@@ -98,7 +98,7 @@ class Region:
         if self.project is not None:
             rounded = tuple(p.to(c) for p, c in zip(points, self.centre, strict=True))
             name = "the result of project"
-            projected = as_tuple(self.project(like(self.given, rounded)), name)
+            projected = as_tuple(self.project(format_like(self.given, rounded)), name)
             points = matching(name, projected, points)
         if self.norm == "L2":
             points = tuple(

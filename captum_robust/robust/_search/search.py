@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import as_tuple
 from captum_robust._utils.tensors import Points
-from captum_robust.ranking import invalid_rows, share, top_k_overlap
+from captum_robust.ranking import fraction, invalid_rows, top_k_overlap
 from captum_robust.robust._search.best import BestPoints
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
@@ -169,7 +169,7 @@ class Search(ABC):
         k = self.settings.k
         if k is None or self.best.overlap is None:
             return None
-        precision = share(self.best.overlap.to(self.best.loss), k)
+        precision = fraction(self.best.overlap.to(self.best.loss), k)
         return precision.masked_fill(self.broken, float("nan"))
 
     @property

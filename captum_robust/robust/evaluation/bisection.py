@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.tensors import per_example, wide_dtype
-from captum_robust.ranking import share
+from captum_robust.ranking import fraction
 
 __all__ = ["Bisection"]
 
@@ -74,7 +74,7 @@ class Bisection:
         return self._found.masked_fill(self._lost & self._found.isinf(), math.nan)
 
     def _next(self) -> Tensor:
-        reached = share((self._n_tried + 1).to(self._found), self.n_radii)
+        reached = fraction((self._n_tried + 1).to(self._found), self.n_radii)
         ahead = (self.lower + reached * (self.upper - self.lower)).clamp(max=self.upper)
         return torch.where(self._found.isfinite(), (self._failed + self._found) / 2, ahead)
 

@@ -12,7 +12,7 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, format_like
 from captum_robust.noise import Norm
 from captum_robust.ranking import non_finite_rows
 from captum_robust.robust._search.evaluator import Predictions
@@ -166,7 +166,7 @@ class Comparison:
                 values={m: torch.cat([v[m] for v in t.values]) for m in t.values[0]},
                 flags=dict(t.flags),
                 perturbed=(
-                    like(self._given, tuple(map(torch.cat, zip(*t.perturbed, strict=True))))
+                    format_like(self._given, tuple(map(torch.cat, zip(*t.perturbed, strict=True))))
                     if self.keep_perturbed
                     else None
                 ),

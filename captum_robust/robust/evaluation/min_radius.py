@@ -9,7 +9,14 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._utils.captum import (
+    Inputs,
+    Perturbation,
+    TargetType,
+    as_tuple,
+    format_like,
+    log_usage,
+)
 from captum_robust._utils.checks import check_count
 from captum_robust._utils.random import resolve_seed
 from captum_robust.metrics import precision_at_k
@@ -172,7 +179,7 @@ class MinRadius:
         }  # fmt: skip
         start = {"start"} & named
 
-        reference = scorer.maps(like(inputs, centre))
+        reference = scorer.maps(format_like(inputs, centre))
         unranked = self._unranked(reference) | non_finite_rows(centre)
         search = Bisection(
             centre, unranked, self.lower, self.upper, self.n_radii, self.n_bisections
@@ -182,15 +189,15 @@ class MinRadius:
         ) as bar:
             while bool(search.active.any()):
                 if search.start is not None:
-                    offered |= {name: like(inputs, search.start) for name in start}
+                    offered |= {name: format_like(inputs, search.start) for name in start}
                 points, _ = call_attack(
-                    self.attack, like(inputs, centre), search.radius, of_attack, offered
+                    self.attack, format_like(inputs, centre), search.radius, of_attack, offered
                 )
                 maps = scorer.maps(points)
                 search.note(as_tuple(points), self._broken(maps, reference), self._unranked(maps))
                 bar.update()
         if return_perturbed:
-            return search.result(), like(inputs, search.best)
+            return search.result(), format_like(inputs, search.best)
         return search.result()
 
     def _broken(self, maps: Inputs, reference: Inputs) -> Tensor:
