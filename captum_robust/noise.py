@@ -58,7 +58,8 @@ class Noise(Perturbation):
             moved = inputs + radius * directions
         else:
             moved = torch.add(inputs, directions, alpha=radius)
-        if self.lower_bound == -math.inf and self.upper_bound == math.inf:
+        bounds = (self.lower_bound, self.upper_bound)
+        if not any(isinstance(b, Tensor) for b in bounds) and bounds == (-math.inf, math.inf):
             return moved
         lower = torch.as_tensor(self.lower_bound, dtype=moved.dtype, device=moved.device)
         upper = torch.as_tensor(self.upper_bound, dtype=moved.dtype, device=moved.device)
