@@ -12,7 +12,7 @@ from captum_robust._utils.captum import (
     Perturbation,
     TensorOrTupleOfTensorsGeneric,
     as_tuple,
-    like,
+    format_like,
     log_usage,
 )
 from captum_robust._utils.checks import check_norm, check_radius
@@ -58,7 +58,8 @@ class Noise(Perturbation):
             moved = inputs + radius * directions
         else:
             moved = torch.add(inputs, directions, alpha=radius)
-        if self.lower_bound == -math.inf and self.upper_bound == math.inf:
+        bounds = (self.lower_bound, self.upper_bound)
+        if not any(isinstance(b, Tensor) for b in bounds) and bounds == (-math.inf, math.inf):
             return moved
         lower = torch.as_tensor(self.lower_bound, dtype=moved.dtype, device=moved.device)
         upper = torch.as_tensor(self.upper_bound, dtype=moved.dtype, device=moved.device)
@@ -103,7 +104,7 @@ class Noise(Perturbation):
             self.move(tensor, _one_each(self, tensor, generators), _spread(radius, tensor))
             for tensor in (t.detach() for t in tensors)
         )
-        perturbed: TensorOrTupleOfTensorsGeneric = like(inputs, moved)
+        perturbed: TensorOrTupleOfTensorsGeneric = format_like(inputs, moved)
         return perturbed
 
 

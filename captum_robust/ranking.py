@@ -18,6 +18,7 @@ __all__ = [
     "Pairs",
     "check_k",
     "flatten_attributions",
+    "fraction",
     "gap_sum",
     "group_indices",
     "invalid_rows",
@@ -26,7 +27,6 @@ __all__ = [
     "non_finite_rows",
     "pair_features",
     "ranking",
-    "share",
     "top_k_indices",
     "top_k_mask",
     "top_k_overlap",
@@ -211,12 +211,12 @@ def ranking(scores: Tensor, n_first: int) -> Tensor:
     return top.gather(1, order)
 
 
-def share(count: Tensor, total: float) -> Tensor:
+def fraction(count: Tensor, total: float) -> Tensor:
     """Fraction that the count is of the total, rounded once, so that a full count is exactly 1.
 
     On a GPU torch would multiply by the reciprocal of a plain number: 49 of 49 would be 0.99999994.
 
-        >>> share(torch.tensor([49, 7]), 49)
+        >>> fraction(torch.tensor([49, 7]), 49)
         tensor([1.0000, 0.1429])
     """
     return count / torch.full_like(count, total)

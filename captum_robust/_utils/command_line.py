@@ -21,13 +21,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def check_folder(parser: argparse.ArgumentParser, folder: Path) -> None:
-    """Refuse an ``--out`` that exists and is no folder."""
+    """Exit with an error if ``--out`` exists and is not a folder."""
     if folder.exists() and not folder.is_dir():
         parser.error(f"argument --out: {folder} is not a folder")
 
 
 def require(parser: argparse.ArgumentParser, *modules: str) -> None:
-    """Refuse to go on without the modules of the extra ``benchmark``."""
+    """Exit with an error if modules of the extra ``benchmark`` are missing."""
     try:
         for module in modules:
             importlib.import_module(module)
@@ -46,12 +46,12 @@ def seed(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Read a number of things, at least 1."""
+    """Read a count, at least 1."""
     return _integer(text, 1, _MAX_SEED, "must be an integer of at least 1")
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """Read several numbers of things, separated by commas; each is kept once."""
+    """Read several counts, separated by commas, without repetitions."""
     return tuple(dict.fromkeys(count(part) for part in text.split(",")))
 
 

@@ -1,4 +1,4 @@
-"""Batches that are tuples of tensors: flatten them, choose among them, differentiate by them."""
+"""Operations on batches that are tuples of tensors: flatten, choose, differentiate."""
 
 import math
 from collections.abc import Sequence
@@ -21,29 +21,29 @@ Points = tuple[Tensor, ...]
 
 
 def wide_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype to compute in: that of the tensor, in at least single precision."""
+    """Return the dtype for computations: that of the tensor, in at least single precision."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def per_example(values: Tensor, tensor: Tensor) -> Tensor:
-    """One value per example, (N,), shaped to broadcast over the features of ``tensor``."""
+    """Return one value per example, (N,), shaped to broadcast over the features of ``tensor``."""
     return values.view(-1, *(1,) * (tensor.dim() - 1))
 
 
 def flatten(tensors: Points) -> Tensor:
-    """One row per example with the features of all tensors; (N, n)."""
+    """Return one row per example with the features of all tensors; (N, n)."""
     rows = [t.reshape(len(t), math.prod(t.shape[1:])) for t in tensors]
     return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
 
 
 def unflatten(rows: Tensor, tensors: Points) -> Points:
-    """Rows (N, n) in the shapes of ``tensors``."""
+    """Return rows (N, n) in the shapes of ``tensors``."""
     parts = rows.split([math.prod(t.shape[1:]) for t in tensors], dim=1)
     return tuple(part.reshape(-1, *t.shape[1:]) for part, t in zip(parts, tensors, strict=True))
 
 
 def choose(first: Tensor, points: Points, others: Points) -> Points:
-    """``points`` for the examples where ``first`` (N,) is true, ``others`` for the rest."""
+    """Return ``points`` for the examples where ``first`` (N,) is true, ``others`` for the rest."""
     return tuple(
         torch.where(per_example(first, p), p, q) for p, q in zip(points, others, strict=True)
     )
@@ -55,7 +55,7 @@ def gradient_or_zero(
     weights: Sequence[Tensor] | None = None,
     retain_graph: bool | None = None,
 ) -> Points:
-    """Gradients of a weighted sum of outputs; zero for inputs that the graph does not reach."""
+    """Return gradients of a weighted sum of outputs; zero for inputs outside its graph."""
     found = torch.autograd.grad(
         outputs, inputs, weights, retain_graph=retain_graph, allow_unused=True
     )

@@ -8,7 +8,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust._utils.checks import check_norm
 from captum_robust._utils.state import models_of
 from captum_robust.attr.check import require_differentiable
@@ -159,7 +159,7 @@ class AdversarialRankingLoss(RegularisedLoss):
                 shifts = self._attack(model, inputs, target, additional_forward_args)
             # Added to the inputs themselves, behind which there may be a graph.
             points = (p + s.to(p) for p, s in zip(as_tuple(inputs), shifts, strict=True))
-            inputs = like(inputs, tuple(points))
+            inputs = format_like(inputs, tuple(points))
         return self._plain(model, inputs, target, additional_forward_args)
 
     def _attack(
@@ -181,7 +181,7 @@ class AdversarialRankingLoss(RegularisedLoss):
             moved = tuple((p + s).to(p) for p, s in zip(points, shifts, strict=True))
             with nullcontext() if self.smooth_relu is None else smoothed(self.smooth_relu):
                 batch = FusedForward(
-                    model, like(inputs, moved), target, additional_forward_args, self.explain
+                    model, format_like(inputs, moved), target, additional_forward_args, self.explain
                 )
                 scores = batch.scores(self.attribution, self.feature_mask, self.normalize)
             if features is None:  # the pairs are those at the inputs

@@ -1,4 +1,4 @@
-"""Attacks on explanations: change the map as much as possible, and the prediction not at all."""
+"""Attacks on explanations: change the attribution while the prediction stays the same."""
 
 from captum_robust._utils.estimate import Estimate
 from captum_robust.noise import GaussianNoise, UniformNoise

@@ -1,4 +1,4 @@
-"""The attack on an explanation that all others are made of."""
+"""The base class of attacks on explanations."""
 
 import warnings
 from collections.abc import Callable
@@ -9,7 +9,14 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._utils.captum import (
+    Inputs,
+    Perturbation,
+    TargetType,
+    as_tuple,
+    format_like,
+    log_usage,
+)
 from captum_robust._utils.checks import (
     check_choice,
     check_count,
@@ -39,10 +46,10 @@ __all__ = ["ExplanationAttack"]
 
 
 _BLIND = (
-    "The gradient of the objective is exactly zero for every example, so this attack says nothing "
-    "about robustness. Networks of the ReLU family hide their second derivative: pass "
-    "smooth_relu=10.0 or gradient='finite_difference'. An objective that is stationary at the "
-    "example needs random_start=True."
+    "The gradient of the objective is zero for every example, so the attack had no direction to "
+    "follow and its result is no evidence of robustness. The second derivative of networks of the "
+    "ReLU family is zero: pass smooth_relu=10.0 or gradient='finite_difference'. If the objective "
+    "is stationary at the example, pass random_start=True."
 )
 
 
@@ -52,49 +59,51 @@ class ExplanationAttack(Perturbation):
     Projected descent over the whole batch at once: each example takes steps along its own
     gradient, keeps the best iterate that satisfies the constraint on the prediction, and never
     leaves the ball, the bounds or the mask. The unperturbed input is the first candidate, so the
-    result is never worse than no attack. All candidates are scored on the real model, whatever
-    supplied the gradient.
+    result is never worse than no attack. All candidates are scored on the real model, also where
+    the gradient is that of a smoothed network or of a surrogate.
 
-    A network of the ReLU family hides its second derivative: the gradient of its saliency is
-    zero, and an attack that uses it reports robustness that is not there. Take the gradient on a
-    smoothed stand-in (``smooth_relu``) or by finite differences; an attack whose gradient is zero
-    for every example warns.
+    The second derivative of a network of the ReLU family is zero, and so is the gradient of its
+    saliency: an attack that follows this gradient does not move, and the explanation looks robust.
+    Take the gradient on a smoothed network (``smooth_relu``) or by finite differences. An attack
+    whose gradient is zero for every example issues a :class:`ZeroGradientWarning`.
 
-    Cost of s steps with Saliency: s + 1 forwards, one saliency and one Hessian-vector product a
-    step. A ``smooth_relu`` or ``surrogate`` adds one saliency a step.
+    Cost of s steps with Saliency: s + 1 forward passes, and one saliency and one Hessian-vector
+    product per step. A ``smooth_relu`` or ``surrogate`` adds one saliency per step.
 
     Args:
         attribution (Attribution): any Captum attribution; its model makes the prediction.
-        objective (Callable): ``objective(scores, reference)`` of shape (N,), minimised; both
-            arguments are (N, n): the flattened, joined and grouped attributions at the iterate and
-            at the unperturbed input. Must be differentiable for ``gradient="autograd"``.
+        objective (Callable): ``objective(scores, reference)`` of shape (N,), which is minimised.
+            Both arguments have shape (N, n): the flattened, joined and grouped attributions at the
+            iterate and at the unperturbed input. Must be differentiable for
+            ``gradient="autograd"``.
         lower_bound (float or Tensor, optional): smallest value of a perturbed input.
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
-        gradient (str, optional): ``"autograd"``, exact. ``"finite_difference"``: two saliencies a
-            step, the second ``probe`` radii away; sees the kinks of ReLU and max-pooling, needs
-            Saliency. ``"spsa"``: 2 × n_directions attributions a step, a radius away, and no
-            derivative at all; for DeepLift, LRP, Lime and the like. The points that are probed may
-            lie outside the ball and the bounds; those returned never do.
+        gradient (str, optional): ``"autograd"``: the exact gradient. ``"finite_difference"``: two
+            saliencies per step, the second ``probe`` radii away; crosses the kinks of ReLU and
+            max-pooling, needs Saliency. ``"spsa"``: 2 × n_directions attributions per step, at a
+            distance of one radius, without derivatives; for DeepLift, LRP, Lime and other
+            attributions that are not differentiable. The points at which gradients are estimated
+            may lie outside the ball and the bounds; returned points never do.
         smooth_relu (float or tuple[float, float], optional): :math:`\beta` of the softplus that
-            stands in for the ReLU family while the gradient is taken
-            (:class:`~captum_robust.attr.smooth_relu`); 5 to 10 is a good start. A pair grows
-            geometrically from the first step to the last.
+            replaces the ReLU family while the gradient is taken
+            (:class:`~captum_robust.attr.smooth_relu`); values of 5 to 10 are a good start. A pair
+            gives the first and the last step, with geometric growth in between.
         surrogate (Attribution, optional): attribution whose gradient is followed in place of that
             of ``attribution``; its maps must have the same shape.
-        preserve_prediction (str, optional): ``"reject"``: iterates with another prediction are
-            passed through but never returned. ``"early_stop"``: the search of an example ends at
-            the first one. ``"none"``: they count like others. ``"fixed"``, ``"gda"``, ``"hedge"``
-            and ``"qp"``: as ``"reject"``, and the steps descend a
-            :class:`~captum_robust.robust.constraints.Lagrangian` of the objective and of the
-            change of the prediction, whose weights are fixed, raised by gradient ascent or by
-            Hedge, or those of the steepest common descent (arXiv 2212.14106, appendix C.5.4); one
-            backward pass a step more, and a forward pass unless the gradient is that of Saliency
-            or InputXGradient itself.
+        preserve_prediction (str, optional): treatment of iterates with another prediction.
+            ``"reject"``: the search may pass through them, but they are never returned.
+            ``"early_stop"``: the search of an example ends at the first of them. ``"none"``: the
+            prediction is ignored. ``"fixed"``, ``"gda"``, ``"hedge"`` and ``"qp"``: as
+            ``"reject"``, and the steps descend a Lagrangian of the objective and of the change of
+            the prediction (``constraint``), with weights that are fixed, updated by gradient
+            ascent, updated by Hedge, or those of the steepest common descent (arXiv 2212.14106,
+            appendix C.5.4). These four cost one more backward pass per step, and one more forward
+            pass unless the gradient is that of Saliency or InputXGradient itself.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
-            attributions are summed before the objective sees them, as in Captum.
-        path_points (int, optional): number of points on the segment from the example over which
-            the objective is averaged; 1 is the end point alone.
+            attributions are summed before the objective is computed, as in Captum.
+        path_points (int, optional): number of points on the segment from the example to the
+            iterate over which the objective is averaged. Default: 1, the iterate alone.
         n_directions (int, optional): random directions of ``"spsa"``. Default: 16.
         decision_func (Callable, optional): predicted labels (N,) from the output of the model, or
             from each of several ``predictions``.
@@ -102,35 +111,38 @@ class ExplanationAttack(Perturbation):
             > 0.5`` for a model that ends in a sigmoid.
         probe (float, optional): length of a finite difference in radii of the ball, positive.
             Default: 2.0.
-        step_rule (str, optional): ``"constant"`` steps; or ``"halving"``: steps with momentum that
-            halve where progress ends (Auto-PGD; Croce and Hein 2020, arXiv 2003.01690).
+        step_rule (str, optional): ``"constant"``: steps of constant length. ``"halving"``: steps
+            with momentum that are halved where progress ends (Auto-PGD; Croce and Hein 2020,
+            arXiv 2003.01690).
         keep (str, optional): which of the iterates is returned. ``"objective"``: the one with the
             smallest objective. ``"precision"``: the one that keeps the fewest of the top k
-            features, the objective deciding among equals; examples that can lose no more, and
-            those that no longer move, cost no further queries. Needs an objective with a ``k``.
-        constraint (str or Callable, optional): what the soft constraints measure. ``"kl"``: the
-            divergence of the predicted probabilities from those of the example; the outputs are
-            logits. ``"label"``: the share of the label's margin that is lost. ``"boundary"``: the
-            same beyond 95 %, which binds at the decision boundary alone. Or a function of the
-            outputs and those of the example, differentiable unless ``gradient="spsa"``, that
-            returns (N,) or, for K predictions, (N, K) values that grow with the change from 0.
-            Called for each of several ``predictions``.
+            features and, among equals, has the smallest objective; examples that cannot lose
+            another feature, and examples that no longer move, cost no further queries. Needs an
+            objective with a ``k``.
+        constraint (str or Callable, optional): measure of the change of the prediction, for the
+            soft constraints. ``"kl"``: the divergence of the predicted probabilities from those of
+            the example; the outputs are logits. ``"label"``: the fraction of the label's margin
+            that is lost. ``"boundary"``: the part of this fraction beyond 95 %, which is zero
+            except near the decision boundary. Or a function of the outputs and of those of the
+            example, differentiable unless ``gradient="spsa"``, that returns (N,) or, for K
+            predictions, (N, K) values, 0 without a change and growing with it. Called for each of
+            several ``predictions``.
         constraint_rate (float, optional): learning rate of ``"gda"`` and ``"hedge"``. Default: 1.
-        predictions (Callable, optional): all results that must be predicted as before, in every
+        predictions (Callable, optional): all results whose prediction must stay the same, in every
             mode of ``preserve_prediction``: a function of inputs and additional arguments that
-            returns a tuple of logits, (N, C), (N, 1) or (N,) each. For a pair of inputs to a
-            Siamese network, whether they are alike and the class of each; each is a soft
-            constraint of its own. One forward a step more, and a second one for soft constraints.
-            Default: the output of the attribution's model alone.
+            returns a tuple of logits, (N, C), (N, 1) or (N,) each. For a Siamese network, for
+            example, the similarity of a pair of inputs and the class of each. Each result is a
+            separate soft constraint. Costs one more forward pass per step, and a second one with
+            soft constraints. Default: the output of the attribution's model alone.
         compile (bool, optional): compile the evaluation of a point with its gradient by
-            ``torch.compile``'s inductor; the same result within rounding. The first attack on a
-            network takes some seconds longer, those after it are several times as fast where the
-            network is small. Examples that are done stay in the batch. Only for
-            ``gradient="autograd"`` with a fixed ``smooth_relu``; where it cannot be done, a
-            :class:`CompileWarning` says why. Default: False.
+            ``torch.compile``'s inductor; the result is the same within rounding. The first attack
+            on a network takes some seconds longer; later attacks on small networks are several
+            times as fast. Finished examples stay in the batch. Only for ``gradient="autograd"``
+            with a fixed ``smooth_relu``; otherwise a :class:`CompileWarning` gives the reason.
+            Default: False.
 
     Raises:
-        NotDifferentiableError: for ``gradient="autograd"`` on an attribution that has none.
+        NotDifferentiableError: for ``gradient="autograd"`` on an attribution without a gradient.
         ValueError: for arguments outside their ranges.
 
     Examples::
@@ -146,11 +158,11 @@ class ExplanationAttack(Perturbation):
         (True, True)
     """
 
-    #: Whether the search starts from a random point of the ball unless told otherwise.
+    #: True if the search starts from a random point of the ball by default.
     random_start = False
-    #: How the ball is searched.
+    #: Class of the search.
     searcher: type[Search] = Descent
-    #: What is reported of the search.
+    #: Class of the info.
     reports: type[AttackInfo] = AttackInfo
 
     def __init__(
@@ -213,13 +225,13 @@ class ExplanationAttack(Perturbation):
 
     @property
     def follows_own_gradient(self) -> bool:
-        """Whether the gradient is that of the attribution itself, by autograd."""
+        """Return whether the attack follows the gradient of the attribution itself, by autograd."""
         guided = self.smooth_relu is not None or self.surrogate is not None
         return self._method.keeps == "graph" and not guided
 
     @property
     def step_cost(self) -> int:
-        """Attributions of a step, that of the point itself included."""
+        """Number of attributions per step, including that of the point itself."""
         guided = self.smooth_relu is not None or self.surrogate is not None
         return 1 + guided + self._method.cost
 
@@ -228,7 +240,7 @@ class ExplanationAttack(Perturbation):
         return gradient_method(self.gradient, self.probe, self.n_directions)
 
     def default_step_num(self, inputs: tuple[Tensor, ...]) -> int:
-        """How many steps :meth:`perturb` takes unless told otherwise."""
+        """Return the default number of steps of :meth:`perturb`."""
         return 40
 
     @overload
@@ -264,12 +276,12 @@ class ExplanationAttack(Perturbation):
         start: Inputs | None = None,
         **kwargs: Any,
     ) -> Any:
-        r"""Perturb every example towards the smallest objective.
+        r"""Perturb every example so that the objective is as small as possible.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
             radius (float or Tensor): radius of the ball around each input tensor, in units of the
-                inputs; one for all or one an example, shape (N,).
+                inputs; one for all examples or one per example, shape (N,).
             step_size (float or Tensor, optional): length of a step in the norm of the ball: every
                 feature moves by it (Linf), or the whole tensor does (L2). Default: 2.5 × radius /
                 step_num, or 2 × radius to be halved.
@@ -282,7 +294,7 @@ class ExplanationAttack(Perturbation):
             mask (Tensor or tuple[Tensor, ...], optional): 0 where the input must not change, 1
                 elsewhere; broadcastable to the inputs.
             project (Callable, optional): maps perturbed inputs, given as the inputs were, to valid
-                ones, a symmetric adjacency matrix, say. Applied before ball and bounds.
+                ones, for example symmetric adjacency matrices. Applied before ball and bounds.
             n_restarts (int, optional): number of searches; all but the first start at random
                 points. The best is chosen for each example.
             seed (int, optional): seed of starts, directions and the attribution's own randomness.
@@ -323,7 +335,7 @@ class ExplanationAttack(Perturbation):
             tqdm(total=n_steps, disable=not show_progress, unit="step") as bar,
             left_as_found(self.attribution, self.surrogate, self.predictions),
             seeded(problem.seed),
-            torch.enable_grad(),  # Captum's metrics perturb under no_grad
+            torch.enable_grad(),  # Captum's metrics call perturb under no_grad
         ):
             searches = [
                 self._search(
@@ -337,11 +349,11 @@ class ExplanationAttack(Perturbation):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
         if self.compile:
             for reason in sorted({s.not_compiled for s in searches if s.not_compiled is not None}):
-                message = f"compile=True: not compiled, with the same result: {reason}"
+                message = f"compile=True: not compiled, the result is the same: {reason}"
                 warnings.warn(message, CompileWarning, stacklevel=3)
         best = zip(*(s.best.points for s in searches), strict=True) if searches else None
         found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)
-        perturbed = like(inputs, found)
+        perturbed = format_like(inputs, found)
         if not return_info:
             return perturbed
         return perturbed, self.reports.of(searches, n_restarts, step_num)
@@ -376,7 +388,7 @@ class ExplanationAttack(Perturbation):
         return search
 
     def _settings(self) -> SearchSettings:
-        """What a search is told of the attack."""
+        """Return the settings of a search."""
         return SearchSettings(
             objective=self.objective,
             gradient=self._method,
@@ -393,13 +405,13 @@ class ExplanationAttack(Perturbation):
         )
 
     def _search_options(self) -> dict[str, Any]:
-        """What the :attr:`searcher` of a subclass takes beside the settings."""
+        """Return further arguments of the :attr:`searcher` of a subclass."""
         return {}
 
     def _evaluators(
         self, problem: Problem, chunk: Tensor
     ) -> Callable[[Tensor], tuple[Evaluator, Evaluator]]:
-        """Make the evaluators of any rows of a chunk: the one that counts, and the guide."""
+        """Make the evaluators of any rows of a chunk: the one that scores points, and the guide."""
         draws = SameDraws(problem.seed), SameDraws(problem.seed)
 
         def make(attribution: Attribution, rows: Tensor, beta: float | None) -> Evaluator:

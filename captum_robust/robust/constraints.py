@@ -1,4 +1,4 @@
-"""Soft constraints on the prediction: how far the outputs have moved."""
+"""Soft constraints on the prediction: measures of the change of the outputs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = [
 
 Constraint = Literal["kl", "label", "boundary"] | Callable[[Tensor, Tensor], Tensor]
 
-# The share of the margin that an attack may use before the boundary counts as near.
+# The fraction of the margin that an attack may use before the boundary counts as near.
 _FREE_MARGIN = 0.95
 
 
 def kl_divergence(outputs: Tensor, reference: Tensor) -> Tensor:
     r"""Kullback–Leibler divergence :math:`\sum_c p_c \log (p_c / q_c)` in nats; (N, P).
 
-    p are the probabilities of the ``reference``, before, and q those of ``outputs``, after. Both
-    are logits: (N, C), or (N, C, …) for P predictions, each over dimension 1; or single logits,
-    (N,) or (N, 1).
+    p are the probabilities of the ``reference`` outputs, before the perturbation, and q those of
+    ``outputs``, after it. Both arguments are logits: (N, C), or (N, C, …) for P predictions, each
+    over dimension 1; or single logits, (N,) or (N, 1).
 
     >>> kl_divergence(torch.tensor([0.0, 2.0]), torch.tensor([2.0, 2.0]))
     tensor([[0.3278],
@@ -40,11 +40,11 @@ def kl_divergence(outputs: Tensor, reference: Tensor) -> Tensor:
 
 
 def lost_margin(outputs: Tensor, reference: Tensor) -> Tensor:
-    r"""Share of the margin of the predicted label that is lost; (N, P).
+    r"""Fraction of the margin of the predicted label that is lost; (N, P).
 
-    :math:`\max(0, 1 - m / m_0)`, m the logit of the label that ``reference`` predicts less the
-    largest other one, and :math:`m_0` its value for the reference: 0 where the label is as sure as
-    it was or surer, 1 at the decision boundary, more beyond. Forms as in :func:`kl_divergence`.
+    :math:`\max(0, 1 - m / m_0)`, where m is the logit of the label that ``reference`` predicts
+    less the largest other logit, and :math:`m_0` its value for the reference: 0 where the margin
+    has not shrunk, 1 at the decision boundary, more beyond. Shapes as in :func:`kl_divergence`.
 
     >>> lost_margin(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), torch.tensor([[4.0, 0.0], [2.0, 0.0]]))
     tensor([[0.5000],
@@ -54,10 +54,10 @@ def lost_margin(outputs: Tensor, reference: Tensor) -> Tensor:
 
 
 def beyond_boundary(outputs: Tensor, reference: Tensor) -> Tensor:
-    r"""Share of the margin that is lost beyond 95 %; (N, P), as :func:`lost_margin`.
+    r"""Fraction of the margin that is lost beyond 95 %; (N, P), as :func:`lost_margin`.
 
-    0 until the decision boundary is near, so that it binds nowhere else: with
-    ``preserve_prediction="qp"`` an attack runs free up to the boundary and then slides along it.
+    The value is 0 away from the decision boundary. With ``preserve_prediction="qp"``, an attack is
+    unconstrained until it is near the boundary, and then slides along the boundary.
 
     >>> beyond_boundary(torch.tensor([[3.0, 1.0]]), torch.tensor([[4.0, 0.0]]))
     tensor([[0.]], dtype=torch.float64)
@@ -68,15 +68,16 @@ def beyond_boundary(outputs: Tensor, reference: Tensor) -> Tensor:
 
 
 def check_constraint(constraint: Constraint) -> None:
-    """Raise ValueError unless it is the name of a constraint, or a function."""
+    """Raise ValueError unless ``constraint`` is a function or the name of one."""
     if not callable(constraint):
         check_choice("constraint", constraint, tuple(_NAMED))
 
 
 def violations_of(constraint: Constraint, reference: Tensor) -> Callable[[Tensor], Tensor]:
-    """Measure how far outputs violate a constraint on each of K predictions; (N, K), with graph.
+    """Return a function of outputs: their violation of a constraint on K predictions, (N, K).
 
-    What depends on the ``reference`` outputs alone is computed once.
+    Terms that depend on the ``reference`` outputs alone are computed once. The values keep their
+    graph.
     """
     named = None if callable(constraint) else _NAMED[constraint](reference)
 
@@ -124,8 +125,8 @@ def _beyond_boundary_of(reference: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda outputs: (lost(outputs) - _FREE_MARGIN).clamp_min(0)
 
 
-#: Every ``constraint`` that has a name: a function of the reference outputs that returns a function
-#: of the outputs. A new one is a line here and a name in :data:`Constraint`.
+#: Constraints by name: functions of the reference outputs that return a function of the outputs. A
+#: new one takes a line here and a name in :data:`Constraint`.
 _NAMED: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
     "kl": _kl_divergence_of,
     "label": _lost_margin_of,
@@ -134,7 +135,7 @@ _NAMED: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
 
 
 def _logits(outputs: Tensor) -> Tensor:
-    """Logits over dimension 1, of at least two classes, in double precision."""
+    """Return logits over dimension 1, of at least two classes, in double precision."""
     outputs = outputs.double()
     if outputs.dim() == 1 or outputs.shape[1] == 1:
         outputs = outputs.reshape(len(outputs), 1)

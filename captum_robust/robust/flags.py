@@ -1,4 +1,4 @@
-"""Reasons for caution about the result of an attack, counted in examples and stated beside it."""
+"""Reasons for caution about the result of an attack, with the number of examples concerned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Flag(NamedTuple):
     """One reason for caution.
 
     Attributes:
-        meaning: what has been seen, in one sentence.
+        meaning: the observation, in one sentence.
         title: the same in a few words, for a report.
         text: what it means for the reader of a report, and what to do.
         decisive: whether an attack that finds nothing proves nothing under this flag, so that the
@@ -32,7 +32,7 @@ class Flag(NamedTuple):
 #: that it concerns.
 FLAGS: Mapping[str, Flag] = {
     "zero_gradient": Flag(
-        "the gradient of the objective is exactly zero: the attack did not move, which proves "
+        "the gradient of the objective is exactly zero: gradient steps do not move, which proves "
         "nothing (the second derivative of networks of the ReLU family is zero)",
         "The gradient of the attribution is zero",
         "The second derivative is zero, as in networks of the ReLU family, so gradient attacks do "
@@ -41,10 +41,10 @@ FLAGS: Mapping[str, Flag] = {
         decisive=True,
     ),
     "non_finite_gradient": Flag(
-        "a gradient was NaN or infinite, and gave no step",
+        "a gradient was NaN or infinite, and no step was taken along it",
         "Gradients were not finite",
-        "Some gradients were NaN or infinite and gave no step, so the attack is weaker on these "
-        "rows.",
+        "Some gradients were NaN or infinite, and no step was taken along them, so the attack is "
+        "weaker on these rows.",
         decisive=True,
     ),
     "still_falling": Flag(
@@ -53,7 +53,7 @@ FLAGS: Mapping[str, Flag] = {
         "The worst point was found in the last step. More steps may find worse.",
     ),
     "label_flips_rejected": Flag(
-        "a worse explanation was found, but under another prediction, and was not returned",
+        "a worse explanation was found, but with another prediction, and was not returned",
         "Larger changes lie beyond the decision boundary",
         "A larger change was found, but with another prediction, and was not counted. These rows "
         "are close to the decision boundary.",
@@ -68,9 +68,9 @@ FLAGS: Mapping[str, Flag] = {
         decisive=True,
     ),
     "randomised": Flag(
-        "the map depends on the seed: the attack is against one draw of it",
+        "the map depends on the seed: the attack is against the map of one seed",
         "The attribution is random",
-        "The attack was against one draw, fixed by the seed. Another seed gives another "
+        "The attack was against the attribution of one seed. Another seed gives another "
         "attribution and another result.",
         decisive=True,
     ),
@@ -92,29 +92,30 @@ FLAGS: Mapping[str, Flag] = {
     "black_box_beats_white_box": Flag(
         "random search found less precision than every gradient: the gradients are masked",
         "Random search found more than gradients",
-        "The gradients do not point to where the attribution changes. What was found is real; "
-        "what was not found means less.",
+        "The gradients do not point to where the attribution changes. The changes found are real, "
+        "but rows without a change may still be unstable.",
     ),
     "not_attacked": Flag(
-        "the budget allows no attack: that nothing was found says nothing",
+        "the budget allows no attack, so the stability of the map was not tested",
         "No attack was made",
-        "The budget of attributions allows no attack on these rows, so their result says nothing.",
+        "The budget of attributions allows no attack on these rows, so their stability was not "
+        "tested.",
         decisive=True,
     ),
     "unconstrained_attack_fails": Flag(
-        "even ten times the radius, without regard to bounds and prediction, does not change the "
-        "top features: the map is constant (a linear model), or the attack does not see it change",
+        "even ten times the radius, without bounds and for any prediction, does not change the top "
+        "features: the map is constant (a linear model), or the attack cannot find its changes",
         "Even a much larger ball changes nothing",
-        "Ten times the radius, without regard to bounds and prediction, changes nothing. Either "
-        "the attribution is constant, as that of a linear model is, or the attack cannot see how "
-        "it changes.",
+        "Ten times the radius, without bounds and for any prediction, changes nothing. Either the "
+        "attribution is constant, as that of a linear model is, or the attack cannot find its "
+        "changes.",
         decisive=True,
     ),
     "unmoved": Flag(
         "the attack returned the example itself",
         "The attack returned the row itself",
-        "No change was found, so the row was returned. Both a stable attribution and an attack "
-        "that cannot move look like this.",
+        "No change was found, so the row was returned. Either the attribution is stable, or the "
+        "attack failed.",
     ),
     "outside_ball": Flag(
         "the attack returned a point that is further from the example than the radius",
@@ -126,12 +127,12 @@ FLAGS: Mapping[str, Flag] = {
 
 
 def flag_called(name: str) -> Flag:
-    """The flag of this name; of one that a newer version has written, the name alone."""
+    """Return the flag of this name; for an unknown name, a flag without texts."""
     return FLAGS.get(name, Flag("", name.replace("_", " "), ""))
 
 
 def count_flags(counts: Mapping[str, int]) -> dict[str, int]:
-    """The flags that concern an example, in the order of :data:`FLAGS`.
+    """Return the flags that concern at least one example, in the order of :data:`FLAGS`.
 
     Raises:
         KeyError: for a flag that the table does not explain.

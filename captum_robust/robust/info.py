@@ -1,4 +1,4 @@
-"""What an attack reports besides the perturbed inputs."""
+"""Results of an attack besides the perturbed inputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ __all__ = ["AttackInfo", "ZeroGradientWarning"]
 
 
 class ZeroGradientWarning(UserWarning):
-    """The attack found no gradient at all, so that its result says nothing about robustness."""
+    """Warning of a gradient that is zero for every example: the result proves no robustness."""
 
 
 @dataclass(frozen=True)
 class AttackInfo:
-    """What an attack found, one value per example.
+    """Results of an attack, one value per example.
 
     Attributes:
         objective (Tensor): the objective at the returned inputs, on the real model; (N,). NaN
             where the map of the unperturbed example is not finite or constant.
-        prediction_kept (Tensor): whether the returned input is predicted as the example is; (N,)
-            bool.
+        prediction_kept (Tensor): whether the prediction of the returned input is that of the
+            example; (N,) bool.
         first_change_step (Tensor, optional): first step at which a top-k feature was lost while
-            the prediction was allowed, over all restarts (the paper's manipulation step); −1 for
-            never; (N,) int64. None where the objective has no k.
+            the prediction was allowed, over all restarts (the manipulation epoch of the paper); −1
+            for never; (N,) int64. None where the objective has no k.
         gradient_found (Tensor): whether any gradient was not zero; (N,) bool.
         trace (Tensor): objective of every iterate, shape (n_restarts, step_num + 1, N); NaN after
             all examples were stopped early.
@@ -69,6 +69,6 @@ class AttackInfo:
 
 
 def flags_of(searches: Sequence[Search]) -> dict[str, int]:
-    """The flags of an attack, of those that concern an example."""
+    """Return the flags of an attack that concern at least one example."""
     each = [search.concerned for search in searches]
     return count_flags({name: sum(int(e[name].sum()) for e in each) for name in each[0]})

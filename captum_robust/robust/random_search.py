@@ -1,4 +1,4 @@
-"""The attack without a gradient: blocks of features jump to the edge of the ball, at random."""
+"""The gradient-free attack: random blocks of features move to the boundary of the ball."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _OF_GRADIENTS = (
 
 
 _MOST_STEPS_DRAWN = 25  # at a time
-_MOST_DRAWN = 100_000  # numbers for an example at a time
+_MOST_DRAWN = 100_000  # numbers per example at a time
 
 
 class RandomSearch(Search):
-    """Proposes one random change of every example a step, and keeps those that are no worse.
+    """Propose one random change per example and step, and keep the changes that are no worse.
 
-    Nor better either, on purpose: the map of a ReLU network is constant on whole pieces, and a
-    search that stood still there would see nothing beyond.
+    Changes that are neither better nor worse are kept too: the map of a ReLU network is constant on
+    whole regions, which a search for improvements alone would never leave.
     """
 
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
@@ -62,7 +62,7 @@ class RandomSearch(Search):
         return self._merits(here.loss.detach(), here.overlap, here.allowed)
 
     def _proposals(self, points: Points, fraction: float, numbers: Tensor) -> Points:
-        """Points that differ in one block of one tensor, drawn in proportion to its features."""
+        """Return points that differ in one block of one tensor, drawn in proportion to sizes."""
         sizes = [p[0].numel() for p in points]
         numbers = numbers.to(self.region.radius)
         feature, stretch = numbers[:, 0] * sum(sizes), numbers[:, 1]
@@ -75,7 +75,7 @@ class RandomSearch(Search):
             signed = (2 * own - 1).view_as(p)
             block = _window(p, corner, fraction) if p.dim() > 2 else _subset(signed.abs(), fraction)
             block = block & per_example(chosen, p)
-            if self.region.mask is not None:  # what it takes away would use up the radius
+            if self.region.mask is not None:  # excluded features would use up the radius
                 block = block & self.region.mask[number]
             move = self._to_corner if self.region.norm == "Linf" else self._along_sphere
             moved = move(p - c, block, signed.sign(), stretch)
@@ -83,13 +83,13 @@ class RandomSearch(Search):
         return tuple(proposals)
 
     def _to_corner(self, way: Tensor, block: Tensor, signs: Tensor, _stretch: Tensor) -> Tensor:
-        """The block at a corner of the cube, and never at the one where it is."""
+        """Move the block to a random corner of the cube other than its present corner."""
         stays = ((way.sign() == signs) | ~block).flatten(1).all(dim=1)
         signs = torch.where(per_example(stays, way), -signs, signs)
         return torch.where(block, per_example(self.region.radius, way) * signs, way)
 
     def _along_sphere(self, way: Tensor, block: Tensor, signs: Tensor, stretch: Tensor) -> Tensor:
-        """The block at up to twice the mean size of an entry, the whole as long as the radius."""
+        """Set the block to entries of one random size, and scale the whole to the radius."""
         radius = self.region.radius
         entry = 2 * stretch * radius / math.sqrt(way[0].numel())
         way = torch.where(block, per_example(entry, way) * signs, way)
@@ -100,7 +100,7 @@ class RandomSearch(Search):
 class _Draws:
     """Uniform numbers for the proposals of every step, of one generator per example.
 
-    Drawn for some steps at a time: a draw costs more than its numbers.
+    The numbers of several steps are drawn at once, because a draw has a fixed cost.
     """
 
     def __init__(self, generators: list[torch.Generator], points: Points) -> None:
@@ -111,7 +111,7 @@ class _Draws:
         self._ahead: list[Tensor] = []
 
     def next(self) -> Tensor:
-        """The numbers of one step; (m, numbers)."""
+        """Return the numbers of one step; (m, numbers)."""
         if not self._ahead:
             shape = (self._n_steps, self._n_numbers)
             drawn = [torch.rand(shape, generator=g) for g in self._generators]
@@ -126,12 +126,12 @@ class _Draws:
 
 
 def _fraction(step: int) -> float:
-    """The fraction of the features in a block: 0.76 in the first step, 0.08 in the 1000th."""
+    """Return the fraction of features in a block: 0.76 in the first step, 0.08 in the 1000th."""
     return 0.8 / math.sqrt(1 + step / 10)
 
 
 def _window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
-    """A square of pixels, in all channels, that goes on at the opposite border."""
+    """Return a square of pixels in all channels, which wraps around the borders."""
     height, width = image.shape[-2:]
     side = max(1, round(math.sqrt(fraction * height * width)))
     inside = [
@@ -143,7 +143,7 @@ def _window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
 
 
 def _subset(numbers: Tensor, fraction: float) -> Tensor:
-    """Every column with probability ``fraction``, and one in any case; numbers are uniform."""
+    """Choose every column with probability ``fraction``, and at least one; numbers are uniform."""
     chosen: Tensor = (numbers < fraction) | (numbers == numbers.amin(dim=1, keepdim=True))
     return chosen
 
@@ -151,31 +151,32 @@ def _subset(numbers: Tensor, fraction: float) -> Tensor:
 class RandomSearchAttack(ExplanationAttack):
     r"""Search the ball at random for the input that loses the most of the top k features.
 
-    Every step proposes to set a random block of features to random corners of the ball, and goes
-    there unless precision at k, or among equals a smooth count of the features kept, rises.
-    In images, tensors of at least three dimensions, a block is a square of pixels in all
-    channels; in tables it is any set of features. Its share of all features falls from 76 % to 8 %
-    at step 1000. In the :math:`L_2` ball the block gets entries of random signs and one
-    random size, and the whole the length of the radius; in tables that finds about as much as so
-    many draws of noise.
+    Every step proposes to move a random block of features to random corners of the ball. The
+    proposal is accepted unless precision at k rises or, at equal precision, a smooth count of the
+    top-k features that remain. In images, tensors of at least three dimensions, a block is a square
+    of pixels in all channels; in tables it is any set of features. A block has 76 % of all features
+    at first, and 8 % at step 1000. In the :math:`L_2` ball the block gets entries of random signs
+    and one random size, and the perturbation is scaled to the radius; on tables this finds about as
+    much as the same number of draws of noise.
 
-    It sees scores only: no gradient can be hidden from it, and it attacks any attribution, DeepLift
-    or ablation as well. One step is one attribution. Where it finds more than an attack that
-    follows a gradient, that gradient is not to be trusted. Source: Square Attack (Andriushchenko,
-    Croce, Flammarion, Hein 2020, arXiv 1912.00049), for the block, the corners and the schedule;
-    here every feature of a block has a sign of its own, and a change that makes nothing better or
-    worse is kept, which on ReLU networks finds more.
+    The attack uses scores only. A misleading gradient cannot weaken it, and it works with any
+    attribution, such as DeepLift or feature ablation. One step is one attribution. Where it finds
+    more than an attack that follows a gradient, the gradient is masked. Source: Square Attack
+    (Andriushchenko, Croce, Flammarion, Hein 2020, arXiv 1912.00049), for the block, the corners and
+    the schedule. Unlike there, every feature of a block has a sign of its own, and changes that are
+    neither better nor worse are accepted, which finds more on ReLU networks.
 
     Args:
         attribution (Attribution): any Captum attribution.
         k (int): size of the top set, 1 <= k < n.
-        objective (Callable, optional): what decides among points of equal precision, as in
-            :class:`ExplanationAttack`. Default: :class:`SwapCountObjective`.
-        keep (str, optional): ``"precision"``: precision at k counts first; examples that can lose
-            no more cost no further queries. ``"objective"``: the objective alone.
+        objective (Callable, optional): objective that decides among points of equal precision, as
+            in :class:`ExplanationAttack`. Default: a smooth count of the top-k features that
+            remain.
+        keep (str, optional): ``"precision"``: precision at k counts first; examples that cannot
+            lose another feature cost no further queries. ``"objective"``: the objective alone.
         **options: as in :class:`ExplanationAttack`, without those of gradients and soft
-            constraints. ``perturb`` makes ten steps a feature unless told otherwise, at least 200
-            and at most 1000, and has no use for a ``step_size``.
+            constraints. By default ``perturb`` takes ten steps per feature, at least 200 and at
+            most 1000; ``step_size`` is ignored.
 
     Examples::
 
@@ -202,10 +203,10 @@ class RandomSearchAttack(ExplanationAttack):
         unused = [name for name in _OF_GRADIENTS if name in options]
         if unused:
             raise ValueError(f"{unused[0]} has no meaning for a search without gradients")
-        # Of all ways to a gradient, the one that asks nothing of the attribution.
+        # The gradient method that every attribution supports.
         options["gradient"] = "spsa"
         super().__init__(attribution, objective or SwapCountObjective(k), keep=keep, **options)
 
     def default_step_num(self, inputs: tuple[Tensor, ...]) -> int:
-        """Ten steps a feature, at least 200 and at most 1000."""
+        """Return ten steps per feature, at least 200 and at most 1000."""
         return min(1000, max(200, 10 * sum(t[0].numel() for t in inputs)))

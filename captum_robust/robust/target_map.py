@@ -1,4 +1,4 @@
-"""The targeted attack of Dombrowski and others: make the map look like a given one."""
+"""The targeted attack of Dombrowski and others: make the map similar to a given map."""
 
 from __future__ import annotations
 
@@ -42,15 +42,14 @@ class TargetMapDescent(Descent):
             return super()._gradient(leaves, here)
         found = self.settings.gradient.measure(self._here(leaves, here))
         rows = as_rows([*found.slopes, *found.slopes_of_results]).sum(dim=1)
-        rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(
-            1e-300
-        )  # only directions count
+        # Only directions count.
+        rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(1e-300)
         together = unflatten(rows.to(self.region.radius), leaves)
         self._note_gradient(together)
         return together
 
     def _change(self, outputs: Tensor) -> Tensor:
-        """The weighted squared change of the output; (m,)."""
+        """Return the weighted squared change of the output; (m,)."""
         if self._before is None:  # the first point that is evaluated is the example
             self._before = outputs.detach()
         change = (outputs - self._mine(self._before)).reshape(len(outputs), -1)
@@ -58,35 +57,37 @@ class TargetMapDescent(Descent):
 
 
 class TargetMapAttack(ExplanationAttack):
-    r"""Make the map look like a target, and leave the output of the model as it is.
+    r"""Make the map similar to a target map, and keep the output of the model unchanged.
 
     .. math::
         \min_\delta \frac{\|\bar I(x + \delta) - \bar I^t\|_2^2}{\|\bar I(x) - \bar I^t\|_2^2}
         + \gamma \, \|g(x + \delta) - g(x)\|_2^2, \qquad \bar I = I / \sum_j |I_j|
 
-    with g the output of the model, logits or probabilities, and its gradient. The first part is 1
-    at the example and 0 where the map is the target up to a factor. Source: Dombrowski, Alber,
-    Anders, Ackermann, Müller, Kessel 2019, "Explanations can be manipulated and geometry is to
-    blame" (arXiv 1906.07983), section 2, on maps normalised as in its experiments, there not
-    divided by the first distance. For ReLU networks it grows :math:`\beta` of a softplus from 10
-    to 100: ``smooth_relu=(10.0, 100.0)``.
+    where g is the output of the model, logits or probabilities, I the attribution map and
+    :math:`I^t` the target map. The first term is 1 at the example, and 0 where the map is the
+    target up to a factor. Source: Dombrowski, Alber, Anders, Ackermann, Müller, Kessel 2019,
+    "Explanations can be manipulated and geometry is to blame" (arXiv 1906.07983), section 2, on
+    maps normalised as in its experiments; the paper does not divide by the distance at the example.
+    For ReLU networks the paper raises :math:`\beta` of a softplus from 10 to 100:
+    ``smooth_relu=(10.0, 100.0)``.
 
     Args:
         attribution (Attribution): any Captum attribution.
-        target_map (Tensor or tuple[Tensor, ...]): the map that is aimed at, in the form of the
-            attributions: one row for all examples (first dimension 1), or one for each example of
-            the inputs. ``absolute`` and ``feature_mask`` apply to it as to the attributions.
+        target_map (Tensor or tuple[Tensor, ...]): the target map, in the form of the attributions:
+            one row for all examples (first dimension 1), or one row per example of the inputs.
+            ``absolute`` and ``feature_mask`` apply to the target as to the attributions.
         prediction_weight (float, optional): :math:`\gamma`, not negative. Default: 1.0, of the
             order of the paper's.
-        k (int, optional): size of the top set whose first change the info reports.
+        k (int, optional): size of the top set whose first change is reported in the info.
         **options: as in :class:`ExplanationAttack`; soft constraints in ``preserve_prediction``
             need ``prediction_weight=0``.
 
     Raises:
-        ValueError: for targets of another shape, when the inputs are perturbed.
+        ValueError: for target maps of another shape, when the inputs are perturbed.
 
     Examples::
 
+        >>> import torch
         >>> from captum.attr import Saliency
         >>> from torch import nn
         >>> _ = torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Where an attack may go: the ball, the bounds, the mask, the caller's projection."""
+"""The region of attacks: the ball, the bounds, the mask, the caller's projection."""
 
 import math
 
@@ -43,7 +43,7 @@ def lengths(steps, norm):
 
 
 def excess(moved, inputs, radius, norm):
-    """How far outside the ball, relative to the radius, computed in double precision."""
+    """Distance outside the ball, relative to the radius, in double precision."""
     return (lengths(moved.double() - inputs.double(), norm) - radius).max() / max(radius, 1e-300)
 
 

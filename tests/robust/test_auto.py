@@ -1,4 +1,4 @@
-"""The ensemble: never weaker than a member, honest in its report, within the region."""
+"""The ensemble: at least as strong as each member, with a correct info, within the region."""
 
 import math
 from dataclasses import replace
@@ -283,7 +283,7 @@ def test_a_gradient_between_the_kinks_is_followed():
 
 
 def test_small_inputs_of_the_activations_do_not_blunt_it():
-    """Softplus of β = 50 at inputs of 0.001 is a line: a smoothed stand-in is another network."""
+    """Softplus of β = 50 is linear at inputs of 0.001: the smoothed network is another network."""
     attack = AutoERAttack(InputXGradient(Cosine(scale=1e-3)), 2, preserve_prediction="none")
     run = {"target": 0, "norm": "L2", "seed": 0, "return_info": True, "budget": 150}
     _, info = attack.perturb(normal(20, 6), 0.3, **run)

@@ -47,7 +47,7 @@ def test_a_compiled_attack_finds_the_same(make, x):
     (moved, info), (compiled, told) = both(make, x)
     assert torch.allclose(compiled, moved, rtol=0, atol=1e-9)
     assert torch.allclose(told.trace, info.trace, rtol=1e-9, atol=1e-12)
-    # The last point comes with the gradient of its stand-in, which nobody needs.
+    # The last point comes with the gradient of the smoothed network, which is not used.
     assert ((told.n_queries - info.n_queries) <= 1).all()
     assert torch.equal(told.prediction_kept, info.prediction_kept)
     assert not torch.equal(moved, x)

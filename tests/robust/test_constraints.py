@@ -247,7 +247,7 @@ OPTIONS = {
     "precision": {"keep": "precision"},
     "precision of probes": {"keep": "precision", "gradient": "spsa", "n_directions": 2},
     "label": {"constraint": "label"},
-    "stand-in": {"surrogate": True},
+    "surrogate": {"surrogate": True},
 }
 
 
@@ -283,7 +283,7 @@ def test_other_precisions(rule, dtype):
 
 
 def along(model, x, rule, **options):
-    """Divergence of what is returned and of the last iterate, and the share of flips on the way."""
+    """Return divergences of the result and of the last iterate, and the fraction of flips."""
     seen = []
     attack = ERAttack(Saliency(model), k=2, preserve_prediction=rule, **options)
     moved, info = attack.perturb(

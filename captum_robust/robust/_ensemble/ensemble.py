@@ -1,4 +1,4 @@
-"""Run members one after the other on the examples that they may still make worse."""
+"""The run of an ensemble: one member after the other, on the examples that can still get worse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_robust._utils.tensors import Points
 from captum_robust.attr.check import is_differentiable
-from captum_robust.ranking import share
+from captum_robust.ranking import fraction
 from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
 from captum_robust.robust._ensemble.outcome import Outcome, single_search, stacked_search
 from captum_robust.robust._search.evaluator import Evaluator
@@ -19,25 +19,26 @@ from captum_robust.robust.flags import count_flags
 
 __all__ = ["AutoAttackInfo", "Ensemble"]
 
-_N_SAMPLED = 8  # examples from which properties of the network are learnt
+_N_SAMPLED = 8  # examples on which the traits of the network are found
 _KINK_BETA = 5.0
-_MOST_STACKED = 100_000  # numbers; beyond, a larger batch is no faster than one after the other
-_FAR = 10.0  # times the radius: there, everything but a constant map should break
+_MOST_STACKED = 100_000  # values; with more, one batch is no faster than separate searches
+_FAR = 10.0  # times the radius, where any map that is not constant should change
 
 
 @dataclass(frozen=True)
 class AutoAttackInfo:
-    """What the ensemble found, one value per example.
+    """Results of the ensemble, one value per example.
 
     Attributes:
         precision (Tensor): precision at k of the returned inputs, on the real model; (N,), in
             [0, 1]. NaN where the map of the example is not finite or constant.
-        prediction_kept (Tensor): whether the returned input is predicted as the example; (N,) bool.
+        prediction_kept (Tensor): whether the returned input has the example's label; (N,) bool.
         members (tuple[str, ...]): names of the members, in the order in which they ran.
         winner (Tensor): the first member to find the precision returned; (N,) int64, −1 where none
             changed the top-k set.
         member_precision (Tensor): lowest precision that each member found, (members, N); NaN where
-            it was not run: the example was at its worst already, or the budget was spent.
+            the member was not run, because the example could not get worse or the budget was
+            spent.
         n_queries (Tensor): attributions computed for each example; (N,) int64.
         flags (dict[str, int]): reasons for caution, with the number of examples that each concerns;
             :data:`~captum_robust.robust.FLAGS` says what they mean.
@@ -53,7 +54,7 @@ class AutoAttackInfo:
 
     @property
     def wins(self) -> dict[str, int]:
-        """On how many examples each member was the first to find the precision returned."""
+        """Number of examples on which each member was the first to find the precision returned."""
         wins = dict.fromkeys(self.members, 0)  # a member may run more than once
         for m, name in enumerate(self.members):
             wins[name] += int((self.winner == m).sum())
@@ -61,7 +62,7 @@ class AutoAttackInfo:
 
 
 class Ensemble:
-    """The members at work on one problem, and the best that they have found so far."""
+    """The members at work on one problem, and the worst point of every example so far."""
 
     def __init__(self, problem: Problem, k: int, budget: int | None, chunk: int | None) -> None:
         n_examples, like = problem.n_examples, problem.region.centre[0]
@@ -84,7 +85,7 @@ class Ensemble:
         self.depends_on_the_batch = True  # until the attribution has been examined
 
     def examine(self, reference: Member) -> NetworkTraits:
-        """Score the examples and what was given, and find the traits of the network."""
+        """Score the examples and the start of the caller, and find the traits of the network."""
         self._run(reference, self.problem.start)
         rows = self._open(0)[:_N_SAMPLED]
         if len(rows) == 0:
@@ -114,13 +115,13 @@ class Ensemble:
         return NetworkTraits(kinked, has_gradient, randomised, differentiable)
 
     def run(self, members: Sequence[Member]) -> Iterator[None]:
-        """Run the members in turn; yields after each."""
+        """Run the members one after the other, and yield after each."""
         for member in members:
             self._run(member, self.points if member.start == "best" else None)
             yield
 
     def raise_flags(self, strongest: Member, randomised: bool) -> None:
-        """Raise the flags that only the whole ensemble can judge."""
+        """Raise the flags that depend on all members together."""
         if randomised:
             self._flag(torch.arange(len(self.ranked)), "randomised", self.ranked)
         masked = self._by_chance < self._by_gradient
@@ -142,9 +143,9 @@ class Ensemble:
             self._flag(rows, "unconstrained_attack_fails", search.best.overlap == self.k)
 
     def info(self) -> AutoAttackInfo:
-        """What was found."""
+        """Return the results."""
         wide = torch.promote_types(self.problem.region.centre[0].dtype, torch.float32)
-        precision = share(self.overlap.to(wide), self.k)
+        precision = fraction(self.overlap.to(wide), self.k)
         return AutoAttackInfo(
             precision=precision.masked_fill(~self.ranked, float("nan")),
             prediction_kept=self.kept,
@@ -156,7 +157,7 @@ class Ensemble:
         )
 
     def _open(self, cost: int) -> Tensor:
-        """The examples that can still get worse, within the budget; on the CPU."""
+        """Return the examples that can still get worse, within the budget; on the CPU."""
         is_open = (self.ranked & (self.overlap > self._lowest)).cpu()
         if self.budget is not None:
             is_open &= self.queries + cost <= self.budget
@@ -188,7 +189,7 @@ class Ensemble:
         return member.n_starts > 1 and fits and not self.depends_on_the_batch
 
     def _take(self, rows: Tensor, member: Member, outcome: Outcome) -> None:
-        """Keep what the search has found where it is worse than all before."""
+        """Keep the points of an outcome where they are worse than all points before."""
         self.queries[rows] += outcome.n_queries
         self.ranked[rows] &= outcome.ranked
         self._lowest = outcome.lowest_overlap
@@ -217,6 +218,6 @@ def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool:
     scores = evaluator.scores(leaves, graph=True)
     if not scores.requires_grad:
         return False
-    weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal ones could cancel
+    weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal weights could cancel
     found = torch.autograd.grad((scores * weights).sum(), leaves, allow_unused=True)
     return any(g is not None and bool((g != 0).any()) for g in found)

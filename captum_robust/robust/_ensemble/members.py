@@ -1,4 +1,4 @@
-"""The members of the ensemble: every way to a gradient, with the objectives that suit it."""
+"""The members of the ensemble: combinations of an objective, a gradient and a start."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Start = Literal["example", "random", "best"]
 
 
 class Way(NamedTuple):
-    """A way to a gradient: its name, and the options of an attack that make it."""
+    """A way to a gradient: its name, and the options of an attack that select it."""
 
     label: str
     options: dict[str, Any]
 
 
-# In the order in which they run: what is minimised, the way to its gradient, the start, and how
-# many starts. The strongest come first, as found on perceptrons and a convolutional network, with
-# kinks and without; the objectives of the papers come late, as a safeguard.
+# Objective, way to its gradient, start and number of starts, in the order in which the members
+# run. The strongest come first, as measured on perceptrons and a convolutional network, with ReLU
+# and with smooth activations; the objectives of the papers come late, as a safeguard.
 _PLAN: tuple[tuple[str, str, Start, int], ...] = (
     ("next-swap", "guide", "example", 1),
     ("swap-count", "unsmoothed", "example", 1),
@@ -78,30 +78,31 @@ class Member:
 
     @property
     def black_box(self) -> bool:
-        """Whether it follows no gradient, nor starts from where one led."""
+        """Return whether the member uses no gradient, neither for its steps nor for its start."""
         return isinstance(self.attack, RandomSearchAttack) and self.start == "example"
 
     @property
     def own(self) -> bool:
-        """Whether it follows the gradient of the attribution itself."""
+        """Return whether the member follows the gradient of the attribution itself."""
         return self.attack.follows_own_gradient
 
     @property
     def cost(self) -> int:
-        """The most attributions that it computes for an example."""
+        """Largest number of attributions that the member computes for one example."""
         per_step = 1 if isinstance(self.attack, RandomSearchAttack) else self.attack.step_cost
         return self.n_starts * ((self.start != "example") + 1 + self.n_steps * per_step)
 
 
 class NetworkTraits(NamedTuple):
-    """What the ensemble must know of a network and its attribution.
+    """Properties of a network and its attribution by which members are chosen.
 
     Attributes:
-        piecewise_linear: whether the network has kinks, so that a smoothed one differs from it.
-        attribution_has_gradient: whether, with kinks, its map has a gradient between them: that of
-            the saliency of a ReLU network has none, one of a cosine of embeddings has.
+        piecewise_linear: whether the network has kinks, so that a smoothed network differs from it.
+        attribution_has_gradient: whether the map of a network with kinks has a gradient between
+            them: the saliency of a ReLU network has none, that of a cosine of embeddings has one.
         randomised: whether the map depends on the seed.
-        differentiable: whether the output of the network is, so that its label can be followed.
+        differentiable: whether the output of the network is differentiable, so that a search can
+            follow the decision boundary.
     """
 
     piecewise_linear: bool = False
@@ -113,16 +114,16 @@ class NetworkTraits(NamedTuple):
 def members_of(
     attribution: Attribution, k: int, traits: NetworkTraits, options: dict[str, Any]
 ) -> list[Member]:
-    """All members that can add something, in the order in which they run.
+    """Return all members that can find something, in the order in which they run.
 
-    Where the prediction must be kept, those that follow a gradient slide along the decision
-    boundary: an attack that runs into it, and is not counted beyond, finds little at large radii.
+    Where the prediction must be kept, members that follow a gradient slide along the decision
+    boundary. An attack that crosses it, where points do not count, finds little at large radii.
 
     Args:
         attribution (Attribution): the attribution under attack.
         k (int): size of the top set.
-        traits (NetworkTraits): what is known of the network.
-        options (dict): what all members share: bounds, prediction, ranking.
+        traits (NetworkTraits): properties of the network and of the attribution.
+        options (dict): options that all members share, such as the bounds.
     """
     objectives: dict[str, Objective] = {
         "next-swap": NextSwapObjective(k),
@@ -136,7 +137,7 @@ def members_of(
     slides = (
         traits.differentiable
         and options["preserve_prediction"] == "reject"
-        and options["decision_func"] is predicted_labels  # of another, the boundary is not known
+        and options["decision_func"] is predicted_labels  # else the boundary is not known
     )
     sliding = {**options, **_SLIDING} if slides else options
     members = []
@@ -157,11 +158,11 @@ def members_of(
 
 
 def _ways_of(attribution: Attribution, traits: NetworkTraits) -> dict[str, Way]:
-    """The ways to a gradient of this attribution on this network, by their place in the plan."""
+    """Return the ways to a gradient for this attribution and network, by their name in the plan."""
     sharpening = Way("smoothing 2→50", {"smooth_relu": (2.0, 50.0)})
     if not is_differentiable(attribution):
         ways = {"probes": Way("random probes", {"gradient": "spsa"})}
-        if not isinstance(attribution, InternalAttribution):  # their maps have other shapes
+        if not isinstance(attribution, InternalAttribution):  # whose maps have other shapes
             model = getattr(attribution, "attribution_method", attribution).forward_func
             surrogate = Way("InputXGradient", {"surrogate": InputXGradient(model)})
             ways["guide"] = _both(surrogate, sharpening) if traits.piecewise_linear else surrogate
@@ -175,7 +176,7 @@ def _ways_of(attribution: Attribution, traits: NetworkTraits) -> dict[str, Way]:
             for beta in (5, 20)
         }
     if traits.attribution_has_gradient:
-        # Where inputs of the activations are small, the usual smoothing is of another network.
+        # Where inputs of the activations are small, the usual smoothing changes the network much.
         ways["unsmoothed"] = own
         ways["barely smoothed"] = Way("smoothing 50→1000", {"smooth_relu": (50.0, 1000.0)})
     if type(attribution) is Saliency:
@@ -194,7 +195,7 @@ def _both(first: Way, second: Way) -> Way:
 
 
 def reference_member(attribution: Attribution, k: int, options: dict[str, Any]) -> Member:
-    """Make the member that evaluates the example and the caller's start, and takes no step."""
+    """Return the member that evaluates the example and the caller's start, and takes no step."""
     attack = ExplanationAttack(
         attribution, NextSwapObjective(k), gradient="spsa", keep="precision", **options
     )
@@ -204,7 +205,7 @@ def reference_member(attribution: Attribution, k: int, options: dict[str, Any]) 
 def unbounded(
     problem: Problem, attack: ExplanationAttack, scale: float
 ) -> tuple[Problem, ExplanationAttack]:
-    """The problem in a ball ``scale`` times as large, without regard to bounds and prediction."""
+    """Return the problem in a ball ``scale`` times as large, without bounds, for any prediction."""
     region = problem.region
     lower, upper = (
         tuple(torch.full_like(c, edge) for c in region.centre) for edge in (-math.inf, math.inf)

@@ -1,4 +1,4 @@
-"""What one member has found, from one start or from several that were searched from at once."""
+"""The result of one member, from one start or from several starts at once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["Outcome", "single_search", "stacked_search"]
 
 
 class Outcome(NamedTuple):
-    """What a search has found, one row per example.
+    """The result of a search, one row per example.
 
     Attributes:
         points: the worst points.
-        overlap: how many of the top k features are left there; (N,).
+        overlap: number of top-k features that are left there; (N,).
         precision: precision at k there, NaN without a ranking; (N,).
         kept: whether the prediction is that of the example; (N,) bool.
         ranked: whether the example has a ranking; (N,) bool.
         n_queries: attributions computed; (N,).
         concerned: the examples that each flag concerns, (N,) bool each.
-        lowest_overlap: how many features of the top k must stay.
+        lowest_overlap: number of top-k features that no attack can remove.
     """
 
     points: Points
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
     @classmethod
     def of(cls, search: Search) -> Outcome:
-        """What a search of the whole batch has found."""
+        """Return the result of a search of the whole batch."""
         overlap, precision = search.best.overlap, search.best_precision
         assert overlap is not None and precision is not None
         return cls(
@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
         )  # fmt: skip
 
     def part(self, rows: slice) -> Outcome:
-        """What was found for some rows."""
+        """Return the result for some rows."""
         return Outcome(
             tuple(p[rows] for p in self.points), self.overlap[rows], self.precision[rows],
             self.kept[rows], self.ranked[rows], self.n_queries[rows],
@@ -70,7 +70,7 @@ def single_search(member: Member, problem: Problem, rows: Tensor) -> Outcome:
 def stacked_search(member: Member, problem: Problem, rows: Tensor) -> list[Outcome]:
     """Search from all random starts of a member at once; one outcome per start.
 
-    A step of a small network costs as much for a few hundred rows as for a few.
+    A step on a small network takes as long for a few hundred rows as for a few.
     """
     region, n_rows = problem.region.of(rows), len(rows)
     starts = [region.random_point(problem.seed, number) for number in range(member.n_starts)]

@@ -1,4 +1,4 @@
-"""The best point of every example so far, and what is known of it."""
+"""The best point of every example so far, with its objective and overlap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["BestPoints", "better"]
 
 
 def better(merits: Tensor, others: Tensor) -> Tensor:
-    """Which of the ``merits`` (m, 2) are lower than the others, by the first column first; (m,)."""
+    """Return which ``merits`` (m, 2) are lower than the others, by the first column first; (m,)."""
     equal = merits[:, 0] == others[:, 0]
     return (merits[:, 0] < others[:, 0]) | (equal & (merits[:, 1] < others[:, 1]))
 
@@ -22,10 +22,10 @@ class BestPoints:
     Attributes:
         points: the points, empty before the first evaluation.
         loss: the objective there; (N,).
-        overlap: how many of the top k features are left there, where that is counted; (N,).
-        kept: whether the prediction is that of the example; (N,) bool. Kept up to date only where
-            it is asked for, as is ``step``.
-        step: at which the point was found; (N,) int64.
+        overlap: number of top-k features that are left there, if they are counted; (N,).
+        kept: whether the prediction is that of the example; (N,) bool. Updated only by
+            :meth:`take` with ``notes``, as is ``step``.
+        step: step at which the point was found; (N,) int64.
     """
 
     def __init__(self, points: Points, loss: Tensor, overlap: Tensor | None, kept: Tensor) -> None:
@@ -36,9 +36,9 @@ class BestPoints:
         self.step = torch.zeros_like(kept, dtype=torch.long)
 
     def beaten_by(self, rows: Tensor | None, loss: Tensor, overlap: Tensor | None) -> Tensor:
-        """Which points are better: of less overlap, or where it is equal or not given, less loss.
+        """Return which points are better: of less overlap or, at equal overlap, of less loss.
 
-        ``rows`` are the examples of the points, None for all.
+        ``rows`` are the examples of the points, None for all; without overlap the loss decides.
         """
         lower = loss < (self.loss if rows is None else self.loss[rows])
         if overlap is None or self.overlap is None:
@@ -57,10 +57,10 @@ class BestPoints:
     ) -> None:
         """Replace the best points of the examples that are taken.
 
-        ``notes`` are whether the predictions are kept, and the step; None leaves them.
+        ``notes`` say whether the predictions are kept, and the step; None changes neither.
         """
         points = tuple(p.detach() for p in points)
-        loss = loss.to(self.loss)  # some start in double precision
+        loss = loss.to(self.loss)  # the first loss may have double precision
         if rows is None:
             self.points = choose(taken, points, self.points)
             self.loss = torch.where(taken, loss, self.loss)

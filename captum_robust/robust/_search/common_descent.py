@@ -18,7 +18,7 @@ _TOUCH = 1e-5
 
 
 class ActiveConstraints(NamedTuple):
-    """What keeps points of a region from moving, each (N, n) over the joined features.
+    """Constraints that keep points of a region from moving, each (N, n) over the joined features.
 
     Attributes:
         fixed: features that the mask excludes.
@@ -34,7 +34,7 @@ class ActiveConstraints(NamedTuple):
 
     @classmethod
     def at(cls, region: Region, points: tuple[Tensor, ...]) -> ActiveConstraints:
-        """The constraints that ``points`` touch; a sphere for each input tensor."""
+        """Return the constraints that ``points`` touch, with one sphere per input tensor."""
         fixed, below, above, normals = [], [], [], []
         n_tensors = len(points)
         for number, (point, centre) in enumerate(zip(points, region.centre, strict=True)):
@@ -73,11 +73,11 @@ def common_descent(
 
     T are the directions that do not leave the region, to first order: features at a bound move
     inwards only, and at a sphere not outwards. Without active constraints
-    :math:`d = -\sum_q \lambda_q g_q` with the minimum-norm weights. With them the same is true of
-    the features that are free and along the sphere. Which these are is found by turns: what would
-    leave is held, what would come back is let go. Every objective falls by at least
-    :math:`\|d\|^2` along d, which is zero where none can fall within the region without another
-    rising.
+    :math:`d = -\sum_q \lambda_q g_q` with the minimum-norm weights. With active constraints the
+    same holds for the free features and for directions along the sphere. The free features are
+    found by iteration: a feature that would leave the region is fixed, and a fixed feature that
+    would move inwards is released. Every objective falls by at least :math:`\|d\|^2` along d,
+    which is zero where no objective can fall within the region without another rising.
 
     Source: arXiv 2212.14106, equation (7); Fliege and Svaiter 2000.
     """
@@ -93,7 +93,7 @@ def common_descent(
         leaves = active.fixed | (active.below & (full < 0)) | (active.above & (full > 0))
         raw = -(weights @ gradients).masked_fill(held[:, None], 0)
         presses = (raw @ active.normals.mT)[:, 0] > 0
-        if turn > 6:  # turning in circles: no more is let go
+        if turn > 6:  # against cycles, nothing more is released
             leaves, presses = leaves | held, presses | pressed
         if torch.equal(leaves, held) and torch.equal(presses, pressed):
             break
@@ -102,7 +102,7 @@ def common_descent(
 
 
 def lengths_in(region: Region, steps: tuple[Tensor, ...]) -> Tensor:
-    """Length of steps in the norm of the ball, of the longest for several tensors; (N,)."""
+    """Return the length of steps in the norm of the ball: that of the longest tensor; (N,)."""
     order = float("inf") if region.norm == "Linf" else 2
     each = [torch.linalg.vector_norm(s.flatten(1), ord=order, dim=1) for s in steps]
     return torch.stack(each).amax(dim=0)

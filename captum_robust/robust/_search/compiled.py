@@ -18,11 +18,11 @@ _MOST_KEPT = 64
 
 
 class CompileWarning(UserWarning):
-    """``compile=True`` could not be followed; the message says why. The results are the same."""
+    """Warning that ``compile=True`` had no effect; the message says why. Results are the same."""
 
 
 class CannotCompile(Exception):
-    """The message says why."""
+    """Error of a function that cannot be compiled; the message says why."""
 
 
 # Compiled graphs by their code and the tensors that they take, the one used last at the end.
@@ -72,7 +72,7 @@ def _compiled(graph: fx.GraphModule, given: list[Any]) -> Callable[..., Any]:
 
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own, about its own parts
+            warnings.simplefilter("ignore")  # torch warns about its internals
             run: Callable[..., Any] = compile_graph(graph, given)
             run(*given)
     except Exception as error:

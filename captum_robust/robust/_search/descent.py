@@ -1,4 +1,4 @@
-"""The projected loop: steps along a gradient, from the starts to the best points found."""
+"""Projected descent: steps along a gradient, from the starts to the best points found."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["Descent"]
 class Descent(Search):
     """Projected descent of the objective.
 
-    Where the lowest precision counts (``keep="precision"``), examples that can get no worse, and
-    those that no longer move, are left out of the batch: they cost nothing further. Not where the
-    attribution draws random numbers for a whole batch, which would change with it.
+    With ``keep="precision"``, examples that cannot get worse and examples that no longer move leave
+    the batch and cost nothing further. Where the attribution draws random numbers for the whole
+    batch, all examples stay, because the numbers would change with the batch.
     """
 
     _lagrangian: Lagrangian | None = None
     _generators: list[torch.Generator]
-    _all_found = False  # a gradient, for every example that has a ranking
-    _idle = False  # the soft constraints, at the last step
+    _all_found = False  # whether every example with a ranking has had a gradient
+    _idle = False  # whether the soft constraints had no weight at the last step
 
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
         self._begin(restart)
@@ -68,16 +68,16 @@ class Descent(Search):
 
     @property
     def _plain(self) -> bool:
-        """Whether gradients of the scores need no scaling."""
+        """Return whether gradients of the scores need no scaling."""
         return self.unperturbed is not None and self.unperturbed.plain
 
     @property
     def _shares_graph(self) -> bool:
-        """Whether the map that is scored is the one that is differentiated."""
+        """Return whether the map that is scored is the one that is differentiated."""
         return self.guide is self.scored and self.settings.gradient.keeps == "graph"
 
     def _compile(self, leaves: Points) -> None:
-        """Compile the evaluation of points and the gradient there, if asked for."""
+        """Compile the evaluation of points with its gradient, if the settings ask for it."""
         if not self.settings.compile or self._compiled is not None:
             return
         self.not_compiled = None
@@ -90,11 +90,11 @@ class Descent(Search):
         self, leaves: Points
     ) -> Callable[[Points], tuple[list[Tensor], Tensor, Slope]]:
         if self.settings.gradient.keeps != "graph":
-            raise CannotCompile("only the derivative of the map is, gradient='autograd'")
+            raise CannotCompile("only gradient='autograd' can be compiled")
         if isinstance(self.settings.smooth_relu, tuple):
-            raise CannotCompile("smooth_relu grows from step to step")
+            raise CannotCompile("smooth_relu changes from step to step")
         if self.scored.depends_on_the_batch or not self._plain:
-            raise CannotCompile("random, half-precision or extreme maps are not")
+            raise CannotCompile("random, half-precision and extreme maps do not compile")
 
         def step(*points: Tensor) -> Points:
             leaves = tuple(p.detach().requires_grad_() for p in points)
@@ -124,7 +124,7 @@ class Descent(Search):
             self._generators = self.region.generators(self.seed, 1 + restart)
 
     def _leave_out(self, out: Tensor) -> None:
-        """Search on without the examples where ``out`` (m,) is true."""
+        """Continue the search without the examples where ``out`` (m,) is true."""
         on = ~out
         if self._lagrangian is not None:
             self._lagrangian = self._lagrangian.of(on)
@@ -135,7 +135,7 @@ class Descent(Search):
             self._prepare_constraints()
 
     def _note_gradient(self, gradients: Points) -> None:
-        """Note where a gradient was found; all of it only where somebody asks."""
+        """Record where a gradient was found and, for the info, where it was not finite."""
         if self._all_found and not self.with_info:
             return
         flat = flatten(gradients)
@@ -145,13 +145,13 @@ class Descent(Search):
             self._mark(self.gradient_broken, ~finite)
         if self._all_found:
             return
-        # Beside a NaN there may be something.
+        # Entries beside a NaN may differ from zero.
         self._mark(self.gradient_found, (largest > 0) | (~finite & (flat.nan_to_num() != 0).any(1)))
         self._mark(self.looked_for_gradient, self.region.radius > 0)
         self._all_found = bool((self.gradient_found | self.broken).all())
 
     def _here(self, leaves: Points, here: Evaluation) -> Here:
-        """The points, and the functions whose gradients are wanted there."""
+        """Return the points, and the functions whose gradients are needed there."""
         shared = self._shares_graph or (
             self.guide is self.scored and not self.settings.gradient.differentiates
         )
@@ -171,11 +171,11 @@ class Descent(Search):
         )
 
     def _of_scores(self, scores: list[Tensor]) -> list[Tensor]:
-        """The functions of the scores that fall along the steps: the objective; (m,)."""
+        """Return the functions of the scores that the steps lower: the objective; (m,)."""
         return [self._loss(scores)]
 
     def _gradient(self, leaves: Points, here: Evaluation) -> Points:
-        """The direction of the gradient: of the objective, or of its Lagrangian."""
+        """Return the direction of the gradient of the objective, or of its Lagrangian."""
         found = self.settings.gradient.measure(self._here(leaves, here))
         direction = found.slopes[0].direction
         self._note_gradient(direction)
@@ -189,11 +189,11 @@ class Descent(Search):
         return self._lagrangian.gradient(self.region, progress, violations, slopes)
 
     def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], list[Tensor]]:
-        """Results of the real model and how far they violate each soft constraint, (m,) each."""
+        """Return results of the real model and violations of each soft constraint, (m,) each."""
         if self._lagrangian is None:
             return [], []
         settings = self.settings
-        if graph and self._idle:  # without a graph it is cheaper to see whether they still are
+        if graph and self._idle:  # a check without a graph is cheaper
             values = self._violated(self.scored.results(points, settings.predictions))
             if self._lagrangian.rule.is_idle(values):
                 return [], list(values.unbind(dim=1))
@@ -208,19 +208,19 @@ class Descent(Search):
         return list(results), list(values.unbind(dim=1))
 
     def _violated(self, results: tuple[Tensor, ...]) -> Tensor:
-        """How far results violate the constraints on each of K predictions; (m, K)."""
+        """Return how far results violate the constraints on each of K predictions; (m, K)."""
         each = [measure(r) for measure, r in zip(self._measures, results, strict=True)]
         return each[0] if len(each) == 1 else torch.cat(each, dim=1)
 
     def _prepare_constraints(self) -> None:
-        """What is found once for the examples under search."""
+        """Prepare what the constraints need once for the examples under search."""
         results = [self._mine(r) for r in self._results]
         self._measures = [violations_of(self.settings.constraint, r) for r in results]
         assert self.unperturbed is not None
         self._loss_of_reference = self._loss([self._mine(self.unperturbed.scores)])
 
     def _equal_weights(self) -> Lagrangian | None:
-        """The Lagrangian that a search starts with, if the constraints are soft."""
+        """Return the Lagrangian that a search starts with; None without soft constraints."""
         rule = self.settings.mode.weights
         if rule is None:
             return None
@@ -233,7 +233,7 @@ class Descent(Search):
 
 
 def _equal(points: Points, others: Points) -> Tensor:
-    """Which examples are where they were; (N,) bool."""
+    """Return which examples have not moved; (N,) bool."""
     same = None
     for p, q in zip(points, others, strict=True):
         equal = (p == q).flatten(1).all(dim=1)

@@ -1,4 +1,4 @@
-"""Scores of an attribution and the prediction of its model, with the fewest forward passes."""
+"""Scores of an attribution and predictions of its model, from shared forward passes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from captum.attr import (
 from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples
-from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.random import SameDraws
 from captum_robust._utils.state import in_training_mode
@@ -34,7 +34,7 @@ from captum_robust.ranking import flatten_attributions
 
 __all__ = ["Evaluator", "Predictions"]
 
-#: From inputs and additional arguments to the results of a model, one tensor of logits each.
+#: From inputs and additional arguments to results of a model, as tensors of logits.
 Predictions = Callable[..., Inputs]
 
 # These draw random numbers for the whole batch.
@@ -47,18 +47,18 @@ _STOCHASTIC = (
 class Evaluator:
     """An attribution of some examples and the output of its model, at perturbed inputs.
 
-    Counts its attributions. Every evaluation sees the same random numbers, so that a stochastic
-    attribution is one function of the inputs.
+    The attributions are counted. All evaluations use the same random numbers, so that a stochastic
+    attribution is a function of the inputs.
 
     Args:
         attribution: a Captum attribution.
-        given: the inputs of the caller, of which only the form counts: a tensor or a tuple.
+        given: the inputs of the caller, which give the form: a tensor or a tuple.
         arguments: of ``attribution.attribute``, for these examples.
-        absolute: rank magnitudes.
+        absolute: whether magnitudes are ranked.
         feature_mask: groups of features whose scores are summed, for all examples of the batch.
         draws: the random numbers of the attribution and of the model.
         smooth_beta: sharpness of the ReLU family; None leaves the network as it is.
-        rows: the examples in the whole batch of ``n_examples``, where they are a part of it.
+        rows: indices of the examples in the whole batch, if they are a part of it.
         n_examples: number of examples of the whole batch.
     """
 
@@ -85,30 +85,30 @@ class Evaluator:
         self.rows = rows
         self.n_examples = n_examples
         self.n_queries = 0
-        self.map_dtype = torch.float32  # of the map, once one was made
-        self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example, once one was explained
-        self._has_attention = True  # until a map was differentiated without
-        self._seen: tuple[Points, Tensor] | None = None  # points whose output a map has computed
+        self.map_dtype = torch.float32  # of the map; set by the first
+        self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example; set by the first map
+        self._has_attention = True  # until a map without attention was differentiated
+        self._seen: tuple[Points, Tensor] | None = None  # the last points and their output
 
     @property
     def forward_func(self) -> Callable[..., Tensor]:
-        """The forward function whose output is explained."""
+        """Return the forward function whose output is explained."""
         method = getattr(self.attribution, "attribution_method", self.attribution)
         forward: Callable[..., Tensor] = method.forward_func
         return forward
 
     @cached_property
     def depends_on_the_batch(self) -> bool:
-        """Whether leaving out some examples would change the maps of the others."""
+        """Return whether leaving out some examples would change the maps of the others."""
         return isinstance(self.attribution, _STOCHASTIC) or self.in_training_mode
 
     @cached_property
     def in_training_mode(self) -> bool:
-        """Whether a layer of the model depends on chance or on the batch."""
+        """Return whether a layer of the model depends on chance or on the batch."""
         return in_training_mode(self.forward_func)
 
     def maps(self, points: Points, graph: bool, **changed: Any) -> Inputs:
-        """The attributions at ``points``, with their graph or without."""
+        """Return the attributions at ``points``, with their graph or without."""
         self.n_queries += 1
         self._seen = None
         arguments = {**self.arguments, **changed} if changed else self.arguments
@@ -127,19 +127,19 @@ class Evaluator:
             if found is not None:
                 self._has_attention = found.has_attention
                 self._seen = points, found.output
-                return like(self.given, found.attributions)
+                return format_like(self.given, found.attributions)
             with differentiable_attribution() if graph else summed_gradients():
                 maps: Inputs = _own(self.attribution).attribute(
-                    like(self.given, points), **arguments
+                    format_like(self.given, points), **arguments
                 )
             return maps
 
     def scores(self, points: Points, graph: bool) -> Tensor:
-        """The scores (N, n) at ``points``, in at least single precision."""
+        """Return the scores (N, n) at ``points``, in at least single precision."""
         return self.as_scores(self.maps(points, graph))
 
     def as_scores(self, maps: Inputs) -> Tensor:
-        """The scores of maps of the attribution, whose form is noted."""
+        """Return the scores of maps of the attribution, and record dtype and shapes of the maps."""
         if not self.map_shapes:
             tensors = as_tuple(maps, "attributions")
             self.map_dtype = tensors[0].dtype
@@ -147,7 +147,7 @@ class Evaluator:
         return self.flattened(maps)
 
     def flattened(self, maps: Inputs) -> Tensor:
-        """Flattened, joined and grouped maps of these examples."""
+        """Return the flattened, joined and grouped maps of these examples."""
         if self.feature_mask is None:
             scores = flatten((maps,) if isinstance(maps, Tensor) else maps)
             scores = scores.abs() if self.absolute else scores
@@ -156,21 +156,22 @@ class Evaluator:
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
     def _groups(self, maps: Inputs) -> Inputs | None:
-        """The feature mask of these examples."""
+        """Return the feature mask of these examples."""
         if self.feature_mask is None or self.rows is None:
             return self.feature_mask
         n_dims = [m.dim() for m in as_tuple(maps, "attributions")]
         return feature_mask_of_examples(self.feature_mask, self.rows, self.n_examples, n_dims)
 
     def scores_of_signed(self, gradients: Points) -> Tensor:
-        """The scores of a Saliency, from its gradients with their sign."""
+        """Return the scores of a Saliency, from its gradients with their sign."""
         magnitudes = self.arguments.get("abs", True)
         return self.as_scores(tuple(g.abs() for g in gradients) if magnitudes else gradients)
 
     def outputs(self, points: Points, graph: bool = False) -> Tensor:
-        """The output of the model at ``points``, of the forward pass of the maps if there was one.
+        """Return the output of the model at ``points``.
 
-        With its graph, unless that of the maps is there, it takes a forward pass of its own.
+        The output comes from the forward pass of the maps where possible. An output with its graph
+        takes another forward pass, unless the maps have kept theirs.
         """
         if self._seen is not None and self._seen[0] is points:
             output = self._seen[1]
@@ -189,9 +190,9 @@ class Evaluator:
     def results(
         self, points: Points, predictions: Predictions | None, graph: bool = False
     ) -> tuple[Tensor, ...]:
-        """What must be predicted as before, one tensor of logits a result: by default the output.
+        """Return the results whose prediction counts, one tensor of logits per result.
 
-        Further results of the model take a forward pass of their own.
+        By default this is the output alone. ``predictions`` takes a forward pass of its own.
         """
         if predictions is None:
             return (self.outputs(points, graph),)
@@ -207,7 +208,7 @@ class Evaluator:
 
 
 def _own(attribution: Attribution) -> Attribution:
-    """A copy for one call: Captum keeps flags and hook handles, and DeepLift all handles ever."""
+    """Copy an attribution for one call, which may leave flags and hook handles on the copy."""
     own = copy.copy(attribution)
     for name, value in vars(attribution).items():
         if isinstance(value, Attribution):

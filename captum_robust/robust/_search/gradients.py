@@ -1,4 +1,4 @@
-"""Ways to the gradient of functions of a map: autograd, two saliencies, or no derivative."""
+"""Gradients of functions of a map: by autograd, by two saliencies, or without derivatives."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ Gradient = Literal["autograd", "finite_difference", "spsa"]
 
 
 class Here(NamedTuple):
-    """Points of a search, and the functions whose gradients are wanted there.
+    """Points of a search, and the functions whose gradients are needed there.
 
     Attributes:
         points: leaves, in the precision of the inputs.
-        region: in which they lie.
+        region: the region in which they lie.
         guide: the attribution that is differentiated.
-        scores: its scores at the points of the path, if the evaluation of the points has left
-            them with what the method :attr:`~GradientMethod.keeps` of it.
-        values: the functions of these scores, likewise.
-        slopes: the gradients of the functions of the scores, if they are known already.
-        maps: its signed maps, likewise.
+        scores: scores of the guide at the points of the path, if the evaluation of the points has
+            computed them in the form that :attr:`~GradientMethod.keeps` names.
+        values: the functions of these scores, if they are known already.
+        slopes: the gradients of these functions, if they are known already.
+        maps: signed maps of the guide, if they are known already, else empty.
         of_scores: Q functions of scores, (m,) each.
         guide_scores: computes the scores of the guide at any points, with their graph or without.
         of_results: computes results of the model at any points, with their graph or without, and
             E functions of them, (m,) each.
         generators: random generators of the examples, for methods that draw numbers.
-        plain: whether every dtype on the way holds the gradients without scaling.
+        plain: whether the gradients fit the dtypes on the way without scaling.
         wants_values: whether the values at the points are used, besides the gradients.
     """
 
@@ -63,20 +63,20 @@ class Here(NamedTuple):
 class Measured(NamedTuple):
     """Functions at some points and their gradients: those of the scores, then of the results."""
 
-    values: list[Tensor]  #: Q values; none where nobody wants them and the method needs none
+    values: list[Tensor]  #: Q values; empty where they are not used
     slopes: list[Slope]  #: Q gradients
     of_results: list[Tensor]  #: E values
-    slopes_of_results: list[Slope]  #: E gradients, or none where they do not count here
+    slopes_of_results: list[Slope]  #: E gradients; empty where they have no effect
 
 
 class GradientMethod(ABC):
-    """A way to gradients by the points of functions of scores and of results."""
+    """A method for gradients, by the points, of functions of scores and of results."""
 
-    #: What the evaluation of a point leaves for :meth:`measure`: a graph, signed maps, or nothing.
+    #: What :meth:`measure` uses of the evaluation of a point: a graph, signed maps, or nothing.
     keeps: ClassVar[Literal["graph", "maps", "nothing"]] = "nothing"
-    #: Whether it differentiates the results of the model.
+    #: True if the method differentiates the results of the model.
     differentiates: ClassVar[bool] = True
-    #: Whether it draws random numbers.
+    #: True if the method draws random numbers.
     random: ClassVar[bool] = False
 
     @abstractmethod
@@ -85,12 +85,12 @@ class GradientMethod(ABC):
 
     @abstractmethod
     def measure(self, here: Here) -> Measured:
-        """The functions and their gradients at some points."""
+        """Return the functions and their gradients at some points."""
 
     @property
     @abstractmethod
     def cost(self) -> int:
-        """Attributions for each step, besides the one that scores the point."""
+        """Number of attributions per step, besides the one that scores the point."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Autograd(GradientMethod):
         require_differentiable(guide)
 
     def measure(self, here: Here) -> Measured:
-        """One backward pass per function."""
-        # The results first: before the graph of the scores, if it is shared, is gone.
+        """Differentiate each function with one backward pass."""
+        # The results come first, before a shared graph of the scores is freed.
         of_results, slopes_of_results = _of_results(here)
         if here.slopes is not None and here.values is not None:
             return Measured(here.values, here.slopes, of_results, slopes_of_results)
@@ -120,7 +120,7 @@ class Autograd(GradientMethod):
 
     @property
     def cost(self) -> int:
-        """The graph of the point's own attribution serves the gradient."""
+        """No further attribution: the one that scores the point has the graph."""
         return 0
 
 
@@ -131,9 +131,9 @@ class FiniteDifference(GradientMethod):
     With u the derivative of a function of the map by the signed gradient :math:`g = \nabla f`, its
     gradient is :math:`H u`, here :math:`(g(x + \rho u / \|u\|) - g(x)) \|u\| / \rho`. The length
     :math:`\rho` is ``probe`` times the radius (times :math:`\sqrt{n}` for the :math:`L_\infty`
-    ball): not a small step that estimates H, but one that sees the kinks of ReLU and max-pooling on
-    the way. On trained perceptrons and convolutions twice the radius closes up to three times as
-    much of the gap as half the radius, and about as much on their softplus versions.
+    ball). A step of this length is not meant to estimate H: it crosses the kinks of ReLU and
+    max-pooling. On trained perceptrons and convolutions twice the radius closes up to three times
+    as much of the gap as half the radius, and about as much on their softplus versions.
     """
 
     probe: float
@@ -148,7 +148,7 @@ class FiniteDifference(GradientMethod):
             )
 
     def measure(self, here: Here) -> Measured:
-        """One saliency per function, besides that of the points."""
+        """Difference one more saliency per function with that of the points."""
         of_results, slopes_of_results = _of_results(here)
         maps = here.maps or as_tuple(here.guide.maps(here.points, graph=False, abs=False))
         signed = tuple(m.detach().to(wide_dtype(m)).requires_grad_() for m in maps)
@@ -178,7 +178,7 @@ class FiniteDifference(GradientMethod):
 
     @property
     def cost(self) -> int:
-        """The saliency at the other end."""
+        """One saliency, at the other end of the difference."""
         return 1
 
 
@@ -188,9 +188,10 @@ class SPSA(GradientMethod):
 
     The mean over random signs :math:`\Delta` of
     :math:`\frac{L(x + c\Delta) - L(x - c\Delta)}{2c} \Delta`, for all functions L from the same
-    probes, with :math:`c\Delta` as long as the radius: shorter probes miss the kinks of ReLU
-    networks, on which a tenth of it closed at most half as much of the gap. Features that the mask
-    excludes are not probed. One generator of signs per example; two attributions per direction.
+    probes, with :math:`c\Delta` as long as the radius. Shorter probes miss the kinks of ReLU
+    networks: probes of a tenth of the radius closed at most half as much of the gap there. Features
+    that the mask excludes are not probed. One generator of signs per example; two attributions per
+    direction.
     """
 
     n_directions: int
@@ -201,7 +202,7 @@ class SPSA(GradientMethod):
         """Accept any attribution."""
 
     def measure(self, here: Here) -> Measured:
-        """The functions at the points, and their gradients from probes around them."""
+        """Return the functions at the points, and their gradients from probes around the points."""
         values: list[Tensor] = []
         of_results = [v.detach() for v in here.of_results(here.points, False)[1]]
         if here.wants_values:
@@ -241,12 +242,12 @@ class SPSA(GradientMethod):
 
     @property
     def cost(self) -> int:
-        """Two ends of every direction."""
+        """Two attributions per direction, one at each end."""
         return 2 * self.n_directions
 
 
 def gradient_method(name: Gradient, probe: float, n_directions: int) -> GradientMethod:
-    """The method called ``name``; each has a use for some of the numbers only.
+    """Return the method called ``name``; each method uses only some of the numbers.
 
     Raises:
         ValueError: for another name, or numbers outside their ranges.
@@ -266,10 +267,10 @@ def gradient_method(name: Gradient, probe: float, n_directions: int) -> Gradient
 def autograd_slope(
     values: Tensor, scores: list[Tensor] | None, points: Points, retain_graph: bool = False
 ) -> Slope:
-    """Gradient of values (N,), through ``scores`` if given; zero where the graph does not reach.
+    """Return the gradient of values (N,), through ``scores`` if given; zero outside the graph.
 
-    Through the scores it is taken in two parts, each example scaled in between: the slope of a sum
-    over many pairs is a number that half precision does not hold.
+    Through the scores, the chain rule has two parts, and each example is scaled in between: the
+    slope of a sum over many pairs may exceed the range of half precision.
     """
     keep = retain_graph or None
     if not values.requires_grad:
@@ -283,12 +284,12 @@ def autograd_slope(
 
 
 def _of_results(here: Here) -> tuple[list[Tensor], list[Slope]]:
-    """Functions of the results and their gradients by autograd."""
+    """Return functions of the results and their gradients by autograd."""
     results, values = here.of_results(here.points, True)
     slopes = [
         autograd_slope(value, results, here.points, retain_graph=True)
         for value in values
-        if results  # else none of them counts here
+        if results  # else the constraints have no effect
     ]
     return [v.detach() for v in values], slopes
 

@@ -1,4 +1,4 @@
-"""Modes of keeping the prediction: flipped points are refused, or their change has a weight."""
+"""Modes of ``preserve_prediction``: reject changed predictions, or weigh them as constraints."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["PREDICTION_MODES", "Lagrangian", "PredictionMode", "Preserve", "Weig
 
 Preserve = Literal["reject", "early_stop", "none", "fixed", "gda", "hedge", "qp"]
 
-# Below, a change of the prediction may be the rounding of single precision.
+# A smaller change of the prediction may be a rounding error of single precision.
 _HOLDS = 1e-5
 
 
 class WeightRule:
-    """Weights of the objective and of the constraints on the prediction, (N, 1 + K), first 0."""
+    """Rule for the weights of the objective (column 0) and of K constraints, (N, 1 + K)."""
 
-    #: Whether the objective is measured in units of the fall that its gradient promises.
+    #: True if the objective is measured in units of the fall that its gradient promises.
     scales_objective: ClassVar[bool] = True
 
     def now(self, weights: Tensor, gradients: Tensor, violations: Tensor) -> Tensor:
-        """The weights of the step that is about to be made along ``gradients`` (N, 1 + K, n)."""
+        """Return the weights of the current step, along ``gradients`` (N, 1 + K, n)."""
         return weights
 
     def is_idle(self, violations: Tensor) -> bool:
-        """Return whether constraints with these values get no weight at all."""
+        """Return whether constraints with these values have no weight."""
         return False
 
     def after(self, weights: Tensor, rate: float, progress: Tensor, violations: Tensor) -> Tensor:
-        """The weights of the next step.
+        """Return the weights of the next step.
 
         ``progress`` (N,) is the change of the objective in units of the fall that its gradient
         promises, ``violations`` (N, K) are the values of the constraints.
@@ -45,11 +45,11 @@ class WeightRule:
 
 
 class _Fixed(WeightRule):
-    """The weights stay."""
+    """Constant weights."""
 
 
 class _GradientAscent(WeightRule):
-    """The weights of constraints grow by their values."""
+    """Weights of constraints that grow by the values of the constraints."""
 
     def after(self, weights: Tensor, rate: float, progress: Tensor, violations: Tensor) -> Tensor:
         raised = weights + rate * nn.functional.pad(violations, (1, 0))
@@ -57,7 +57,7 @@ class _GradientAscent(WeightRule):
 
 
 class _Hedge(WeightRule):
-    """The weights are multiplied by the exponential of the values."""
+    """Weights that are multiplied by the exponential of the values."""
 
     def after(self, weights: Tensor, rate: float, progress: Tensor, violations: Tensor) -> Tensor:
         values = torch.cat([progress[:, None], violations], dim=1)
@@ -65,13 +65,13 @@ class _Hedge(WeightRule):
 
 
 class _SteepestCommon(WeightRule):
-    """The weights under which one step lowers all of them at one rate; 0 where one holds."""
+    """Weights with which a step lowers all values at one rate; 0 for satisfied constraints."""
 
     scales_objective = False
 
     def now(self, weights: Tensor, gradients: Tensor, violations: Tensor) -> Tensor:
         unit = 1 / gradients.norm(dim=2).clamp_min(1e-300)
-        counts = nn.functional.pad(violations > _HOLDS, (1, 0), value=True)  # the objective always
+        counts = nn.functional.pad(violations > _HOLDS, (1, 0), value=True)  # always the objective
         if counts.shape[1] == 2:  # the shortest combination of two unit vectors is half of each
             found = counts.to(unit)
         else:
@@ -86,11 +86,11 @@ class _SteepestCommon(WeightRule):
 
 @dataclass(frozen=True)
 class PredictionMode:
-    """What a search does with points whose prediction is not that of the example.
+    """Treatment of points whose prediction is not that of the example.
 
     Attributes:
-        returns_flipped: whether they may be returned.
-        ends_at_flip: whether the search of an example ends at the first of them.
+        returns_flipped: whether such points may be returned.
+        ends_at_flip: whether the search of an example ends at the first such point.
         weights: the rule by which the change of the prediction is weighed against the objective;
             None for a search of the objective alone.
     """
@@ -100,7 +100,7 @@ class PredictionMode:
     weights: WeightRule | None = None
 
 
-#: Every mode of ``preserve_prediction``. A new one is a line here and in :data:`Preserve`.
+#: All modes of ``preserve_prediction``. A new mode takes a line here and one in :data:`Preserve`.
 PREDICTION_MODES: dict[Preserve, PredictionMode] = {
     "reject": PredictionMode(),
     "early_stop": PredictionMode(ends_at_flip=True),
@@ -120,19 +120,19 @@ class Lagrangian:
         \lambda \ge 0, \; \sum_k \lambda_k = 1
 
     :math:`s_0` is the fall of the objective that its gradient promises over the ball (radius times
-    the dual norm), the largest met so far: gap sums and divergences have no common unit, and thus
-    neither the scale of a map nor a constant added to the objective matters. All weights start
-    equal. After a step from x':
+    the dual norm), the largest so far. Gap sums and divergences have no common unit; divided by
+    :math:`s_0`, neither the scale of a map nor a constant added to the objective matters. All
+    weights start equal. After a step from x':
 
-    - ``"fixed"`` leaves them;
+    - ``"fixed"`` does not change the weights;
     - ``"gda"``: :math:`\lambda_k \leftarrow \lambda_k + \eta g_k(x')` for the constraints, then
       divided by the sum;
     - ``"hedge"``: every weight times :math:`e^{\eta g_k(x')}` (for the objective
       :math:`g_0 / s_0` as above), then divided by the sum;
     - ``"qp"``: the weights of each step are those of the shortest combination of the gradients at
-      unit length: the step lowers all of them at one rate. Of raw gradients the shortest leads, and
-      that of a divergence vanishes at the example, where no step would ever be made. Constraints
-      that hold to rounding are left out.
+      unit length: the step lowers all of them at one rate. With raw gradients the shortest would
+      have the largest weight; that of a divergence is zero at the example, so that no step would be
+      made. Constraints that are satisfied up to rounding are left out.
 
     Source: arXiv 2212.14106, appendix C.5.4, equations (23) to (25), whose objective is not scaled.
     """
@@ -145,7 +145,7 @@ class Lagrangian:
 
     @classmethod
     def equal(cls, rule: WeightRule, rate: float, n_constraints: int, rows: Tensor) -> Lagrangian:
-        """The Lagrangian of the examples ``rows``, with all weights equal."""
+        """Return the Lagrangian of the examples ``rows``, with all weights equal."""
         weights = torch.full(
             (len(rows), 1 + n_constraints),
             1 / (1 + n_constraints),
@@ -157,7 +157,7 @@ class Lagrangian:
     def gradient(
         self, region: Region, progress: Tensor, violations: Tensor, slopes: list[Slope]
     ) -> Points:
-        """Its gradient up to a factor; then the weights of the next step.
+        """Return the gradient up to a factor, and update the weights for the next step.
 
         ``progress`` (N,) is how far the objective has changed and ``violations`` (N, K) are the
         values of the constraints; ``slopes`` are the gradients of both, the objective first.
@@ -169,7 +169,7 @@ class Lagrangian:
             unit = torch.where(self.fall > 0, 1 / self.fall, 0)
             gradients[:, 0] *= unit[:, None]
         weights = self.rule.now(self.weights, gradients, violations)
-        # Divided by its longest part: only the direction counts, which must not underflow.
+        # Only the direction counts; divided by the longest part, it does not underflow.
         longest = (weights * gradients.norm(dim=2)).amax(dim=1, keepdim=True)
         parts = weights / longest.clamp_min(1e-300)
         ahead = (parts[:, None] @ gradients)[:, 0]
@@ -181,12 +181,12 @@ class Lagrangian:
         )
 
     def of(self, rows: Tensor) -> Lagrangian:
-        """The Lagrangian of the examples ``rows``."""
+        """Return the Lagrangian of the examples ``rows``."""
         return Lagrangian(self.rule, self.rate, self.weights[rows], self.fall[rows])
 
 
 def _promised_fall(region: Region, gradient: Tensor) -> Tensor:
-    """The fall over the ball of a function with the gradient (N, n) everywhere; (N,)."""
+    """Return the fall over the ball of a function with constant gradient (N, n); (N,)."""
     sizes = [c[0].numel() for c in region.centre]
     order = 1 if region.norm == "Linf" else 2
     lengths = [torch.linalg.vector_norm(g, ord=order, dim=1) for g in gradient.split(sizes, dim=1)]

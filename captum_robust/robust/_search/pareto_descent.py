@@ -25,7 +25,7 @@ from captum_robust.robust.objectives import RankingObjective
 __all__ = ["ParetoDescent"]
 
 _N_HALVINGS = 24
-# A prediction that has used this share of its tolerance is an objective of the next step as well.
+# A prediction that has used this fraction of its tolerance is an objective of the next step too.
 _NEAR = 0.9
 
 
@@ -74,7 +74,7 @@ class ParetoDescent(Descent):
                 points, leaves, direction, gradients, values, alive, here.allowed, longest
             )
             moved = rate > 0
-            # Other random probes may find a descent where these did not.
+            # Other random probes may find a descent where the last ones did not.
             alive = alive & (moved | self.settings.gradient.random) & ~self._mine(self.done)
             longest = torch.where(moved, 2 * rate, float("inf"))
             progress()
@@ -86,11 +86,11 @@ class ParetoDescent(Descent):
                 alive = self._all
 
     def _here(self, leaves: Points, here: Evaluation) -> Here:
-        # The slopes of several gaps are compared: each in its full range.
+        # The slopes of several gaps are compared, so each keeps its full range.
         return super()._here(leaves, here)._replace(values=None, plain=False, wants_values=True)
 
     def _stacked(self, excess: list[Tensor]) -> Tensor:
-        """One column per output; (m, E)."""
+        """Stack the excess of each output as a column; (m, E)."""
         return (
             torch.stack(excess, dim=1)
             if excess
@@ -98,11 +98,11 @@ class ParetoDescent(Descent):
         )
 
     def _of_scores(self, scores: list[Tensor]) -> list[Tensor]:
-        """The gaps of the attacked pairs, (m,) each."""
+        """Return the gaps of the attacked pairs, (m,) each."""
         return list(self._gaps(scores).unbind(dim=1))
 
     def _gaps(self, scores: list[Tensor]) -> Tensor:
-        """The gaps of the attacked pairs, averaged over the path; (m, Q)."""
+        """Return the gaps of the attacked pairs, averaged over the path; (m, Q)."""
         if self._pairs is None:
             objective = self.settings.objective
             assert isinstance(objective, RankingObjective) and self.unperturbed is not None
@@ -115,7 +115,7 @@ class ParetoDescent(Descent):
         return torch.stack([s.gather(1, upper) - s.gather(1, lower) for s in scores]).mean(dim=0)
 
     def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], list[Tensor]]:
-        """Results of the real model, and by how much they exceed the tolerance, (m,) each."""
+        """Return results of the real model and their excess over the tolerance, (m,) each."""
         if self.output_tolerance is None:
             return [], []
         results = self.scored.results(points, self.settings.predictions, graph)
@@ -129,7 +129,7 @@ class ParetoDescent(Descent):
 
     def _kept(self, points: Points) -> Tensor:
         if self.output_tolerance is not None and not self._results:
-            # The first points are the examples.
+            # The first points evaluated are the examples.
             self._results = self.scored.results(points, self.settings.predictions)
         return super()._kept(points)
 
@@ -149,7 +149,7 @@ class ParetoDescent(Descent):
         allowed: Tensor,
         longest: Tensor,
     ) -> tuple[Points, Tensor]:
-        """The points that Armijo's rule grants, and the rates that led there; 0 where none does."""
+        """Return the points that Armijo's rule accepts, and their rates; 0 where there are none."""
         here, steps = self.rows, unflatten(direction, points)
         first = self.step_size[here].double() / lengths_in(self.region, steps).clamp_min(1e-300)
         rate, found = torch.minimum(first, longest), torch.zeros_like(longest)
@@ -186,7 +186,7 @@ class ParetoDescent(Descent):
         return ahead, found
 
     def _granted(self, before: _Values, ends: Points, slopes: Tensor) -> Tensor:
-        """Whether every gap falls by a share of what its slope promises, and no merit rises."""
+        """Return whether every gap falls by a fraction of its slope, and no merit rises."""
         n_gaps, armijo = before.gaps.shape[1], self.armijo
         gaps = self._gaps(self._guide_scores(ends, graph=False))
         falls = gaps - before.gaps <= armijo * slopes[:, :n_gaps]
@@ -196,7 +196,7 @@ class ParetoDescent(Descent):
         return falls.all(dim=1) & within.all(dim=1)
 
     def start_records(self, restart: int) -> None:
-        """Nothing found yet: an example without a search in this restart."""
+        """Create the records of a restart, as of examples that are not searched in it."""
         n_examples, device = len(self.done), self.done.device
         self.lengths[restart] = torch.full((self.step_num, n_examples), float("nan"), device=device)
         self.critical[restart] = torch.zeros_like(self.done)
@@ -204,7 +204,7 @@ class ParetoDescent(Descent):
     def _record(
         self, step: int, restart: int, direction: Tensor, gradients: Tensor, alive: Tensor
     ) -> Tensor:
-        """Which examples are at a critical point."""
+        """Record lengths of the directions, and return which examples are at a critical point."""
         length = direction.norm(dim=1)
         longest = gradients.norm(dim=2).amax(dim=1)
         critical: Tensor = alive & (length <= self.tolerance * longest)

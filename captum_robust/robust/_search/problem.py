@@ -1,4 +1,4 @@
-"""What is attacked: examples, where they may go, and how they are explained."""
+"""The problem of an attack: examples, their region, and the arguments of their explanation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Examples in their region, the arguments of their explanation, and the seed of it all."""
+    """Examples in their region, the arguments of their explanation, and the seed."""
 
     region: Region
     arguments: dict[str, Any]
@@ -45,7 +45,7 @@ class Problem:
         additional_forward_args: Any,
         kwargs: dict[str, Any],
     ) -> Problem:
-        """Check what a caller gave; None of target and arguments stands for not given."""
+        """Check the arguments of ``perturb``; targets and additional arguments may be None."""
         check_norm(norm)
         centre = tuple(t.detach().clone() for t in as_tuple(inputs))
         radii = one_each("radius", radius, len(centre[0]), centre[0])
@@ -64,7 +64,7 @@ class Problem:
         return len(self.region.centre[0])
 
     def chunks(self, rows: Tensor, max_examples_per_batch: int | None) -> tuple[Tensor, ...]:
-        """The examples ``rows``, as many at a time as the caller allows; none of nothing."""
+        """Split the examples ``rows`` into chunks of at most the given size; none if empty."""
         if max_examples_per_batch is not None:
             check_count("max_examples_per_batch", max_examples_per_batch, 1)
         return rows.split(max_examples_per_batch or len(rows)) if len(rows) else ()
@@ -78,7 +78,7 @@ class Problem:
         smooth_beta: float | None = None,
         draws: SameDraws | None = None,
     ) -> Evaluator:
-        """The evaluator of the examples ``rows``, on the CPU, for ``attribution``."""
+        """Return the evaluator of ``attribution`` for the examples ``rows``, indices on the CPU."""
         own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
         everything = torch.arange(self.n_examples)
         part = None if torch.equal(rows, everything) else rows  # which may repeat examples

@@ -1,4 +1,4 @@
-"""What every search of a ball shares: the real model scores the points, and the best is kept."""
+"""The base class of searches: the real model scores all points, and the best one is kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import as_tuple
 from captum_robust._utils.tensors import Points
-from captum_robust.ranking import invalid_rows, share, top_k_overlap
+from captum_robust.ranking import fraction, invalid_rows, top_k_overlap
 from captum_robust.robust._search.best import BestPoints
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
@@ -21,21 +21,21 @@ from captum_robust.robust._search.unperturbed import Unperturbed, prepared_objec
 
 __all__ = ["Evaluation", "Search"]
 
-#: Makes, for any rows of a batch, the evaluator that counts and the one whose gradient guides.
+#: From rows of a batch to the evaluator that scores points and the one that gives the gradient.
 Evaluators = Callable[[Tensor], tuple[Evaluator, Evaluator]]
 
 
 class Evaluation(NamedTuple):
-    """What one evaluation of the examples under search has shown.
+    """Result of one evaluation of the examples under search.
 
     Attributes:
-        alive: which examples are searched on; (m,) bool.
-        allowed: where the point may be returned; (m,) bool.
-        loss: the objective, with its graph if one was asked for; (m,).
+        alive: which examples stay in the search; (m,) bool.
+        allowed: which points may be returned; (m,) bool.
+        loss: the objective, with its graph if requested; (m,).
         scores: the scores (m, n) at the points of the path, the last of them at the point itself.
-        overlap: how many of the top k features are left, where that is counted; (m,).
-        maps: the signed maps that finite differences go on with, else empty.
-        slope: the gradient of the objective, where it came with the evaluation.
+        overlap: number of top-k features that are left, if they are counted; (m,).
+        maps: the signed maps, if finite differences use them, else empty.
+        slope: the gradient of the objective, if a compiled evaluation has computed it.
     """
 
     alive: Tensor
@@ -50,20 +50,20 @@ class Evaluation(NamedTuple):
 class Search(ABC):
     """Search one batch and keep the best point of every example.
 
-    A subclass writes :meth:`_descend`, one search from given points. It calls :meth:`_consider` on
-    every point that may be returned, for the examples :attr:`rows`, and may leave examples out
-    with :meth:`_focus`; everything about an example that is kept has the size of the whole batch.
+    A subclass implements :meth:`_descend`, one search from given points. It calls
+    :meth:`_consider` on every point that may be returned, for the examples :attr:`rows`, and may
+    leave examples out with :meth:`_focus`. Records of examples have the size of the whole batch.
 
     Args:
-        settings: what is minimised, and how.
-        region: where the points may go.
-        evaluators: makes the evaluators of any rows of the batch: the one that counts, and the one
-            whose gradient guides; the same, or of a smoothed or differentiable stand-in.
+        settings: settings of the attack.
+        region: the region of the points.
+        evaluators: from rows of the batch to two evaluators: the one that scores points, and the
+            one whose gradient is followed, which may be of a smoothed network or of a surrogate.
         step_size: length of the first step, (N,).
         step_num: number of steps.
-        seed: of everything random.
-        with_info: note what flags are about, and the predictions; it costs some time.
-        with_trace: note the objective and the first change at every step as well.
+        seed: seed of all random numbers.
+        with_info: record flags and predictions, which costs some time.
+        with_trace: also record the objective of every step and the first change.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Search(ABC):
         self.with_info = with_info
         self.with_trace = with_trace
         self.traces: list[list[Tensor]] = []
-        #: Why ``compile=True`` could not be followed; None where it was.
+        #: Why the search was not compiled; None if it was.
         self.not_compiled: str | None = "this search has no compiled form"
         self._started = False
         self.first_change_step: Tensor | None = None
@@ -99,12 +99,13 @@ class Search(ABC):
         self._labels: tuple[Tensor, ...] = ()
         self._results: tuple[Tensor, ...] = ()
         self._evaluators = evaluators
-        self._spent = torch.zeros(n_examples, dtype=torch.long)  # by the rows evaluated before
+        #: Attributions before the last change of rows.
+        self._spent = torch.zeros(n_examples, dtype=torch.long)
         self._point_at(torch.arange(n_examples, device=device))
 
-    #: The best points so far, from the first evaluation on.
+    #: The best points so far; set by the first evaluation.
     best: BestPoints
-    #: Scores, objective and its gradient at some points, where that could be compiled.
+    #: Compiled evaluation: from points to scores, objective and its gradient.
     _compiled: Callable[[Points], tuple[list[Tensor], Tensor, Slope]] | None = None
 
     @abstractmethod
@@ -118,9 +119,9 @@ class Search(ABC):
         n_restarts: int,
         progress: Callable[[], Any],
     ) -> None:
-        """Search from ``start``, or the example itself, or a random point; then from random points.
+        """Search from ``start``, else from the example or a random point; restart at random points.
 
-        The example itself is considered in any case.
+        The example itself is evaluated in any case.
         """
         everything = self.rows
         if start is not None or random_start:
@@ -144,7 +145,7 @@ class Search(ABC):
 
     @property
     def n_queries(self) -> Tensor:
-        """Attributions computed so far, for each example; (N,)."""
+        """Number of attributions computed so far for each example; (N,)."""
         own = 0 if self.guide is self.scored else self.guide.n_queries
         spent = self._spent.clone()
         spent[self.rows.cpu()] += self.scored.n_queries + own
@@ -152,13 +153,13 @@ class Search(ABC):
 
     @property
     def broken(self) -> Tensor:
-        """Examples without a ranking to lose; (N,) bool."""
+        """Examples without a ranking; (N,) bool."""
         assert self.unperturbed is not None
         return self.unperturbed.broken
 
     @property
     def lowest_overlap(self) -> int:
-        """How many features of a top k must stay."""
+        """Smallest possible overlap of two top-k sets of these features."""
         assert self.unperturbed is not None
         return self.unperturbed.lowest_overlap
 
@@ -168,18 +169,18 @@ class Search(ABC):
         k = self.settings.k
         if k is None or self.best.overlap is None:
             return None
-        precision = share(self.best.overlap.to(self.best.loss), k)
+        precision = fraction(self.best.overlap.to(self.best.loss), k)
         return precision.masked_fill(self.broken, float("nan"))
 
     @property
     def blind(self) -> bool:
-        """Whether a gradient was looked for in vain: zero for every example that has a ranking."""
+        """Return whether the gradient was zero for every example that has a ranking."""
         in_vain = bool(self.looked_for_gradient.any()) and not bool(self.gradient_found.any())
         return in_vain and not bool(self.broken.all())
 
     @property
     def concerned(self) -> dict[str, Tensor]:
-        """The examples that each flag concerns, (N,) bool."""
+        """Examples that each flag concerns, (N,) bool."""
         assert self.unperturbed is not None
         ranked = ~self.broken
         last = (self.best.step == self.step_num) & (self.step_num > 0)
@@ -194,7 +195,7 @@ class Search(ABC):
         }
 
     def full_trace(self) -> Tensor:
-        """The objective of every iterate, (n_restarts, step_num + 1, N)."""
+        """Return the objective of every iterate, (n_restarts, step_num + 1, N)."""
         nothing = torch.full_like(self.best.loss, float("nan"))
         return torch.stack(
             [
@@ -222,17 +223,17 @@ class Search(ABC):
 
     @property
     def _fixed_batch(self) -> bool:
-        """Whether no example may be left out: others depend on it, or on the size of the batch."""
+        """Return whether no example may be left out, since others depend on the batch."""
         return self.settings.compile or self.scored.depends_on_the_batch
 
     def _mine(self, values: Tensor) -> Tensor:
-        """The values (N, …) of the whole batch that belong to the examples under search."""
+        """Select from values (N, …) of the whole batch those of the examples under search."""
         return values if self._whole else values[self.rows]
 
     def _consider(
         self, step: int, points: Points, graph: bool, alive: Tensor | None = None
     ) -> Evaluation:
-        """Evaluate points and keep them where they are the best allowed ones so far."""
+        """Evaluate points, and keep those that are allowed and better than all before."""
         maps: Points = ()
         slope = None
         if self._compiled is not None:
@@ -274,7 +275,7 @@ class Search(ABC):
         allowed: Tensor,
         ranked: Tensor,
     ) -> None:
-        """Keep points where they are allowed and better than the best so far."""
+        """Keep the points that are allowed and better than the best so far."""
         rows = None if self._whole else self.rows
         if not self._started:
             self.best, self._started = BestPoints(points, found, overlap, kept), True
@@ -290,7 +291,7 @@ class Search(ABC):
             self._mark(self.done, taken & (counts == self.lowest_overlap))
 
     def _mark(self, marks: Tensor, chosen: Tensor) -> None:
-        """Set ``marks`` (N,) for those of the examples under search that are chosen."""
+        """Set ``marks`` (N,) for the chosen examples among those under search."""
         if self._whole:
             marks.logical_or_(chosen)
         else:
@@ -303,14 +304,14 @@ class Search(ABC):
         self.traces[-1].append(whole)
 
     def _start(self, scores: Tensor) -> None:
-        """Begin with the scores of the examples, unperturbed."""
+        """Record the scores of the unperturbed examples."""
         self.unperturbed = Unperturbed.of(scores, self.batch.centre, self.scored, self.settings.k)
         if self.unperturbed.top is not None:
             self.first_change_step = torch.full((len(scores),), -1, device=scores.device)
         self._prepare()
 
     def _prepare(self) -> None:
-        """What is found once for the examples under search: their objective and top features."""
+        """Prepare the objective and the top features of the examples under search."""
         assert self.unperturbed is not None
         reference = self._mine(self.unperturbed.scores)
         self._judge = prepared_objective(self.settings.objective, self.scored, reference)
@@ -319,7 +320,7 @@ class Search(ABC):
             self._is_top = torch.zeros_like(reference, dtype=torch.bool).scatter_(1, top, True)
 
     def _path(self, points: Points) -> list[Points]:
-        """Points on the segment from the example to ``points``, which come last."""
+        """Return points on the segment from the example to ``points``, which come last."""
         centre, n_points = self.region.centre, self.settings.path_points
         between = [
             tuple(c + m / n_points * (p - c) for p, c in zip(points, centre, strict=True))
@@ -328,7 +329,7 @@ class Search(ABC):
         return [*between, points]
 
     def _loss(self, scores: list[Tensor]) -> Tensor:
-        """The objective, averaged over the path; NaN where the example has no ranking to lose."""
+        """Return the objective, averaged over the path; NaN where the example has no ranking."""
         losses = [self._judge(s) for s in scores]
         mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
         if mean.shape != self.rows.shape:
@@ -342,11 +343,11 @@ class Search(ABC):
         return mean.masked_fill(self._mine(self.broken), float("nan"))
 
     def _term(self, points: Points) -> Tensor | None:
-        """What a search adds to the objective at points just explained, without graph; (m,)."""
+        """Return a term that a subclass adds to the objective, without graph; (m,)."""
         return None
 
     def _kept(self, points: Points) -> Tensor:
-        """Whether the prediction, and every one of several, is that of the example."""
+        """Return whether all predictions are those of the example; (m,)."""
         if self.settings.mode.returns_flipped and not self.with_info:
             return self._all
         results = self.scored.results(points, self.settings.predictions)
@@ -362,14 +363,14 @@ class Search(ABC):
         return kept
 
     def _overlap(self, scores: Tensor) -> Tensor | None:
-        """How many features of the reference's top k are still among the top k; (m,)."""
+        """Return the number of the reference's top-k features that are still in the top k; (m,)."""
         k = self.settings.k
         if k is None or not (self.with_info or self.settings.keep == "precision"):
             return None
         return top_k_overlap(scores, self._is_top, k)
 
     def _merits(self, loss: Tensor, overlap: Tensor | None, allowed: Tensor) -> Tensor:
-        """What points are compared by, the first column first; (m, 2), inf where not allowed."""
+        """Return what points are compared by, column by column; (m, 2), inf where not allowed."""
         first = torch.zeros_like(loss)
         if self.settings.keep == "precision" and overlap is not None:
             first = overlap.to(first)

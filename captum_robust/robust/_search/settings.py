@@ -1,4 +1,4 @@
-"""What a search is told of its attack."""
+"""The settings of a search."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class SearchSettings:
     """The parts of an attack that a search works with.
 
     Attributes:
-        objective: what is minimised.
-        gradient: the way to its gradient.
+        objective: the objective that is minimised.
+        gradient: the method for its gradient.
         step_rule: the length of the steps.
-        preserve_prediction: what becomes of points with another prediction.
+        preserve_prediction: the treatment of points with another prediction.
         keep: which of the points is returned.
-        smooth_relu: sharpness of the stand-in of the ReLU family, at all steps or at the first and
-            the last.
+        smooth_relu: sharpness of the smoothed ReLU family, at all steps or at the first and the
+            last.
         path_points: points on the segment from the example over which the objective is averaged.
-        constraint: how far the prediction has moved, for the modes that weigh it.
+        constraint: measure of the change of the prediction, for the modes that weigh it.
         constraint_rate: learning rate of the weights.
         decision_func: predicted labels from results.
-        predictions: all results that must be predicted as before; None for the output alone.
-        compile: compile the evaluation of a point with its gradient.
+        predictions: all results whose prediction must stay; None for the output alone.
+        compile: whether the evaluation of a point with its gradient is compiled.
     """
 
     objective: Objective
@@ -55,7 +55,7 @@ class SearchSettings:
 
     @property
     def k(self) -> int | None:
-        """Size of the top set that the objective is about; None if it names none."""
+        """Size of the top set of the objective; None if the objective has none."""
         k: int | None = getattr(self.objective, "k", None)
         return k
 
@@ -65,7 +65,7 @@ class SearchSettings:
         return PREDICTION_MODES[self.preserve_prediction]
 
     def beta(self, step: int, n_steps: int) -> float | None:
-        """Sharpness of the stand-in at a step: one for all, or growing geometrically."""
+        """Return the sharpness of the smoothing at a step: constant, or growing geometrically."""
         if not isinstance(self.smooth_relu, tuple):
             return self.smooth_relu
         first, last = self.smooth_relu

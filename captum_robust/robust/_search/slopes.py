@@ -1,4 +1,4 @@
-"""Gradients in two parts, each in the range of its dtype."""
+"""Gradients as a direction and a factor, each in the range of its dtype."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Slope(NamedTuple):
     factor: Tensor | None
 
     def times(self, factor: Tensor) -> Slope:
-        """The gradient times one number per example, (N,)."""
+        """Return the gradient times one number per example, (N,)."""
         return Slope(self.direction, factor if self.factor is None else self.factor * factor)
 
 
 def as_rows(slopes: Sequence[Slope]) -> Tensor:
-    """One row per gradient, in double precision; (N, Q, n)."""
+    """Return one row per gradient, in double precision; (N, Q, n)."""
     rows = torch.stack([flatten(s.direction).double() for s in slopes], dim=1)
     return _factors(slopes)[:, :, None] * rows
 
 
 def _factors(slopes: Sequence[Slope]) -> Tensor:
-    """The factors in double precision; (N, Q)."""
+    """Return the factors in double precision; (N, Q)."""
     each = [
         s.direction[0].new_ones(len(s.direction[0]), dtype=torch.double)
         if s.factor is None

@@ -1,4 +1,4 @@
-"""How long a step is, and where it starts: constant, or halved wherever progress ends."""
+"""Step rules: steps of constant length, or steps that are halved where progress ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ StepRuleName = Literal["constant", "halving"]
 
 
 class StepRule(ABC):
-    """The steps of one search, along gradients that it is given.
+    """The steps of one search along given gradients.
 
     Args:
         size: length of the first step in the norm of the ball, (N,).
@@ -31,57 +31,57 @@ class StepRule(ABC):
     @staticmethod
     @abstractmethod
     def default_size(radius: Tensor, n_steps: int) -> Tensor:
-        """Length of the first step where the caller gives none; (N,)."""
+        """Return the length of the first step by default; (N,)."""
 
     @abstractmethod
     def next(
         self, region: Region, points: Points, gradients: Points, loss: Tensor, allowed: Tensor
     ) -> Points:
-        """The points after one step along ``gradients``."""
+        """Return the points after one step along ``gradients``."""
 
     @abstractmethod
     def of(self, rows: Tensor) -> StepRule:
-        """The steps of the examples ``rows``, bool or indices."""
+        """Return the steps of the examples ``rows``, bool or indices."""
 
 
 class ConstantSteps(StepRule):
-    """Steps of one length, which together reach 2.5 radii unless the caller gives a length."""
+    """Steps of constant length, by default 2.5 radii in total."""
 
     @staticmethod
     def default_size(radius: Tensor, n_steps: int) -> Tensor:
-        """2.5 radii, divided by the number of steps."""
+        """Return 2.5 radii, divided by the number of steps."""
         return 2.5 * radius / max(n_steps, 1)
 
     def next(
         self, region: Region, points: Points, gradients: Points, loss: Tensor, allowed: Tensor
     ) -> Points:
-        """The points after one step along ``gradients``."""
+        """Return the points after one step along ``gradients``."""
         return region.after_step(points, gradients, self.size)
 
     def of(self, rows: Tensor) -> ConstantSteps:
-        """The steps of the examples ``rows``."""
+        """Return the steps of the examples ``rows``."""
         return ConstantSteps(self.size[rows], self.n_steps)
 
 
 class HalvingSteps(StepRule):
-    r"""Steps with momentum that halve, back at the best point, wherever progress ends (Auto-PGD).
+    r"""Steps with momentum, halved and restarted at the best point where progress ends (Auto-PGD).
 
     .. math::
         z_{t+1} = P(x_t - \eta_t g_t), \quad
         x_{t+1} = P(x_t + \tfrac34 (z_{t+1} - x_t) + \tfrac14 (x_t - x_{t-1}))
 
-    At a few checkpoints, an example whose loss fell in less than three quarters of the steps since
-    the last one, or whose best loss has not changed since the last one although the step did
-    neither, goes back to its best point with half the step. Source: Croce and Hein 2020, "Reliable
-    evaluation of adversarial robustness", section 3; the best point is here the best whose
-    prediction is allowed.
+    At a few checkpoints, an example returns to its best point with half the step size in two cases:
+    the loss fell in fewer than three quarters of the steps since the last checkpoint; or the step
+    was not halved at the last checkpoint and the best loss has not fallen since. Source: Croce and
+    Hein 2020, "Reliable evaluation of adversarial robustness", section 3. Only points whose
+    prediction is allowed count as best points here.
     """
 
     def __init__(self, size: Tensor, n_steps: int) -> None:
         super().__init__(size, n_steps)
         self._checkpoints = _checkpoints(n_steps)
         self._step = self._checked_at = 0
-        # What belongs to an example; found at the first step.
+        # One value per example; set at the first step.
         self._records: dict[str, Tensor] = {}
         self._last: Points = ()
         self._best: Points = ()
@@ -89,13 +89,13 @@ class HalvingSteps(StepRule):
 
     @staticmethod
     def default_size(radius: Tensor, n_steps: int) -> Tensor:
-        """The diameter of the ball."""
+        """Return the diameter of the ball."""
         return 2 * radius
 
     def next(
         self, region: Region, points: Points, gradients: Points, loss: Tensor, allowed: Tensor
     ) -> Points:
-        """The points after one step along ``gradients``."""
+        """Return the points after one step along ``gradients``."""
         seen = self._records
         if not seen:
             seen.update(
@@ -123,7 +123,7 @@ class HalvingSteps(StepRule):
         return ahead
 
     def of(self, rows: Tensor) -> HalvingSteps:
-        """The steps of the examples ``rows``."""
+        """Return the steps of the examples ``rows``."""
         part = HalvingSteps(self.size[rows], self.n_steps)
         part._step, part._checked_at = self._step, self._checked_at
         part._records = {name: value[rows] for name, value in self._records.items()}
@@ -134,14 +134,14 @@ class HalvingSteps(StepRule):
         return part
 
     def _mixed(self, points: Points, ahead: Points) -> Points:
-        """The step with a quarter of the one before; nothing moves where neither does."""
+        """Return the step mixed with a quarter of the previous step."""
         return tuple(
             torch.lerp(p, a, 0.75).add_(p - q, alpha=0.25)
             for p, a, q in zip(points, ahead, self._last, strict=True)
         )
 
     def _check(self, points: Points, gradients: Points) -> tuple[Points, Points]:
-        """The best points and their gradients in place of those where the step is halved."""
+        """Halve steps without progress, and return to their best points and gradients."""
         seen = self._records
         rarely = seen["falls"] < 0.75 * (self._step - self._checked_at)
         stuck = ~seen["halved"] & (seen["best"] >= seen["best_then"])
@@ -153,7 +153,7 @@ class HalvingSteps(StepRule):
         return choose(halve, self._best, points), choose(halve, self._best_gradients, gradients)
 
 
-#: Every ``step_rule``. A new one is a class here, a line in this table and a name above.
+#: All step rules. A new one takes a class here, a line in this table and a name above.
 STEP_RULES: dict[StepRuleName, type[StepRule]] = {
     "constant": ConstantSteps,
     "halving": HalvingSteps,
@@ -161,7 +161,7 @@ STEP_RULES: dict[StepRuleName, type[StepRule]] = {
 
 
 def _checkpoints(n_steps: int) -> set[int]:
-    """The steps at which progress is judged: ever denser, from 22 % to 6 % of all steps apart."""
+    """Return the steps at which progress is checked, from 22 % down to 6 % of all steps apart."""
     fractions, width = [0.22], 0.22
     while fractions[-1] < 1:
         width = max(width - 0.03, 0.06)

@@ -1,4 +1,4 @@
-"""The examples before any perturbation: their scores, their top features, and what is amiss."""
+"""Scores, top features and defects of the examples before any perturbation."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from captum_robust.robust.objectives import Objective
 
 __all__ = ["Unperturbed", "prepared_objective"]
 
-# Between these magnitudes of scores, no gradient on the way leaves the range of single precision.
+# Between these magnitudes of scores, all gradients are in the range of single precision.
 _PLAIN = (1e-12, 1e12)
 
 
 @dataclass(frozen=True)
 class Unperturbed:
-    """The scores of a batch of examples, and what is known from them.
+    """The scores of a batch of examples, with their top features and defects.
 
     Attributes:
         scores: the scores, zero for examples without a ranking; (N, n).
-        broken: examples without a ranking to lose; (N,) bool.
-        any_broken: whether there is one.
+        broken: examples without a ranking; (N,) bool.
+        any_broken: whether an example has no ranking.
         top: the top k features in ascending order of the index; None without a k; (N, k).
         tied: examples whose k-th score ties with the next; (N,) bool.
         underflow: examples whose k-th score is too small for half precision; (N,) bool.
@@ -46,8 +46,8 @@ class Unperturbed:
 
     @classmethod
     def of(cls, scores: Tensor, inputs: Points, evaluator: Evaluator, k: int | None) -> Unperturbed:
-        """Judge the scores of the examples ``inputs``."""
-        # A ReLU network gives NaN a finite map: the broken input would look perfectly robust.
+        """Examine the scores of the examples ``inputs``."""
+        # The map of a ReLU network is finite at a NaN input, which would then look robust.
         broken = invalid_rows(scores) | non_finite_rows(inputs)
         scores = scores.masked_fill(broken[:, None], 0)  # no NaN in a sort
         largest = scores.abs().amax(dim=1)[~broken]
@@ -77,7 +77,7 @@ class Unperturbed:
 
     @property
     def lowest_overlap(self) -> int:
-        """How many features of a top k must stay: two sets of k among n features overlap."""
+        """Smallest possible overlap of two top-k sets among n features, max(0, 2k − n)."""
         assert self.top is not None
         return max(0, 2 * self.top.shape[1] - self.scores.shape[1])
 
@@ -85,7 +85,7 @@ class Unperturbed:
 def prepared_objective(
     objective: Objective, evaluator: Evaluator, reference: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """The objective as a function of the scores alone; what it finds out once is found here."""
+    """Return the objective as a function of the scores, prepared for one reference."""
     found: Any = objective
     if hasattr(found, "of"):
         found = found.of(evaluator)
@@ -96,7 +96,7 @@ def prepared_objective(
 
 
 def _underflow(scores: Tensor, dtype: torch.dtype, k: int) -> Tensor:
-    """Rows whose k-th largest magnitude is no normal number of a half-precision ``dtype``; (N,)."""
+    """Return rows whose k-th largest magnitude underflows in a half-precision ``dtype``; (N,)."""
     if dtype not in (torch.float16, torch.bfloat16):
         return torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     kth = scores.abs().topk(k, dim=1).values[:, -1]

@@ -1,4 +1,4 @@
-"""Whether perturbed inputs have moved at all, and no further than they may."""
+"""Flags for perturbed inputs that did not move, or left the ball."""
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ __all__ = ["displacement_flags"]
 
 
 def displacement_flags(points: Inputs, inputs: Inputs, radius: float, norm: Norm) -> dict[str, int]:
-    """Number of examples that are ``"unmoved"``, and of those ``"outside_ball"``, if any.
+    """Return the numbers of ``"unmoved"`` and of ``"outside_ball"`` examples, where not zero.
 
-    The ball is around each input tensor; as far outside as rounding takes a point is inside.
+    The ball is around each input tensor; points outside by a rounding error count as inside.
     """
     pairs = list(zip(as_tuple(points), as_tuple(inputs), strict=True))
     unmoved = torch.stack([(p == x).flatten(1).all(dim=1) for p, x in pairs]).all(dim=0)
