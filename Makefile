@@ -18,8 +18,8 @@ help: ## list the targets
 
 venv: $(STAMP) ## set up .venv
 
-# The version stands in captum_robust/__init__.py, and the installed metadata must follow it.
-$(STAMP): pyproject.toml $(CONSTRAINTS) captum_robust/__init__.py
+# The version stands in captum_robust/_version.py, and the installed metadata must follow it.
+$(STAMP): pyproject.toml $(CONSTRAINTS) captum_robust/_version.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[benchmark,dev]'
 	touch $@

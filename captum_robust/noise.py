@@ -12,12 +12,18 @@ from captum_robust._utils.captum import (
     Perturbation,
     TensorOrTupleOfTensorsGeneric,
     as_tuple,
-    like,
+    format_like,
     log_usage,
 )
+from captum_robust._utils.checks import check_norm, check_radius
 from captum_robust._utils.random import example_generators
 
-__all__ = ["GaussianNoise", "Noise", "Norm", "UniformNoise", "check_norm", "check_radius"]
+__all__ = [
+    "GaussianNoise",
+    "Noise",
+    "Norm",
+    "UniformNoise",
+]
 
 Norm = Literal["Linf", "L2"]
 
@@ -52,7 +58,8 @@ class Noise(Perturbation):
             moved = inputs + radius * directions
         else:
             moved = torch.add(inputs, directions, alpha=radius)
-        if self.lower_bound == -math.inf and self.upper_bound == math.inf:
+        bounds = (self.lower_bound, self.upper_bound)
+        if not any(isinstance(b, Tensor) for b in bounds) and bounds == (-math.inf, math.inf):
             return moved
         lower = torch.as_tensor(self.lower_bound, dtype=moved.dtype, device=moved.device)
         upper = torch.as_tensor(self.upper_bound, dtype=moved.dtype, device=moved.device)
@@ -97,7 +104,7 @@ class Noise(Perturbation):
             self.move(tensor, _one_each(self, tensor, generators), _spread(radius, tensor))
             for tensor in (t.detach() for t in tensors)
         )
-        perturbed: TensorOrTupleOfTensorsGeneric = like(inputs, moved)
+        perturbed: TensorOrTupleOfTensorsGeneric = format_like(inputs, moved)
         return perturbed
 
 
@@ -111,13 +118,6 @@ def _spread(radius: float | Tensor, tensor: Tensor) -> float | Tensor:
     if not isinstance(radius, Tensor):
         return radius
     return radius.to(tensor).reshape(-1, *(1,) * (tensor.dim() - 1))
-
-
-def check_radius(radius: float | Tensor, name: str = "radius") -> None:
-    """Raise ValueError unless the radius is finite and not negative."""
-    values = torch.as_tensor(radius, dtype=torch.float64)
-    if not bool((torch.isfinite(values) & (values >= 0)).all()):
-        raise ValueError(f"{name} must be finite and not negative, got {radius}")
 
 
 class UniformNoise(Noise):
@@ -172,12 +172,6 @@ class GaussianNoise(Noise):
 
     def directions(self, n_draws: int, example: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
         return _blank(n_draws, example).normal_(generator=generator)
-
-
-def check_norm(norm: str) -> None:
-    """Raise ValueError unless ``norm`` is one of Captum's two."""
-    if norm not in ("Linf", "L2"):
-        raise ValueError(f"norm must be 'Linf' or 'L2', got {norm!r}")
 
 
 def _blank(n_draws: int, example: Tensor) -> Tensor:

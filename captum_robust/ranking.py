@@ -18,6 +18,7 @@ __all__ = [
     "Pairs",
     "check_k",
     "flatten_attributions",
+    "fraction",
     "gap_sum",
     "group_indices",
     "invalid_rows",
@@ -26,14 +27,17 @@ __all__ = [
     "non_finite_rows",
     "pair_features",
     "ranking",
-    "share",
     "top_k_indices",
     "top_k_mask",
+    "top_k_overlap",
     "win_counts",
 ]
 
 Pairs = Literal["anchor", "mm", "all"]
 Gap = Literal["linear", "exp"]
+
+# From this many features on, two reductions are faster than torch.aminmax.
+_WIDE = 256
 
 # From this many features on, two reductions are faster than torch.aminmax.
 _WIDE = 256
@@ -165,6 +169,25 @@ def top_k_indices(scores: Tensor, k: int) -> Tensor:
     return top
 
 
+def top_k_overlap(scores: Tensor, is_top: Tensor, k: int) -> Tensor:
+    """Number of features that are true in ``is_top`` and among the k largest scores; (N,) int64.
+
+    Rows with a NaN get any number. Ties as in :func:`top_k_indices`.
+
+    >>> top_k_overlap(torch.tensor([[0., 2., 1.]]), torch.tensor([[True, True, False]]), k=2)
+    tensor([1])
+    """
+    if k == scores.shape[1]:
+        return is_top.sum(dim=1)
+    values, indices = scores.topk(k + 1, dim=1)  # the extra one shows a tie across the boundary
+    overlap = is_top.gather(1, indices[:, :k]).sum(dim=1)
+    tied = values[:, k - 1] == values[:, k]
+    if bool(tied.any()):
+        top = top_k_indices(scores[tied], k)
+        overlap[tied] = is_top[tied].gather(1, top).sum(dim=1)
+    return overlap
+
+
 def top_k_mask(scores: Tensor, k: int) -> Tensor:
     """Boolean mask of the k largest scores of each row, lowest index first at ties; (N, n).
 
@@ -188,12 +211,12 @@ def ranking(scores: Tensor, n_first: int) -> Tensor:
     return top.gather(1, order)
 
 
-def share(count: Tensor, total: float) -> Tensor:
+def fraction(count: Tensor, total: float) -> Tensor:
     """Fraction that the count is of the total, rounded once, so that a full count is exactly 1.
 
     On a GPU torch would multiply by the reciprocal of a plain number: 49 of 49 would be 0.99999994.
 
-        >>> share(torch.tensor([49, 7]), 49)
+        >>> fraction(torch.tensor([49, 7]), 49)
         tensor([1.0000, 0.1429])
     """
     return count / torch.full_like(count, total)

@@ -143,17 +143,21 @@ def test_exact_norm_is_the_frobenius_norm_of_each_hessian(case):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("norm", [exact_norm, exact_spectral_norm])
-@pytest.mark.parametrize("case", CASES)
-def test_exact_norms_do_not_depend_on_the_size_of_the_blocks(case, norm, monkeypatch):
-    score, inputs = CASES[case]
-    leaves = leaves_of(inputs)
-    whole = norm(leaves, gradient_at(score, leaves))
-    for size in (1, 60, 90):  # of 6 examples with 5 features: blocks of 1, 2 and 3 rows
-        monkeypatch.setattr("captum_robust.curvature._BLOCK", size)
-        leaves = leaves_of(inputs)
-        found = norm(leaves, gradient_at(score, leaves))
-        torch.testing.assert_close(found, whole, rtol=1e-12, atol=0)
+@pytest.mark.parametrize("split", [(400,), (150, 250)], ids=["a tensor", "a tuple"])
+def test_exact_norms_of_more_features_than_one_backward_takes(split):
+    matrix, scale = normal(400, 400), torch.tensor([0.5, 1.0, 2.0, -3.0]).double()
+    matrix = matrix + matrix.T  # times the scale of each of 4 examples, its Hessian
+
+    def score(*parts):
+        x = torch.cat(parts, dim=1)
+        return scale * torch.einsum("ni,ij,nj->n", x, matrix, x) / 2
+
+    leaves = leaves_of(normal(4, 400).split(split, dim=1))
+    found = exact_norm(leaves, gradient_at(score, leaves))
+    torch.testing.assert_close(found, scale.abs() * matrix.norm(), rtol=1e-12, atol=0)
+    found = exact_spectral_norm(leaves, gradient_at(score, leaves))
+    largest = torch.linalg.eigvalsh(matrix).abs().max()
+    torch.testing.assert_close(found, scale.abs() * largest, rtol=1e-12, atol=0)
 
 
 class Halting(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Select examples from arguments whose first dimension is the batch."""
+"""Select examples from tensors, lists and tuples whose first dimension is the batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,8 @@ from captum_robust._utils.captum import Inputs
 
 __all__ = ["feature_mask_of_examples", "kwargs_of_examples", "of_examples"]
 
-# They average over baselines that do not belong to examples. (LayerDeepLiftShap is a DeepLiftShap.)
+# These average over baselines that belong to no single example.
+# LayerDeepLiftShap is a subclass of DeepLiftShap.
 _BASELINE_DISTRIBUTION = (
     DeepLiftShap,
     GradientShap,
@@ -28,11 +29,16 @@ _BASELINE_DISTRIBUTION = (
 
 
 def of_examples(value: Any, rows: Tensor, n_examples: int) -> Any:
-    """Return the part of ``value`` that belongs to the examples ``rows``, which may repeat.
+    """Return the part of ``value`` that belongs to the examples ``rows``.
 
-    Tensors and lists with one entry per example are indexed, and the items of tuples are treated in
-    the same way. Everything else, such as an ``edge_index`` or a class index for all examples, is
-    returned as it is. ``rows`` is on the CPU.
+    Tensors and lists with one entry per example are indexed, and so are the items of tuples.
+    Everything else, such as an ``edge_index`` or one class index for all examples, is returned
+    unchanged.
+
+    Args:
+        value: an argument of a model or of an attribution.
+        rows: indices of examples, on the CPU; an index may occur more than once.
+        n_examples: number of examples of the batch.
     """
     if isinstance(value, Tensor):
         return value[rows] if value.dim() > 0 and value.shape[0] == n_examples else value
@@ -48,8 +54,8 @@ def kwargs_of_examples(
 ) -> dict[str, Any]:
     """Return the keyword arguments of an attribution for the examples ``rows``.
 
-    Where ``rows`` is the whole batch, the arguments are returned as they are, so that no argument
-    without an example dimension is indexed (PyTorch Geometric's graphs are batches of one).
+    Nothing is indexed where ``rows`` is the whole batch, so that no argument is mistaken for one
+    with an example dimension (graphs of PyTorch Geometric are batches of one).
     """
     if len(rows) == n_examples and bool((rows == torch.arange(n_examples)).all()):
         return kwargs
@@ -79,7 +85,7 @@ def feature_mask_of_examples(
     """
     masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
     if masks is None or len(masks) != len(n_dims):
-        return feature_mask  # one mask too many or too few is an error of the grouping
+        return feature_mask  # the grouping raises the error for a wrong number of masks
     for number, (mask, n) in enumerate(zip(masks, n_dims, strict=True)):
         if mask.dim() == n and len(mask) not in (1, n_examples):
             raise ValueError(

@@ -1,7 +1,7 @@
 """The only file that imports Captum's private names.
 
-When a release of Captum moves one of them, this file is the place to mend. The interception of
-Captum's code by module name (:mod:`captum_robust.attr.differentiable`) is guarded by a canary test.
+When a release of Captum moves one of them, only this file has to change. A test guards the
+interception of Captum's code by module name (:mod:`captum_robust.attr.differentiable`).
 """
 
 from typing import Any, cast
@@ -22,7 +22,7 @@ __all__ = [
     "TensorOrTupleOfTensorsGeneric",
     "as_tuple",
     "compute_gradients",
-    "like",
+    "format_like",
     "log_usage",
     "run_forward",
     "select_target",
@@ -45,8 +45,8 @@ def as_tuple(inputs: Inputs, name: str = "inputs") -> tuple[Tensor, ...]:
     return tensors
 
 
-def like(inputs: Inputs, tensors: tuple[Tensor, ...]) -> Any:
-    """Return ``tensors`` as the caller gave ``inputs``: one tensor, or a tuple."""
+def format_like(inputs: Inputs, tensors: tuple[Tensor, ...]) -> Any:
+    """Return ``tensors`` in the form of ``inputs``: one tensor, or a tuple."""
     return _format_output(isinstance(inputs, tuple), tensors)
 
 
@@ -54,7 +54,7 @@ def run_forward(
     forward_func: Any, inputs: tuple[Tensor, ...], additional_forward_args: Any = None
 ) -> Tensor:
     """Call the model as Captum does: inputs first, then the additional arguments."""
-    if isinstance(forward_func, nn.Module):  # spares Captum's look at the signature
+    if isinstance(forward_func, nn.Module):  # skips Captum's inspection of the signature
         extra = additional_forward_args
         further = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
         return cast(Tensor, forward_func(*inputs, *further))
@@ -62,8 +62,11 @@ def run_forward(
 
 
 def select_target(outputs: Tensor, target: TargetType) -> Tensor:
-    """The output that ``target``, in any of Captum's forms, selects for each example; (N,)."""
+    """Return the output of each example that ``target`` selects, in any of Captum's forms; (N,)."""
     try:
+        if isinstance(target, Tensor) and target.shape == outputs.shape[:1] and outputs.dim() == 2:
+            # As Captum does, without its checks.
+            return outputs.gather(1, target[:, None]).squeeze(1)
         selected = _select_targets(outputs, target)
     except (AssertionError, IndexError, RuntimeError) as error:
         raise ValueError(_target_message(outputs, target)) from error

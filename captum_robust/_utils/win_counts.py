@@ -34,7 +34,7 @@ def win_counts(scores: Tensor, top: Tensor) -> Tensor:
     weakest = tops.amin(dim=1)
     n_pairs = top.shape[1] * (scores.shape[1] - top.shape[1])
     wins = torch.full_like(weakest, n_pairs, dtype=torch.int64)
-    # Most points of a stable neighbourhood keep all pairs: only rows with a lost pair are sorted.
+    # Only rows with a lost pair are sorted: most points of a stable neighbourhood keep all pairs.
     rest = scores.scatter(1, top, float("-inf"))
     lost = (rest.amax(dim=1) > weakest).nonzero().squeeze(1)
     if len(lost):
@@ -57,7 +57,7 @@ def _losses(rest: Tensor, tops: Tensor, weakest: Tensor) -> Tensor:
 
 
 def _losses_of_row(rest: NDArray[Any], tops: NDArray[Any], weakest: float) -> int:
-    """Losses of one wide row: only features above the weakest top one can win."""
+    """Losses of one wide row, found among the features above the weakest top one."""
     rivals = rest[rest > weakest]
     rivals.sort()
     return rivals.size * tops.size - int(rivals.searchsorted(tops, side="right").sum())

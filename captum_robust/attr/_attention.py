@@ -28,7 +28,15 @@ def call_with_math_attention(func: Callable[..., Any], *args: Any, **kwargs: Any
 
 
 class math_attention(TorchFunctionMode):
-    """Context in which attention has derivatives of every order."""
+    """Context in which attention has derivatives of every order.
+
+    Attributes:
+        called: whether an attention function has been called.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = False
 
     def __torch_function__(
         self,
@@ -39,5 +47,6 @@ class math_attention(TorchFunctionMode):
     ) -> Any:
         kwargs = {} if kwargs is None else kwargs
         if func in _ATTENTION:
+            self.called = True
             return call_with_math_attention(func, *args, **kwargs)
         return func(*args, **kwargs)

@@ -1,7 +1,6 @@
 """Saliency and InputXGradient by one gradient of the summed outputs, without Captum's own call."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +24,7 @@ class DirectAttribution(NamedTuple):
 
     attributions: tuple[Tensor, ...]  #: one tensor per input tensor, of its shape
     output: Tensor  #: all outputs of the model, before a target is selected
+    has_attention: bool  #: whether the model has called attention; true if nobody has looked
 
 
 def direct_attribution(
@@ -32,6 +32,7 @@ def direct_attribution(
     inputs: tuple[Tensor, ...],
     arguments: Mapping[str, Any],
     create_graph: bool = False,
+    has_attention: bool = True,
 ) -> DirectAttribution | None:
     """Attributions equal to those of ``attribution.attribute(inputs, **arguments)``, if direct.
 
@@ -47,6 +48,9 @@ def direct_attribution(
         arguments: keyword arguments of ``attribute``.
         create_graph: keep the graph of the attributions and of the output, which reaches the
             parameters, and the inputs that require gradients. False returns detached tensors.
+        has_attention: whether the model may call attention, whose fused kernels have no second
+            derivative. To watch for it costs a small model as much as its forward pass: pass what
+            an earlier result says.
 
     Returns:
         The attributions and the output of the model, or None where this way does not apply and
@@ -58,9 +62,14 @@ def direct_attribution(
     if not _applies(attribution, inputs, arguments):
         return None
     leaves = tuple(x if x.requires_grad else x.detach().requires_grad_() for x in inputs)
-    with torch.enable_grad(), math_attention() if create_graph else nullcontext():
+    with torch.enable_grad():
         extra = arguments.get("additional_forward_args")
-        output = run_forward(attribution.forward_func, leaves, extra)
+        if create_graph and has_attention:
+            with math_attention() as watch:
+                output = run_forward(attribution.forward_func, leaves, extra)
+            has_attention = watch.called
+        else:
+            output = run_forward(attribution.forward_func, leaves, extra)
         if not isinstance(output, Tensor):
             return None  # Captum says what is wrong with it
         total = select_target(output, arguments.get("target")).sum()
@@ -70,8 +79,9 @@ def direct_attribution(
         elif arguments.get("abs", True):
             attributions = tuple(g.abs() for g in attributions)
     if create_graph:
-        return DirectAttribution(attributions, output)
-    return DirectAttribution(tuple(a.detach() for a in attributions), output.detach())
+        return DirectAttribution(attributions, output, has_attention)
+    detached = tuple(a.detach() for a in attributions)
+    return DirectAttribution(detached, output.detach(), has_attention)
 
 
 def _applies(

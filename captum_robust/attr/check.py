@@ -27,7 +27,7 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found, models_of
 from captum_robust.attr.differentiable import differentiable_attribution
@@ -180,7 +180,9 @@ def attribution_gradcheck(
 
     def maps_at(*tensors: Tensor) -> tuple[Tensor, ...]:
         with seeded(seed), torch.enable_grad(), differentiable_attribution():
-            return as_tuple(attribution.attribute(like(inputs, tensors), **kwargs), "attributions")
+            return as_tuple(
+                attribution.attribute(format_like(inputs, tensors), **kwargs), "attributions"
+            )
 
     with left_as_found(attribution):
         leaves = tuple(t.clone().requires_grad_() for t in points)

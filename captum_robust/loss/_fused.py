@@ -8,7 +8,7 @@ from typing import Any, Literal
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust.attr._normalisation import composed_normalisation
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import (
@@ -90,7 +90,7 @@ class FusedForward:
             with self._normalisation or nullcontext():
                 maps = attribute_label(
                     attribution,
-                    like(self.inputs, self.leaves),
+                    format_like(self.inputs, self.leaves),
                     self.outputs,
                     self.target,
                     self.additional_forward_args,

@@ -8,7 +8,8 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
+from captum_robust._utils.checks import check_norm
 from captum_robust._utils.state import models_of
 from captum_robust.attr.check import require_differentiable
 from captum_robust.attr.smooth import smooth_relu as smoothed
@@ -22,7 +23,7 @@ from captum_robust.loss._checks import (
 from captum_robust.loss._fused import FusedForward
 from captum_robust.loss._regularised import Reduction, RegularisedLoss
 from captum_robust.loss._score import Explain, input_gradient
-from captum_robust.noise import Norm, check_norm
+from captum_robust.noise import Norm
 from captum_robust.ranking import Gap, Pairs, check_k, gap_sum, log_exp_gap_sum, pair_features
 
 __all__ = ["AdversarialRankingLoss"]
@@ -158,7 +159,7 @@ class AdversarialRankingLoss(RegularisedLoss):
                 shifts = self._attack(model, inputs, target, additional_forward_args)
             # Added to the inputs themselves, behind which there may be a graph.
             points = (p + s.to(p) for p, s in zip(as_tuple(inputs), shifts, strict=True))
-            inputs = like(inputs, tuple(points))
+            inputs = format_like(inputs, tuple(points))
         return self._plain(model, inputs, target, additional_forward_args)
 
     def _attack(
@@ -180,7 +181,7 @@ class AdversarialRankingLoss(RegularisedLoss):
             moved = tuple((p + s).to(p) for p, s in zip(points, shifts, strict=True))
             with nullcontext() if self.smooth_relu is None else smoothed(self.smooth_relu):
                 batch = FusedForward(
-                    model, like(inputs, moved), target, additional_forward_args, self.explain
+                    model, format_like(inputs, moved), target, additional_forward_args, self.explain
                 )
                 scores = batch.scores(self.attribution, self.feature_mask, self.normalize)
             if features is None:  # the pairs are those at the inputs

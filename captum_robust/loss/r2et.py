@@ -8,7 +8,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples, of_examples
-from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust.attr.check import require_differentiable
 from captum_robust.loss._checks import (
     check_choices,
@@ -297,7 +297,7 @@ class R2ETLoss(RegularisedLoss):
         with repeat.again():
             batch = FusedForward(
                 model,
-                like(inputs, points),
+                format_like(inputs, points),
                 target,
                 additional_forward_args,
                 self.explain,

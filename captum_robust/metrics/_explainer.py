@@ -11,7 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examples
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust._utils.graphs import one_graph_at_a_time, takes_one_graph
 from captum_robust._utils.random import reseed, resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
@@ -145,7 +145,7 @@ class Explainer:
                 if direct is not None:
                     return direct.attributions
             with summed_gradients():
-                maps = self._function(like(self.given, leaves), **arguments)
+                maps = self._function(format_like(self.given, leaves), **arguments)
         return as_tuple(maps, "the result of explanation_func")
 
     def _measured(

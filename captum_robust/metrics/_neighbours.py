@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.checks import check_count
+from captum_robust._utils.checks import check_count, check_radius
 from captum_robust._utils.random import example_generators
 from captum_robust.metrics._explainer import FIRST_CALL, Explainer
 from captum_robust.metrics._perturb_func import perturb_once
 from captum_robust.metrics._scores import unranked_rows
-from captum_robust.noise import Noise, check_radius
+from captum_robust.noise import Noise
 
 __all__ = ["ScoredPoints", "neighbour_scores"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, Perturbation, as_tuple, like
+from captum_robust._utils.captum import Inputs, Perturbation, as_tuple, format_like
 from captum_robust._utils.random import reseed
 
 __all__ = ["perturb_once"]
@@ -32,7 +32,7 @@ def perturb_once(
         ValueError: if the perturbed tensors do not have the shapes of the inputs.
     """
     originals = tuple(t.detach() for t in as_tuple(inputs))
-    given = like(inputs, tuple(t.clone() for t in originals))
+    given = format_like(inputs, tuple(t.clone() for t in originals))
     reseed(seed)
     with warnings.catch_warnings():  # Captum's PGD warns of its own iterates
         warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.checks import check_count
+from captum_robust._utils.checks import check_count, check_radius
 from captum_robust._utils.random import resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._score_gradient import ScoreGradient
 from captum_robust.metrics._scores import nan_where
 from captum_robust.metrics._slopes import ScoreSlopes, slopes_around
-from captum_robust.noise import check_radius
 from captum_robust.ranking import check_k, top_k_mask
 
 __all__ = ["pairwise_thickness_bounds", "thickness_bounds"]

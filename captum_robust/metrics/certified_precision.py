@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust._utils.checks import check_count
+from captum_robust._utils.checks import check_count, check_radius
 from captum_robust.metrics._explainer import Explainer
 from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where
 from captum_robust.metrics._top_sets import in_top_k
-from captum_robust.noise import GaussianNoise, check_radius
-from captum_robust.ranking import check_k, share
+from captum_robust.noise import GaussianNoise
+from captum_robust.ranking import check_k, fraction
 
 __all__ = ["certified_precision_at_k"]
 
@@ -131,7 +131,7 @@ def certified_precision_at_k(
             hits.index_add_(0, rows, in_top_k(scores, k).long())
             broken[rows[invalid]] = True
     kept = features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, radius / sigma)
-    return nan_where(broken, share(kept, k).to(reference.dtype))
+    return nan_where(broken, fraction(kept, k).to(reference.dtype))
 
 
 def lower_bounds(n_samples: int, level: float) -> Tensor:

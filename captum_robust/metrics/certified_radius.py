@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._utils.captum import TargetType
+from captum_robust._utils.checks import check_norm
 from captum_robust.certify.affine import Affine
 from captum_robust.certify.gradient import gradient_at, gradient_over_ball
 from captum_robust.certify.network import Network, read_network
 from captum_robust.metrics._scores import nan_where
-from captum_robust.noise import Norm, check_norm
+from captum_robust.noise import Norm
 from captum_robust.ranking import check_k, invalid_rows, top_k_mask
 
 __all__ = ["certified_top_k_radius"]

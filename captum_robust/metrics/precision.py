@@ -12,7 +12,7 @@ from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where, paired_scores
 from captum_robust.metrics._top_sets import common_top_k, in_top_k
 from captum_robust.metrics.thickness import default_perturb_func
-from captum_robust.ranking import check_k, share, top_k_indices
+from captum_robust.ranking import check_k, fraction, top_k_indices
 
 __all__ = ["precision_at_k", "precision_at_k_min"]
 
@@ -60,7 +60,7 @@ def precision_at_k(
     )
     check_k(k, scores.shape[1])
     common = common_top_k(scores, reference, k)
-    return nan_where(broken, share(common, k).to(scores.dtype))
+    return nan_where(broken, fraction(common, k).to(scores.dtype))
 
 
 def precision_at_k_min(
@@ -127,7 +127,7 @@ def precision_at_k_min(
             explainer, perturb_func, perturb_radius, n_perturb_samples, times, show_progress
         ):
             common = in_top_k(scores, k).gather(1, top[rows]).sum(dim=1)
-            precision = share(common, k).to(worst)
+            precision = fraction(common, k).to(worst)
             worst.scatter_reduce_(0, rows, precision, "amin")
             broken[rows[invalid]] = True
     return nan_where(broken, worst)

@@ -13,7 +13,7 @@ from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._scores import nan_where
 from captum_robust.noise import Noise, UniformNoise
-from captum_robust.ranking import check_k, share, top_k_indices, win_counts
+from captum_robust.ranking import check_k, fraction, top_k_indices, win_counts
 
 __all__ = ["default_perturb_func", "pairwise_ranking_thickness", "ranking_thickness"]
 
@@ -126,7 +126,7 @@ def ranking_thickness(
         def judge_points(scores: Tensor, rows: Tensor) -> Tensor:
             own = top.index_select(0, rows)  # several times faster than top[rows]
             if surrogate == "indicator":
-                return share(win_counts(scores, own).double(), n_pairs)[:, None]
+                return fraction(win_counts(scores, own).double(), n_pairs)[:, None]
             scores = scores.double()  # the difference of two large sums
             gaps = n_features * scores.gather(1, own).sum(dim=1) - k * scores.sum(dim=1)
             return gaps[:, None] / n_pairs
@@ -270,4 +270,4 @@ def _average(
         totals.index_put_((rows, slot), judge_points(scores, rows), accumulate=True)
         broken[rows[invalid]] = True
     points_each = n_draws * (1 if times is None else n_steps) / n_kept
-    return nan_where(broken, share(totals.amin(dim=1), points_each)).to(reference.dtype)
+    return nan_where(broken, fraction(totals.amin(dim=1), points_each)).to(reference.dtype)

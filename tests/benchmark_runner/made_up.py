@@ -1,21 +1,24 @@
 """Made-up work: units that take no time and have reproducible results, and stores full of them.
 
-As a program it is a runner of such units that writes a line when it begins and ends one:
+As a program it is a runner of ``FEW`` of them that writes a line when it begins and ends one:
 ``made_up.py FOLDER LOG SECONDS MEET``.
 """
 
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from captum_robust.benchmark.attacks import RADII
-from captum_robust.benchmark.experiment import Experiment, Protocol
-from captum_robust.benchmark.runner import run
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.units import Plan, Unit
+from captum_robust.benchmark.measure.experiment import Experiment
+from captum_robust.benchmark.plan.plan import Plan
+from captum_robust.benchmark.plan.protocol import Protocol
+from captum_robust.benchmark.plan.runner import run
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Unit
+from captum_robust.benchmark.study.settings import RADII
 
 PLAN = Plan(
     datasets=("breast-cancer",),
@@ -27,6 +30,10 @@ PLAN = Plan(
     k=8,
     other_ks=(5, 2),
 )
+#: A part of it, for what is run several times.
+FEW = replace(
+    PLAN, methods=("vanilla", "r2et"), seeds=(0,), explanations=("saliency",), other_ks=()
+)
 N_ROWS = 6
 N_FEATURES = 30
 
@@ -34,14 +41,14 @@ N_FEATURES = 30
 def result_of(unit: Unit) -> Result:
     """Numbers that depend on the unit alone; one row in ten cannot be scored."""
     rng = np.random.default_rng(list(" ".join(map(str, unit)).encode()))
-    if unit.part == "training":
+    if unit.part == TRAINING:
         return {
             "auc": float(rng.uniform(0.88, 0.92)),
             "precision": float(rng.uniform(0.5, 1)),
             "epoch_seconds": float(rng.uniform(1, 2)),
             "sha256": "",
         }
-    if unit.part == "properties":
+    if unit.part == PROPERTIES:
         names = (
             "thickness", "gaussian thickness", "gaussian minimum thickness",
             "adversarial thickness", "manipulation step", "hessian norm", "dffot", "comp", "suff",
@@ -62,7 +69,7 @@ def result_of(unit: Unit) -> Result:
 
 
 class MadeUp(Experiment):
-    """Writes a log, and takes its time; the first unit lasts until ``meet`` runners are at work."""
+    """A worker that writes a log; its first unit lasts until ``meet`` runners are at work."""
 
     log: Path | None = None
     seconds = 0.0
@@ -73,7 +80,7 @@ class MadeUp(Experiment):
         while self.log is not None and len(lines(self.log, "begin")) < self.meet:
             time.sleep(0.01)
         time.sleep(self.seconds)
-        if unit.part == "training":
+        if unit.part == TRAINING:
             path = self.store.weights_path(unit)
             path.parent.mkdir(exist_ok=True)
             path.touch()  # a training whose weights are lost would be done again
@@ -88,7 +95,8 @@ class MadeUp(Experiment):
 
 def fill(folder: Path, plan: Plan = PLAN) -> Store:
     """A finished store."""
-    run(plan, Protocol(), folder, None, experiment=MadeUp)
+    protocol = Protocol()
+    run(plan, protocol, folder, lambda store: MadeUp(store, protocol, None))
     return Store(folder)
 
 
@@ -103,4 +111,4 @@ def lines(log: Path | None, word: str) -> list[str]:
 if __name__ == "__main__":
     folder, log, seconds, meet = sys.argv[1:]
     MadeUp.log, MadeUp.seconds, MadeUp.meet = Path(log), float(seconds), int(meet)
-    fill(Path(folder))
+    fill(Path(folder), FEW)

@@ -7,8 +7,10 @@ import pytest
 import torch
 from scipy.optimize import brentq
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from captum_robust.metrics import certified_radius, certified_top_k_radius
+from captum_robust.metrics import certified_top_k_radius
 from captum_robust.models import TabularMLP
 from captum_robust.ranking import top_k_mask
 from tests.certify.networks import ACTIVATIONS, gradients, points_of_balls, random_network
@@ -239,30 +241,36 @@ def test_targets_are_those_of_captum():
     assert not torch.equal(of_all[0], of_all[1])
 
 
-def test_chunks_change_nothing_but_rounding(monkeypatch):
-    model, inputs = random_network([5, 8, 2], nn.Tanh(), 1), normal(7, 5)
-    target = torch.arange(7) % 2
-    whole = certified_top_k_radius(model, inputs, 2, target)
-    for size in (1, 100_000):
-        monkeypatch.setattr(certified_radius, "_BYTES_AT_ONCE", size)
-        found = certified_top_k_radius(model, inputs, 2, target)
-        torch.testing.assert_close(found, whole, rtol=1e-9, atol=1e-11)
+class LargestTensor(TorchDispatchMode):
+    """Counts the numbers of the largest tensor that any operation returns."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        self.size = max([self.size, *(t.numel() for t in tensors)])
+        return result
 
 
-def test_large_examples_are_taken_one_by_one(monkeypatch):
-    sizes = []
-    original = certified_radius.gradient_over_ball
+def test_chunks_change_nothing_but_rounding():
+    model, inputs = random_network([100, 60, 2], nn.Tanh(), 1), normal(18, 100)
+    target = torch.arange(18) % 2
+    with LargestTensor() as of_all:
+        whole = certified_top_k_radius(model, inputs, 2, target)
+    with LargestTensor() as of_few:
+        found = certified_top_k_radius(model, inputs[15:], 2, target[15:])
+    assert of_all.size < 6 * of_few.size, "the chunks must split what is compared"
+    torch.testing.assert_close(found, whole[15:], rtol=1e-9, atol=1e-11)
 
-    def watched(network, inputs, *args):
-        sizes.append(len(inputs))
-        return original(network, inputs, *args)
 
-    monkeypatch.setattr(certified_radius, "gradient_over_ball", watched)
-    monkeypatch.setattr(certified_radius, "_HALVINGS", 1)
-    certified_top_k_radius(random_network([300, 200, 1], nn.Tanh(), 1), normal(3, 300), 2)
-    assert set(sizes) == {1}
-    certified_top_k_radius(random_network([5, 8, 1], nn.Tanh(), 1), normal(100, 5), 2)
-    assert max(sizes) == 100
+def test_large_examples_are_taken_one_by_one():
+    model, inputs = random_network([300, 200, 1], nn.Tanh(), 1), normal(2, 300)
+    with LargestTensor() as of_one:
+        certified_top_k_radius(model, inputs[:1], 2)
+    with LargestTensor() as of_two:
+        certified_top_k_radius(model, inputs, 2)
+    assert of_two.size == of_one.size
 
 
 # --- what can go wrong ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Every bad argument gets a ValueError that names it, what it got and what it takes."""
+"""Bad arguments: each raises a ValueError with the argument, its value and what is accepted."""
 
 import math
 import re
@@ -19,8 +19,8 @@ CONSTRUCTION = {
     ),
     "smooth 0": (
         {"smooth_relu": 0.0},
-        "smooth_relu must be a positive, finite beta or None, or a pair of betas to grow through, "
-        "got 0",
+        "smooth_relu must be a positive, finite beta, a pair of them for the first and the last "
+        "step, or None, got 0",
     ),
     "smooth inf": ({"smooth_relu": math.inf}, "smooth_relu must be a positive, finite beta"),
     "smooth nan": ({"smooth_relu": math.nan}, "smooth_relu must be a positive, finite beta"),

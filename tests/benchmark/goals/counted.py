@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from captum.attr import Saliency
 from torch import Tensor, nn
@@ -19,10 +19,11 @@ from captum_robust.metrics import (
     ranking_thickness,
     spearman_correlation,
 )
+from captum_robust.ranking import top_k_indices
 from captum_robust.robust import ERAttack
 from tests.benchmark.cases import Case, cnn_case, mlp_case
 from tests.benchmark.operations import count_operations
-from tests.benchmark.peers.gradient import bare_saliency
+from tests.benchmark.peers.gradient import bare_saliency, bare_steps
 from tests.benchmark.row import Bound, Effort, Measure, Spread, at_most
 
 __all__ = ["MEASURES"]
@@ -66,6 +67,19 @@ def _attack(gradient: str, effort: Effort) -> Spread:
             case.inputs, radius=0.1, step_num=10, target=case.target, return_info=True, seed=0
         )
     return _found(len(seen))
+
+
+def _step_operations(norm: Literal["Linf", "L2"], effort: Effort) -> Spread:
+    """Of one step of an attack beyond those of a bare step, once all gradients have been found."""
+    case = mlp_case(16)
+    attack = ERAttack(Saliency(case.model), case.k)
+    given: dict[str, Any] = {"radius": 0.1, "target": case.target, "seed": 0, "norm": norm}
+    few, many = (
+        count_operations(partial(attack.perturb, case.inputs, step_num=n, **given)) for n in (4, 14)
+    )
+    top = top_k_indices(case.attribute(case.inputs, target=case.target), case.k)
+    bare = partial(bare_steps, case.model, case.inputs, case.target, top, 1)
+    return _found((many - few) / 10 - count_operations(bare))
 
 
 def _thickness(effort: Effort) -> Spread:
@@ -133,6 +147,14 @@ MEASURES = [
     Measure(
         13, "counted", "attack, 10 steps, differences", "forwards", at_most(21),
         partial(_attack, "finite_difference"),
+    ),
+    Measure(
+        13, "counted", "attack step, MLP", "operations beyond the bare step", at_most(40),
+        partial(_step_operations, "Linf"),
+    ),
+    Measure(
+        13, "counted", "attack step, MLP, L2", "operations beyond the bare step", at_most(60),
+        partial(_step_operations, "L2"),
     ),
     Measure(13, "counted", "thickness, 16 × 5 × 4", "gradients", _exactly(16 * 21), _thickness),
     Measure(13, "counted", "metrics of given maps", "forwards", _exactly(0), _given_maps),
