@@ -1,4 +1,4 @@
-"""Which arguments belong to examples, and which are for all."""
+"""Arguments that belong to examples, and arguments for all of them."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def model():
 
 @many
 @given(picked_rows)
-def test_tensors_and_lists_with_an_entry_an_example_are_indexed(rows):
+def test_tensors_and_lists_with_one_entry_per_example_are_indexed(rows):
     matrix, vector = torch.arange(24).view(N, 2, 3), torch.arange(N)
     assert of_examples(matrix, rows_of(rows), N).tolist() == [matrix[r].tolist() for r in rows]
     assert of_examples(vector, rows_of(rows), N).tolist() == rows
@@ -75,7 +75,7 @@ def test_tuples_are_searched_and_stay_tuples(rows):
         len,
     ],
 )
-def test_what_has_no_entry_an_example_is_returned_as_it_is(value):
+def test_other_arguments_are_returned_as_they_are(value):
     assert of_examples(value, rows_of([0, 0, 3]), N) is value
 
 

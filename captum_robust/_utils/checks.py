@@ -13,6 +13,7 @@ from captum_robust._utils.tensors import wide_dtype
 __all__ = [
     "check_choice",
     "check_count",
+    "check_movable",
     "check_norm",
     "check_radius",
     "check_smoothness",
@@ -38,6 +39,18 @@ def check_norm(norm: str) -> None:
     """Raise ValueError unless ``norm`` is one of Captum's two."""
     if norm not in ("Linf", "L2"):
         raise ValueError(f"norm must be 'Linf' or 'L2', got {norm!r}")
+
+
+def check_movable(inputs: tuple[Tensor, ...]) -> None:
+    """Raise ValueError unless noise can move one of the inputs: integers have no neighbours."""
+    if not any(tensor.is_floating_point() for tensor in inputs):
+        dtypes = ", ".join(str(tensor.dtype) for tensor in inputs)
+        raise ValueError(
+            f"inputs must be floating point for noise to move them, got {dtypes}: an explanation "
+            "that cannot change would look stable. Explain embeddings instead of token ids, floats "
+            "instead of bytes; or pass a perturb_func that substitutes values (words, categories, "
+            "bits), for edges of graphs captum_robust.graph.EdgeFlipAttack"
+        )
 
 
 def check_radius(radius: float | Tensor, name: str = "radius") -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.checks import check_count, check_radius
+from captum_robust._utils.checks import check_count, check_movable, check_radius
 from captum_robust._utils.random import example_generators
 from captum_robust.metrics._explainer import FIRST_CALL, Explainer
 from captum_robust.metrics._perturb_func import perturb_once
@@ -55,6 +55,8 @@ def neighbour_scores(
     """
     check_radius(radius, "perturb_radius")
     check_count("n_perturb_samples", n_draws, 1)
+    if isinstance(perturb_func, Noise) and radius > 0:
+        check_movable(explainer.inputs)
     neighbours = _neighbourhood(explainer, perturb_func, radius, n_draws, times)
     n_times = 1 if times is None else len(times)
     n_points = explainer.n_examples * n_draws * n_times

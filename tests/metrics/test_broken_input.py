@@ -88,6 +88,20 @@ def test_a_broken_map_gives_one_nan(metric, broken, dtype):
     assert torch.equal(metric(spoilt, right)[[0, 2]], whole[[0, 2]])
 
 
+def test_finite_maps_whose_sum_overflows_are_ranked():
+    largest = torch.finfo(torch.float32).max
+    left = torch.tensor([[largest, largest, 0.0], [1.0, 2.0, 1.0], [2.0, 2.0, 2.0]])
+    found = precision_at_k(left, left, 1)
+    assert found[:2].tolist() == [1.0, 1.0] and bool(found[2].isnan())
+
+
+@pytest.mark.parametrize("row", BROKEN.values(), ids=BROKEN)
+def test_a_broken_map_alone_gives_nan(row):
+    other = torch.tensor([[0.5, 0.25, 1.0, 0.5]])  # its first and last scores are equal
+    assert precision_at_k(torch.tensor([row]), other, 2).isnan().all()
+    assert precision_at_k(other, other, 2).tolist() == [1.0]
+
+
 @of_maps
 def test_all_rows_may_be_broken(metric):
     assert metric(torch.zeros(3, 4), normal(3, 4).float()).isnan().all()

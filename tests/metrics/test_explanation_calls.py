@@ -1,4 +1,4 @@
-"""What an explanation function is given, and what it may return."""
+"""Arguments of an explanation function, and the results it may return."""
 
 import functools
 
@@ -120,7 +120,7 @@ def test_a_method_gives_what_it_gives_behind_a_function(metric, method, bound):
 
 
 class ManyOutputs(nn.Module):
-    """(N, 6) -> (N, 2, 3), with a scale an example and a graph for all of them."""
+    """(N, 6) -> (N, 2, 3), with a scale per example and a graph for all of them."""
 
     def __init__(self, edge_index=None):
         super().__init__()

@@ -30,9 +30,10 @@ class BestPoints:
 
     def __init__(self, points: Points, loss: Tensor, overlap: Tensor | None, kept: Tensor) -> None:
         self.points = tuple(p.detach().clone() for p in points)
-        self.loss = loss
-        self.overlap = overlap
-        self.kept = kept
+        # Copies, since single examples are written to later.
+        self.loss = loss.clone()
+        self.overlap = None if overlap is None else overlap.clone()
+        self.kept = kept.clone()
         self.step = torch.zeros_like(kept, dtype=torch.long)
 
     def beaten_by(self, rows: Tensor | None, loss: Tensor, overlap: Tensor | None) -> Tensor:

@@ -42,7 +42,7 @@ def precision_by_sets(left: Tensor, right: Tensor, k: int) -> Tensor:
 
 
 def two_topk(left: Tensor, right: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """What no P@k can do without."""
+    """Select both top sets, the least that P@k by torch needs."""
     return left.topk(k, dim=1).indices, right.topk(k, dim=1).indices
 
 
