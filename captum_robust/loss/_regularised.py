@@ -138,16 +138,20 @@ class RegularisedLoss(nn.Module):
         return loss
 
     def _total(self, base: Tensor, terms: Terms, n_examples: int) -> Tensor:
-        mean = base.detach() / n_examples if self.reduction == "sum" else base.detach().mean()
-        means = {name: values.detach().mean() for name, (_, values) in terms.items()}
-        self.last_terms = {"base": mean, **means}
+        known = base.detach()
+        if self.reduction == "mean":
+            self.last_terms = {"base": known.clone()}  # what is returned may be written to
+        else:
+            self.last_terms = {"base": known.sum() / n_examples}
         total = base
-        for given, values in terms.values():
+        for name, (given, values) in terms.items():
             reduced = self._reduced(values)
+            mean = reduced if self.reduction == "mean" else values.mean()
+            self.last_terms[name] = mean.detach()
             weight: float | Tensor = given
             if self.adaptive:
                 size = reduced.detach().abs()
-                weight = weight * (base.detach() + 1).abs() / size.where(size > 0, 1)
+                weight = weight * (known + 1).abs() / size.where(size > 0, 1)
             total = total + weight * reduced
         return total
 

@@ -19,6 +19,7 @@ from captum_robust.loss._checks import (
 )
 from captum_robust.loss._distributed import inside_forward
 from captum_robust.loss._fused import FusedForward, Hessian, order_of
+from captum_robust.loss._gaps import gap_weights
 from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
 from captum_robust.loss._repeat import Repeat
 from captum_robust.loss._schedule import Schedule, spread
@@ -28,7 +29,6 @@ from captum_robust.ranking import (
     Pairs,
     check_k,
     flatten_attributions,
-    gap_sum,
     log_exp_gap_sum,
 )
 
@@ -249,7 +249,8 @@ class R2ETLoss(RegularisedLoss):
                     f"once flattened, got {tuple(reference.shape)}"
                 )
         if self.gap == "linear":
-            return gap_sum(scores, reference, self.k, self.pairs, self.k_prime)
+            weights = gap_weights(reference, self.k, self.pairs, self.k_prime)
+            return (weights * scores).sum(dim=1)
         return log_exp_gap_sum(scores, reference, self.k, self.pairs, self.k_prime).exp()
 
     def _of_batch(
