@@ -37,14 +37,25 @@ def sign_direction(gradients: Tensors) -> Tensors:
         >>> sign_direction((torch.tensor([[3.0, -4.0, 0.0, 1.0, -1.0]]),))
         (tensor([[ 0.5000, -0.5000,  0.0000,  0.5000, -0.5000]]),)
     """
+    signs, length = _signs(gradients)
+    return tuple((s / _for_examples(length, s)).to(s) for s in signs)
+
+
+def _signs(gradients: Tensors) -> tuple[Tensors, Tensor]:
+    """The signs of the gradient, detached, and their Euclidean norm, (N,); 1 where it is zero."""
     signs = tuple(g.detach().sign() for g in gradients)
-    length = joint_norm(signs).clamp_min(1)
-    return tuple((s / length.view(-1, *(1,) * (s.dim() - 1))).to(s) for s in signs)
+    return signs, joint_norm(signs).clamp_min(1)
+
+
+def _for_examples(values: Tensor, tensor: Tensor) -> Tensor:
+    """One value per example in the shape that broadcasts to the tensor (N, …)."""
+    return values.view(-1, *(1,) * (tensor.dim() - 1))
 
 
 def flatten(tensors: Tensors) -> Tensor:
     """All features of each example in one row; (N, n), float32 for half precision."""
-    flat = torch.cat([t.reshape(t.shape[0], math.prod(t.shape[1:])) for t in tensors], dim=1)
+    rows = [t.reshape(t.shape[0], math.prod(t.shape[1:])) for t in tensors]
+    flat = rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
     return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 
@@ -55,11 +66,12 @@ def unflatten(rows: Tensor, like: Tensors) -> Tensors:
 
 
 def joint_norm(tensors: Tensors) -> Tensor:
-    """Euclidean norm of each example over all tensors; (N,), float32 for half precision."""
-    squares = flatten(tensors).square().sum(dim=1)  # those of small gradients vanish in float16
-    # norm() of a zero row has no derivative; its subgradient 0 is what a penalty wants.
-    positive = squares != 0  # NaN stays NaN
-    return torch.where(positive, squares.where(positive, 1).sqrt(), 0)
+    """Euclidean norm of each example over all tensors; (N,), float32 for half precision.
+
+    Its derivative at zero is zero.
+    """
+    norm: Tensor = torch.linalg.vector_norm(flatten(tensors), dim=1)
+    return norm
 
 
 def finite_difference_norm(
@@ -77,7 +89,11 @@ def finite_difference_norm(
         gradients: the gradient at x, with its graph.
         kappa: length :math:`\kappa > 0` of the step, in units of the inputs.
     """
-    moved = tuple(x + kappa * v for x, v in zip(inputs, sign_direction(gradients), strict=True))
+    signs, length = _signs(gradients)
+    moved = tuple(
+        torch.addcdiv(x, s, _for_examples(length, s).to(s), value=kappa)
+        for x, s in zip(inputs, signs, strict=True)
+    )
     ahead = gradient_at(moved)
     change = joint_norm(tuple(a - g for a, g in zip(ahead, gradients, strict=True)))
     return change / kappa

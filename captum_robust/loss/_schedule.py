@@ -26,11 +26,11 @@ class Schedule(nn.Module):
         self.seed = resolve_seed(seed)
         self.step = 0
 
-    def rows(self, n_examples: int) -> Tensor:
-        """The examples that this step regularises, in ascending order; counts the step."""
+    def rows(self, n_examples: int) -> Tensor | None:
+        """The examples that this step regularises, in ascending order, if any; counts the step."""
         step, self.step = self.step, self.step + 1
         if step % self.every:
-            return torch.arange(0)
+            return None
         n_chosen = math.ceil(self.fraction * n_examples)
         digest = hashlib.blake2b(f"{self.seed},{step}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from captum.attr import Attribution
@@ -20,8 +19,8 @@ from captum_robust.loss._checks import (
     check_weights,
     is_count,
 )
-from captum_robust.loss._fused import FusedForward
-from captum_robust.loss._regularised import Reduction, RegularisedLoss
+from captum_robust.loss._fused import Examples, FusedForward
+from captum_robust.loss._regularised import Loss, Reduction, RegularisedLoss
 from captum_robust.loss._score import Explain, input_gradient
 from captum_robust.noise import Norm
 from captum_robust.ranking import Gap, Pairs, check_k, gap_sum, log_exp_gap_sum, pair_features
@@ -146,31 +145,19 @@ class AdversarialRankingLoss(RegularisedLoss):
         self.smooth_relu = smooth_relu
         self.feature_mask = feature_mask
 
-    def _of_batch(
-        self,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
-        *context: Any,
-    ) -> Tensor:
+    def _loss(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
         if self.radius > 0:
             with _evaluating(model), torch.enable_grad():
-                shifts = self._attack(model, inputs, target, additional_forward_args)
+                shifts = self._attack(model, examples)
             # Added to the inputs themselves, behind which there may be a graph.
-            points = (p + s.to(p) for p, s in zip(as_tuple(inputs), shifts, strict=True))
-            inputs = format_like(inputs, tuple(points))
-        return self._plain(model, inputs, target, additional_forward_args)
+            points = as_tuple(examples.inputs)
+            moved = tuple(p + s.to(p) for p, s in zip(points, shifts, strict=True))
+            examples = examples._replace(inputs=format_like(examples.inputs, moved))
+        return self._plain(model, examples)
 
-    def _attack(
-        self,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
-    ) -> tuple[Tensor, ...]:
+    def _attack(self, model: Callable[..., Tensor], examples: Examples) -> tuple[Tensor, ...]:
         """The perturbation of every input tensor."""
-        points = tuple(p.detach() for p in as_tuple(inputs))
+        points = tuple(p.detach() for p in as_tuple(examples.inputs))
         # In half precision small steps would round to nothing.
         shifts = tuple(
             torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in points
@@ -180,9 +167,8 @@ class AdversarialRankingLoss(RegularisedLoss):
         for _ in range(self.step_num):
             moved = tuple((p + s).to(p) for p, s in zip(points, shifts, strict=True))
             with nullcontext() if self.smooth_relu is None else smoothed(self.smooth_relu):
-                batch = FusedForward(
-                    model, format_like(inputs, moved), target, additional_forward_args, self.explain
-                )
+                attacked = examples._replace(inputs=format_like(examples.inputs, moved))
+                batch = FusedForward(model, attacked, self.explain)
                 scores = batch.scores(self.attribution, self.feature_mask, self.normalize)
             if features is None:  # the pairs are those at the inputs
                 check_k(self.k, scores.shape[1])
