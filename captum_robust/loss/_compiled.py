@@ -14,6 +14,7 @@ from torch.func import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from captum_robust._utils.captum import as_tuple, run_forward
+from captum_robust._utils.compile_warning import CompileWarning, first_line
 from captum_robust.loss._fused import Examples, FusedForward
 from captum_robust.loss._gaps import gap_weights
 from captum_robust.loss._regularised import Loss
@@ -37,13 +38,9 @@ class CompiledStep:
     write to buffers (batch normalisation) once for each of its forwards, and compared with the
     compiled step: torch's compilers have errors that no exception shows. The first step that is not
     compiled warns with the reason.
-
-    Args:
-        backend (str): name of a backend of ``torch.compile``.
     """
 
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
+    def __init__(self) -> None:
         self._compiled: Callable[..., Any] | None = None
         self._findings: dict[Any, str] = {}  # why steps of a kind are not compiled; or ""
         self._failure = ""
@@ -51,7 +48,7 @@ class CompiledStep:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let a copy compile anew: compiled functions can be neither copied nor pickled."""
-        return CompiledStep, (self.backend,)
+        return CompiledStep, ()
 
     def __call__(
         self,
@@ -113,7 +110,7 @@ class CompiledStep:
                     warnings.simplefilter("ignore")
                     compiled, _ = self._run(*call)
                 if not _equal_with_gradients(compiled, loss, trained):
-                    reason = f"the backend {self.backend!r} of torch.compile gives another result"
+                    reason = "torch.compile gives another result"
             except Exception as error:
                 reason = self._failed(error)
         self._findings[kind] = reason
@@ -126,7 +123,7 @@ class CompiledStep:
         hooks_disabled = torch._C._autograd._saved_tensors_hooks_get_disabled_error_message()
         try:
             if self._compiled is None:
-                self._compiled = torch.compile(_copy(_run), fullgraph=True, backend=self.backend)
+                self._compiled = torch.compile(_copy(_run), fullgraph=True)
             result: Loss = self._compiled(*call, FunctionalForward)
             return result
         except Exception:
@@ -135,13 +132,14 @@ class CompiledStep:
             raise
 
     def _failed(self, error: Exception) -> str:
-        self._failure = " ".join(f"{type(error).__name__}: {error}".split("\n")[:2])
+        self._failure = first_line(error)
         return self._failure
 
     def _warn(self, reason: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            warnings.warn(f"a step of the loss was not compiled: {reason}", stacklevel=2)
+            message = f"compile=True: not compiled, the result is the same: {reason}"
+            warnings.warn(message, CompileWarning, stacklevel=2)
 
 
 class _RepeatStateless(Repeat):

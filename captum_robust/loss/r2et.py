@@ -146,7 +146,7 @@ class R2ETLoss(RegularisedLoss):
         every: int = 1,
         fraction: float = 1.0,
         seed: int | None = None,
-        compile: bool | str = False,
+        compile: bool = False,
     ) -> None:
         super().__init__(forward_func, base_loss, explain, adaptive, reduction)
         check_choices(Pairs, pairs=pairs)
@@ -179,8 +179,7 @@ class R2ETLoss(RegularisedLoss):
         self.feature_mask = feature_mask
         lazy = every > 1 or fraction < 1
         self.schedule = Schedule(every, fraction, seed) if lazy else None
-        backend = compile if isinstance(compile, str) else "inductor"
-        self._compiled = CompiledStep(backend) if compile else None
+        self._compiled = CompiledStep() if compile else None
 
     def forward(
         self,

@@ -1,9 +1,9 @@
 """Attacks on explanations: change the attribution while the prediction stays the same."""
 
+from captum_robust._utils.compile_warning import CompileWarning
 from captum_robust._utils.estimate import Estimate
 from captum_robust.noise import GaussianNoise, UniformNoise
 from captum_robust.robust._ensemble.ensemble import AutoAttackInfo
-from captum_robust.robust._search.compiled import CompileWarning
 from captum_robust.robust.adapters import as_perturb_func
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.auto import AutoERAttack

@@ -24,12 +24,12 @@ from captum_robust._utils.checks import (
     check_smoothness,
     one_each,
 )
+from captum_robust._utils.compile_warning import CompileWarning
 from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust._utils.tensors import Points
 from captum_robust.noise import Norm
-from captum_robust.robust._search.compiled import CompileWarning
 from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.evaluator import Evaluator, Predictions
 from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method

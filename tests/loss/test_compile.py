@@ -1,8 +1,13 @@
-"""R2ETLoss(compile=…) beside the loss as it is written: values, means and gradients."""
+"""R2ETLoss(compile=True) beside the loss as it is written: values, means and gradients.
+
+Most tests run ``torch.compile`` without code generation, which takes many seconds per step: with
+its backend "eager", which traces the step, or "aot_eager", which traces its gradients as well.
+"""
 
 import copy
 import pickle
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -13,13 +18,23 @@ from torch.utils.checkpoint import checkpoint
 
 from captum_robust.attr import smooth_relu
 from captum_robust.loss import R2ETLoss
-from tests.loss.losses import Counting
+from captum_robust.robust import CompileWarning
 from tests.loss.r2et_by_definition import COLUMN, VECTOR, TwoInputs, drawn, labels, mlp, normal
 
 N = 8
 
-# The backends without code generation: the first traces the step, the second its gradients as well.
-TRACED, DIFFERENTIATED = "eager", "aot_eager"
+COMPILE = torch.compile
+
+
+@pytest.fixture(autouse=True)
+def backend(request, monkeypatch):
+    monkeypatch.setattr(
+        torch, "compile", partial(COMPILE, backend=getattr(request, "param", "eager"))
+    )
+
+
+with_gradients = pytest.mark.parametrize("backend", ["aot_eager"], indirect=True)
+with_code = pytest.mark.parametrize("backend", ["inductor"], indirect=True)
 
 
 def steps(criterion, x, y, *call):
@@ -46,14 +61,14 @@ def assert_same(found, expected, rtol=1e-9, atol=1e-11):
                 torch.testing.assert_close(gradient, gradients_[name], rtol=rtol, atol=atol)
 
 
-def assert_compiled_is_the_same(backend, model, x, y, *call, k=2, **options):
+def assert_compiled_is_the_same(model, x, y, *call, k=2, **options):
     """No warning, which would say that a step was not compiled; and the same results."""
     torch.manual_seed(0)
     expected = steps(R2ETLoss(copy.deepcopy(model), k, **options), x, y, *call)
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = steps(R2ETLoss(model, k, compile=backend, **options), x, y, *call)
+        found = steps(R2ETLoss(model, k, compile=True, **options), x, y, *call)
     assert_same(found, expected)
 
 
@@ -62,8 +77,8 @@ def assert_falls_back(reason, model, x, y, k=2, **options):
     torch.manual_seed(0)
     expected = steps(R2ETLoss(copy.deepcopy(model), k, **options), x, y)
     torch.manual_seed(0)
-    with pytest.warns(UserWarning, match=f"not compiled: .*{reason}") as caught:
-        found = steps(R2ETLoss(model, k, compile=TRACED, **options), x, y)
+    with pytest.warns(CompileWarning, match=f"not compiled, .*{reason}") as caught:
+        found = steps(R2ETLoss(model, k, compile=True, **options), x, y)
     assert len(caught) == 1
     assert_same(found, expected)
 
@@ -143,67 +158,77 @@ MODELS = {
 # --- the same results --------------------------------------------------------------------------
 
 
-def test_gradients_by_a_compiler():
-    assert_compiled_is_the_same(DIFFERENTIATED, mlp(), normal(N, 6), labels(n_examples=N))
+def test_a_step():
+    assert_compiled_is_the_same(mlp(), normal(N, 6), labels(n_examples=N))
+
+
+@with_gradients
+@pytest.mark.slow
+def test_gradients_by_a_compiler(backend):
+    assert_compiled_is_the_same(mlp(), normal(N, 6), labels(n_examples=N))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_options(options):
-    assert_compiled_is_the_same(TRACED, mlp(), normal(N, 6), labels(n_examples=N), **options)
+    assert_compiled_is_the_same(mlp(), normal(N, 6), labels(n_examples=N), **options)
 
 
+@with_gradients
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_models(name):
+def test_models(name, backend):
     make, x = MODELS[name]
-    assert_compiled_is_the_same(DIFFERENTIATED, make(), x, labels(n_examples=N))
+    assert_compiled_is_the_same(make(), x, labels(n_examples=N))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [VECTOR, COLUMN])
 def test_a_single_logit(form):
-    assert_compiled_is_the_same(TRACED, mlp(form), normal(N, 6), labels(form, N))
+    assert_compiled_is_the_same(mlp(form), normal(N, 6), labels(form, N))
 
 
+@with_gradients
 @pytest.mark.slow
-def test_two_inputs_arguments_and_reference_maps():
+def test_two_inputs_arguments_and_reference_maps(backend):
     inputs = normal(N, 3), normal(N, 1, 2, seed=1)
     reference = normal(N, 3, seed=5), normal(N, 1, 2, seed=6)
     arguments = normal(N, 4, seed=2), 0.5
     y = labels(n_examples=N)
-    assert_compiled_is_the_same(DIFFERENTIATED, TwoInputs(), inputs, y, arguments, reference)
+    assert_compiled_is_the_same(TwoInputs(), inputs, y, arguments, reference)
 
 
+@with_gradients
 @pytest.mark.slow
-def test_a_graph_behind_the_inputs():
+def test_a_graph_behind_the_inputs(backend):
     model, y = mlp(), labels(n_examples=N)
     found = []
-    for compile in (False, DIFFERENTIATED):
+    for compile in (False, True):
         x, criterion = normal(N, 6).requires_grad_(), R2ETLoss(model, 2, compile=compile)
         found.append([torch.autograd.grad(criterion(2 * x, y), x)[0] for _ in range(2)])
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
 
 
+@with_gradients
 @pytest.mark.slow
-def test_another_batch_size():
+def test_another_batch_size(backend):
     model, y = mlp(), labels(n_examples=N)
-    criterion, compiled = R2ETLoss(model, 2), R2ETLoss(model, 2, compile=DIFFERENTIATED)
+    criterion, compiled = R2ETLoss(model, 2), R2ETLoss(model, 2, compile=True)
     for n in (8, 8, 5, 5, 8, 7, 7):
         x = normal(n, 6, seed=n)
         torch.testing.assert_close(compiled(x, y[:n]), criterion(x, y[:n]))
 
 
+@with_code
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["an MLP", *MODELS])
-def test_generated_code(name):
-    pytest.importorskip("torch._inductor")
+def test_generated_code(name, backend):
     cpp_compiler_or_skip()
     make, x = {"an MLP": (mlp, normal(N, 6)), **MODELS}[name]
     model, y = make(), labels(n_examples=N)
     expected = steps(R2ETLoss(copy.deepcopy(model), 2), x, y)
     with warnings.catch_warnings():  # what a compiler gets wrong is noticed and said
-        warnings.filterwarnings("ignore", "a step of the loss was not compiled: the backend")
+        warnings.filterwarnings("ignore", ".* gives another result", CompileWarning)
         found = steps(R2ETLoss(model, 2, compile=True), x, y)
     assert_same(found, expected, rtol=1e-6, atol=1e-8)
 
@@ -249,11 +274,11 @@ def test_hooks():
 
 def test_hooks_that_come_later():
     model, y = mlp(), labels(n_examples=N)
-    criterion, compiled = R2ETLoss(model, 2), R2ETLoss(model, 2, compile=TRACED)
+    criterion, compiled = R2ETLoss(model, 2), R2ETLoss(model, 2, compile=True)
     for _ in range(2):
         torch.testing.assert_close(compiled(normal(N, 6), y), criterion(normal(N, 6), y))
     model[0].register_forward_hook(lambda module, arguments, output: 2 * output)
-    with pytest.warns(UserWarning, match="hooks"):
+    with pytest.warns(CompileWarning, match="hooks"):
         found = compiled(normal(N, 6), y)
     torch.testing.assert_close(found, criterion(normal(N, 6), y))
 
@@ -271,8 +296,8 @@ def test_options_that_are_not_compiled(options, reason):
 
 def test_an_attribution():
     model = mlp()
-    criterion = R2ETLoss(model, 2, attribution=Saliency(model), compile=TRACED)
-    with pytest.warns(UserWarning, match="an attribution is given"):
+    criterion = R2ETLoss(model, 2, attribution=Saliency(model), compile=True)
+    with pytest.warns(CompileWarning, match="an attribution is given"):
         found = criterion(normal(N, 6), labels(n_examples=N))
     torch.testing.assert_close(
         found, R2ETLoss(model, 2, attribution=Saliency(model))(normal(N, 6), labels(n_examples=N))
@@ -281,46 +306,44 @@ def test_an_attribution():
 
 def test_a_function_around_the_model():
     model = mlp()
-    with pytest.warns(UserWarning, match=r"forward_func is no nn\.Module"):
-        R2ETLoss(lambda x: model(x), 2, compile=TRACED)(normal(N, 6), labels(n_examples=N))
+    with pytest.warns(CompileWarning, match=r"forward_func is no nn\.Module"):
+        R2ETLoss(lambda x: model(x), 2, compile=True)(normal(N, 6), labels(n_examples=N))
 
 
 def test_a_mode_of_torch():
     model, x, y = convolutional(), normal(N, 1, 4, 4), labels(n_examples=N)
-    criterion = R2ETLoss(model, 2, compile=TRACED)
-    with smooth_relu(2.0), pytest.warns(UserWarning, match="smooth_relu, is active"):
+    criterion = R2ETLoss(model, 2, compile=True)
+    with smooth_relu(2.0), pytest.warns(CompileWarning, match="smooth_relu, is active"):
         found = criterion(x, y)
     with smooth_relu(2.0):
         torch.testing.assert_close(found, R2ETLoss(model, 2)(x, y))
 
 
-def test_a_backend_that_does_not_exist():
-    criterion = R2ETLoss(mlp(), 2, compile="nobody")
-    with pytest.warns(UserWarning, match="not compiled: .*nobody"):
-        criterion(normal(N, 6), labels(n_examples=N))
+@pytest.mark.parametrize("backend", ["nobody"], indirect=True)
+def test_a_machine_that_cannot_compile(backend):
+    assert_falls_back("nobody", mlp(), normal(N, 6), labels(n_examples=N))
 
 
+@with_gradients
 @pytest.mark.slow
-def test_a_failure_leaves_torch_as_it_was():
+def test_a_failure_leaves_torch_as_it_was(backend):
     """A checkpoint within a torch.func transform fails, and leaves its hooks disabled."""
     model = Bent(lambda x: checkpoint(torch.tanh, x, use_reentrant=False))
-    criterion = R2ETLoss(model, 2, compile=DIFFERENTIATED)
-    with pytest.warns(UserWarning, match="not compiled: .*saved tensor hooks"):
+    criterion = R2ETLoss(model, 2, compile=True)
+    with pytest.warns(CompileWarning, match="not compiled, .*saved tensor hooks"):
         criterion(normal(N, 6), labels(n_examples=N))
     expected = R2ETLoss(model, 2)(normal(N, 6), labels(n_examples=N))
     torch.testing.assert_close(criterion(normal(N, 6), labels(n_examples=N)), expected)
 
 
-def test_a_backend_that_is_wrong():
-    def doubling(graph, inputs):
-        return lambda *arguments: tuple(2 * out for out in graph(*arguments))
+def doubling(graph, inputs):
+    """A backend of ``torch.compile`` whose results are wrong."""
+    return lambda *arguments: tuple(2 * out for out in graph(*arguments))
 
-    model, y = mlp(), labels(n_examples=N)
-    expected = steps(R2ETLoss(copy.deepcopy(model), 2), normal(N, 6), y)
-    torch._dynamo.register_backend(doubling, name="doubling")
-    with pytest.warns(UserWarning, match="'doubling' of torch.compile gives another result"):
-        found = steps(R2ETLoss(model, 2, compile="doubling"), normal(N, 6), y)
-    assert_same(found, expected)
+
+@pytest.mark.parametrize("backend", [doubling], indirect=True)
+def test_a_wrong_compiler(backend):
+    assert_falls_back("gives another result", mlp(), normal(N, 6), labels(n_examples=N))
 
 
 # --- the rest of the loss ----------------------------------------------------------------------
@@ -328,26 +351,27 @@ def test_a_backend_that_is_wrong():
 
 def test_the_modes_of_the_model_count():
     model = drawn(nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.5), nn.Tanh(), nn.Linear(5, 3)))
-    y, compiled = labels(n_examples=N), R2ETLoss(model, 2, compile=TRACED)
+    y, compiled = labels(n_examples=N), R2ETLoss(model, 2, compile=True)
     model.eval()
     for _ in range(2):
         torch.testing.assert_close(compiled(normal(N, 6), y), R2ETLoss(model, 2)(normal(N, 6), y))
     model.train()
     torch.manual_seed(0)
-    with pytest.warns(UserWarning, match="draws random numbers"):
+    with pytest.warns(CompileWarning, match="draws random numbers"):
         found = [compiled(normal(N, 6), y) for _ in range(2)]
     torch.manual_seed(0)
     torch.testing.assert_close(found, [R2ETLoss(model, 2)(normal(N, 6), y) for _ in range(2)])
 
 
-def test_without_gradients_nothing_is_compiled():
-    criterion = R2ETLoss(Counting(mlp()), 2, compile="nobody")
+@pytest.mark.parametrize("backend", ["nobody"], indirect=True)
+def test_without_gradients_nothing_is_compiled(backend):
+    criterion = R2ETLoss(mlp(), 2, compile=True)
     with torch.no_grad():
         assert not criterion(normal(N, 6), labels(n_examples=N)).requires_grad
 
 
 def test_errors_are_those_of_the_loss():
-    criterion = R2ETLoss(mlp(), 2, compile=TRACED)
+    criterion = R2ETLoss(mlp(), 2, compile=True)
     for _ in range(2):
         criterion(normal(N, 6), labels(n_examples=N))
         with pytest.raises(ValueError, match=r"target must hold one label"):
@@ -355,7 +379,7 @@ def test_errors_are_those_of_the_loss():
 
 
 def test_copies_compile_anew():
-    criterion = R2ETLoss(mlp(), 2, compile=TRACED)
+    criterion = R2ETLoss(mlp(), 2, compile=True)
     x, y = normal(N, 6), labels(n_examples=N)
     expected = [criterion(x, y) for _ in range(2)]
     for other in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))):

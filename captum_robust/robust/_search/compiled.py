@@ -10,15 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from captum_robust._utils.compile_warning import first_line
 from captum_robust._utils.tensors import Points
 
-__all__ = ["CannotCompile", "CompileWarning", "compile_function"]
+__all__ = ["CannotCompile", "compile_function"]
 
 _MOST_KEPT = 64
-
-
-class CompileWarning(UserWarning):
-    """Warning that ``compile=True`` had no effect; the message says why. Results are the same."""
 
 
 class CannotCompile(Exception):
@@ -48,7 +45,7 @@ def compile_function(function: Callable[..., Points], points: Points) -> Callabl
             warnings.simplefilter("ignore")
             graph = make_fx(function)(*points)
     except Exception as error:
-        raise CannotCompile(_first_line(error)) from error
+        raise CannotCompile(first_line(error)) from error
     constants = _lift_constants(graph)
     _check_operations(graph)
     given: list[Any] = [t.detach() for t in (*points, *constants)]
@@ -76,7 +73,7 @@ def _compiled(graph: fx.GraphModule, given: list[Any]) -> Callable[..., Any]:
             run: Callable[..., Any] = compile_graph(graph, given)
             run(*given)
     except Exception as error:
-        raise CannotCompile(_first_line(error)) from error
+        raise CannotCompile(first_line(error)) from error
     return run
 
 
@@ -105,7 +102,3 @@ def _check_operations(graph: fx.GraphModule) -> None:
         written = schema is not None and schema.is_mutable
         if written and any(isinstance(a, fx.Node) and a.op == "placeholder" for a in node.args):
             raise CannotCompile(f"{node.target} changes a tensor of the model")
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
