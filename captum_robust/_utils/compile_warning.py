@@ -8,5 +8,8 @@ class CompileWarning(UserWarning):
 
 
 def first_line(error: Exception) -> str:
-    """Return the kind of an error and the first line of its message."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+    """Return the kind of an error and the first line of its message, up to the end of a clause."""
+    first, *others = str(error).split("\n")
+    if first.endswith(":") and others:
+        first = f"{first} {others[0]}"
+    return f"{type(error).__name__}: {first}"

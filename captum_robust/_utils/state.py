@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-__all__ = ["in_training_mode", "left_as_found", "models_of"]
+__all__ = ["evaluation_mode", "in_training_mode", "left_as_found", "models_of"]
 
 
 def models_of(explainer: Any) -> list[nn.Module]:
@@ -57,3 +57,17 @@ def left_as_found(*explainers: Any) -> Iterator[None]:
     finally:
         for module, name, buffer in found:
             setattr(module, name, buffer)
+
+
+@contextmanager
+def evaluation_mode(*explainers: Any) -> Iterator[None]:
+    """Put models into evaluation mode, and every module back into its own mode after the block."""
+    models = [model for explainer in explainers for model in models_of(explainer)]
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,7 +1,7 @@
 """Adversarial training against an attack on the ranking of the explanation."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from captum.attr import Attribution
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust._utils.checks import check_norm
-from captum_robust._utils.state import models_of
+from captum_robust._utils.state import evaluation_mode
 from captum_robust.attr.check import require_differentiable
 from captum_robust.attr.smooth import smooth_relu as smoothed
 from captum_robust.loss._checks import (
@@ -147,7 +147,7 @@ class AdversarialRankingLoss(RegularisedLoss):
 
     def _loss(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
         if self.radius > 0:
-            with _evaluating(model), torch.enable_grad():
+            with evaluation_mode(model), torch.enable_grad():
                 shifts = self._attack(model, examples)
             # Added to the inputs themselves, behind which there may be a graph.
             points = as_tuple(examples.inputs)
@@ -182,20 +182,6 @@ class AdversarialRankingLoss(RegularisedLoss):
                 for shift, slope in zip(shifts, slopes, strict=True)
             )
         return shifts
-
-
-@contextmanager
-def _evaluating(forward_func: Callable[..., Tensor]) -> Iterator[None]:
-    """Evaluation mode inside the block; every module in its own mode again after it."""
-    modules = [module for model in models_of(forward_func) for module in model.modules()]
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
 
 
 def _unit(slopes: Tensor, norm: Norm) -> Tensor:

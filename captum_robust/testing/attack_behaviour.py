@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust.testing.attack_case import AttackCase
+from captum_robust.testing.fault_injection import Trouble, failing_at, refusal, worn
 from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import (
     changes,
@@ -18,7 +19,6 @@ from captum_robust.testing.snapshot import (
     state_of_model,
     state_of_tensors,
 )
-from captum_robust.testing.trouble import Trouble, failing_at, refusal, worn
 
 __all__ = [
     "check_broken_rows_stay_broken",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import as_tuple, format_like, run_forward
 from captum_robust._utils.random import cuda_devices
+from captum_robust.testing.fault_injection import Trouble, failing_at, refusal, worn
 from captum_robust.testing.loss_case import LossCase
 from captum_robust.testing.models import normal
 from captum_robust.testing.report import require, require_close
@@ -16,7 +17,6 @@ from captum_robust.testing.snapshot import (
     state_of_model,
     state_of_tensors,
 )
-from captum_robust.testing.trouble import Trouble, failing_at, refusal, worn
 
 __all__ = [
     "check_broken_rows_are_not_hidden",

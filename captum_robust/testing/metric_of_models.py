@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import as_tuple, format_like
+from captum_robust.testing.fault_injection import Trouble, failing_at, refusal, worn
 from captum_robust.testing.metric_case import ModelCase
 from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import (
@@ -16,7 +17,6 @@ from captum_robust.testing.snapshot import (
     state_of_model,
     state_of_tensors,
 )
-from captum_robust.testing.trouble import Trouble, failing_at, refusal, worn
 
 __all__ = [
     "check_broken_rows_give_nan",

@@ -158,17 +158,12 @@ MODELS = {
 # --- the same results --------------------------------------------------------------------------
 
 
-def test_a_step():
-    assert_compiled_is_the_same(mlp(), normal(N, 6), labels(n_examples=N))
-
-
 @with_gradients
 @pytest.mark.slow
 def test_gradients_by_a_compiler(backend):
     assert_compiled_is_the_same(mlp(), normal(N, 6), labels(n_examples=N))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_options(options):
     assert_compiled_is_the_same(mlp(), normal(N, 6), labels(n_examples=N), **options)

@@ -1,4 +1,4 @@
-"""What can matter to an output of a graph model, and which edges are one feature."""
+"""The receptive field of a node, and the undirected edge of each directed one."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ __all__ = ["receptive_field", "undirected_edge_groups"]
 
 
 def undirected_edge_groups(edge_index: Tensor) -> Tensor:
-    r"""The undirected edge that each edge belongs to: a ``feature_mask`` for edge masks.
+    r"""Return the undirected edge of each edge, as a ``feature_mask`` for edge masks.
 
-    PyTorch Geometric stores an undirected edge as two; ranked by their own, they take two of the
-    top k places. Both directions, and all copies of an edge, get one id.
+    PyTorch Geometric stores an undirected edge as two edges, which take two of the top k places if
+    they are ranked separately. Both directions, and all copies of an edge, get the same id.
 
     Args:
         edge_index (Tensor): edges, shape (2, E).
 
     Returns:
         - **groups** (*Tensor*): ids 0 … m − 1 in the order of the pairs (lower node, higher node),
-          shape (E,); a self-loop is a group of its own.
+          shape (E,); a self-loop is a separate group.
 
     Examples::
 
@@ -39,19 +39,19 @@ def undirected_edge_groups(edge_index: Tensor) -> Tensor:
 def receptive_field(
     edge_index: Tensor, index: int, n_hops: int, n_nodes: int, flow: str = "source_to_target"
 ) -> tuple[Tensor, Tensor]:
-    r"""The nodes and edges that the output of a node can depend on after n rounds of messages.
+    r"""Return the nodes and edges on which a node can depend after some rounds of messages.
 
     Args:
         edge_index (Tensor): edges, shape (2, E).
-        index (int): the node whose output is meant.
-        n_hops (int): number of rounds of messages, one a layer.
+        index (int): the node.
+        n_hops (int): number of rounds of messages, one per layer.
         n_nodes (int): number of nodes V.
         flow (str, optional): direction of the messages, as in ``MessagePassing``.
 
     Returns:
-        - **nodes** (*Tensor*): those at most n_hops away, shape (V,) bool.
-        - **edges** (*Tensor*): those whose messages arrive: their target is less than n_hops away;
-          shape (E,) bool.
+        - **nodes** (*Tensor*): nodes at most ``n_hops`` away, shape (V,) bool.
+        - **edges** (*Tensor*): edges whose messages arrive, because their target is less than
+          ``n_hops`` away; shape (E,) bool.
 
     Examples::
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust._utils.random import cuda_devices
-from captum_robust.graph.black_box import AlgorithmAttribution
-from captum_robust.graph.call import GraphCall
-from captum_robust.graph.masked import Handles, MaskedGraph
-from captum_robust.graph.neighbourhood import undirected_edge_groups
-from captum_robust.graph.reach import Reach, cut
+from captum_robust.graph.pyg.black_box import AlgorithmAttribution
+from captum_robust.graph.pyg.call import GraphCall
+from captum_robust.graph.pyg.explanation import ExplanationWriter
+from captum_robust.graph.pyg.masked import Handles, MaskedGraph
+from captum_robust.graph.pyg.neighbourhood import undirected_edge_groups
+from captum_robust.graph.pyg.reach import Reach, cut
 from captum_robust.noise import UniformNoise
 
 if TYPE_CHECKING:
@@ -24,50 +25,52 @@ __all__ = ["ExplainedGraph"]
 
 
 class ExplainedGraph:
-    r"""What a ``torch_geometric.explain.Explainer`` explains, for our metrics and attacks.
+    r"""One output of a model that a ``torch_geometric.explain.Explainer`` explains.
 
-    Called as the explainer is. The features that are ranked and perturbed are those that its mask
-    types name: the node features, the weights of the edges, or both, in this order. A weight
-    multiplies the message of its edge, lies in [0, 1], and is 1 in the graph as it is;
-    ``edge_index`` never changes. The graph is one example: everything has N = 1 rows, and versions
-    of the graph are explained one at a time, whatever the chunks.
+    Metrics and attacks of this library take its :attr:`inputs`; call it as the explainer is called.
+    The features that are ranked and perturbed are those that the mask types of the explainer name:
+    the node features, the edge weights, or both, in this order. A weight multiplies the message of
+    its edge, lies in [0, 1], and is 1 in the graph as it is given; ``edge_index`` never changes.
+    The graph is one example: all tensors have N = 1 rows. Versions of the graph are explained one
+    at a time, whatever the chunk size.
 
-    Of the graph around a node, only what can matter is an input: nodes and edges within as many
-    hops as the model passes messages. With a Captum algorithm the model is called on that part of
-    the graph and one hop more, if its output is the same there.
+    Only the part of the graph on which the explained node can depend is an input: nodes and edges
+    within as many hops as the model passes messages. With a Captum algorithm the model is called on
+    that part of the graph and one hop more, if its output is the same there.
 
-    Algorithms of PyTorch Geometric itself have no gradient: metrics take them as they are, and
-    :class:`~captum_robust.robust.RandomSearchAttack` attacks them.
+    Algorithms of PyTorch Geometric itself have no gradient. Metrics accept them without a change,
+    and :class:`~captum_robust.robust.RandomSearchAttack` attacks them.
 
     Args:
-        explainer (Explainer): with a ``CaptumExplainer``, or any other algorithm, trained where it
-            has to be.
+        explainer (Explainer): with a ``CaptumExplainer`` or any other algorithm, trained if it
+            needs training.
         x (Tensor): node features, shape (V, F).
         edge_index (Tensor): edges, shape (2, E).
         target (Tensor, optional): labels of all outputs, for ``explanation_type="phenomenon"``.
-        index (int, optional): which output of the model is explained: the node, say. None for a
-            model with one output.
+        index (int, optional): the explained output of the model, such as a node. None for a model
+            with one output.
         undirected (bool, optional): both directions of an edge share one weight, which is one
-            feature. Default: every direction is a feature of its own.
+            feature. Default: every direction is a separate feature.
         **kwargs: further arguments of the model, as for the explainer.
 
     Attributes:
         inputs (tuple[Tensor, ...]): node features (1, V', F), edge weights (1, E'), or both.
         model (MaskedGraph): the explained output of the model as a function of ``inputs``.
-        attribution (Attribution): that of the explainer, on this model; for attacks.
+        attribution (Attribution): the attribution of the explainer on this model, for attacks.
         target (int, optional): the explained class; None for regression.
         arguments (dict): keyword arguments of ``perturb`` and ``MinRadius.evaluate``: the target,
-            what the explainer gives its attribution, and the projection that keeps weights in
-            [0, 1].
-        noise (Callable): uniform noise that keeps them there too: the ``perturb_func`` of metrics.
-        nodes (Tensor): the V' nodes of the inputs, indices of rows of ``x``.
-        edges (Tensor): the edges of the inputs, indices of columns of ``edge_index``.
+            the arguments that the explainer gives its attribution, and the projection of weights
+            onto [0, 1].
+        noise (Callable): uniform noise with weights in [0, 1]: the ``perturb_func`` of metrics.
+        nodes (Tensor): the V' nodes of the inputs, as indices of rows of ``x``.
+        edges (Tensor): the edges of the inputs, as indices of columns of ``edge_index``.
         columns (Tensor): for each of these edges, its column in the weights.
         feature_mask (tuple[Tensor, ...]): groups in which both directions of an edge are one
-            feature: a ranking of undirected edges whose directions have their own weights.
+            feature, to rank undirected edges whose directions have separate weights.
 
     Raises:
-        ValueError: for graphs of several types of nodes, and an index that names no single output.
+        ValueError: for graphs with several types of nodes, and an index that does not name one
+            output.
 
     Examples::
 
@@ -110,14 +113,12 @@ class ExplainedGraph:
         **kwargs: Any,
     ) -> None:
         self.explainer = explainer
-        self._call = call = GraphCall.of(x, edge_index, kwargs, index)
-        self._with_features = explainer.node_mask_type is not None
-        self._with_weights = explainer.edge_mask_type is not None
-        self._outputs, self._targets = self._look(target)
+        call = GraphCall.of(x, edge_index, kwargs, index)
+        outputs, targets = _outputs_and_targets(explainer, call, target)
         mode, returns = explainer.model_config.mode.value, explainer.model_config.return_type.value
         self.target: int | None = None
         if mode != "regression":
-            self.target = int(self._targets.reshape(-1)[call.index or 0])
+            self.target = int(targets.reshape(-1)[call.index or 0])
 
         reach = Reach(explainer.model, call)
         self.nodes, self.edges = reach.nodes.nonzero()[:, 0], reach.edges.nonzero()[:, 0]
@@ -126,11 +127,13 @@ class ExplainedGraph:
         self.undirected = undirected
         self.columns = groups if undirected else own
         n_weights = int(groups.max()) + 1 if undirected and len(groups) else len(own)
+        self._with_features = explainer.node_mask_type is not None
+        self._with_weights = explainer.edge_mask_type is not None
         self.inputs: tuple[Tensor, ...] = ()
         self.feature_mask: tuple[Tensor, ...] = ()
         if self._with_features:
             self.inputs += (call.x[self.nodes][None],)
-            self.feature_mask += (_numbered(self.inputs[0]),)
+            self.feature_mask += (_number_features(self.inputs[0]),)
         if self._with_weights:
             self.inputs += (call.x.new_ones(1, n_weights),)
             pairs = own[:n_weights] if undirected else groups
@@ -142,18 +145,19 @@ class ExplainedGraph:
             self.columns,
         )
         two = mode == "binary_classification" and returns == "probs"
-        self._whole = self.model = MaskedGraph(explainer.model, call, handles, two)
+        whole = self.model = MaskedGraph(explainer.model, call, handles, two)
+        self._writer = ExplanationWriter(explainer, whole, outputs, targets)
         self._own_arguments: dict[str, Any] = {}
         self.attribution: Attribution
         algorithm: Any = explainer.algorithm
         if _is_captum(algorithm):
-            self.model = cut(self._whole, reach, self.inputs)
+            self.model = cut(whole, reach, self.inputs)
             self.attribution = algorithm.attribution_method_class(self.model)
             self._own_arguments = {n: self._part(value) for n, value in algorithm.kwargs.items()}
         else:
-            self.attribution = AlgorithmAttribution(self.model, algorithm, self._targets)
+            self.attribution = AlgorithmAttribution(self.model, algorithm, targets)
         self.arguments = {"target": self.target, "project": self.project, **self._own_arguments}
-        self.noise: Any = self._noisy
+        self.noise: Any = self._add_noise
         if not self._with_features:
             self.noise = UniformNoise(lower_bound=0.0, upper_bound=1.0)
         elif not self._with_weights:
@@ -163,7 +167,7 @@ class ExplainedGraph:
     def of(
         cls, explainer: Explainer, explanation: Explanation, undirected: bool = False
     ) -> ExplainedGraph:
-        """The graph of an ``Explanation`` that this explainer returned."""
+        """Return the explained graph of an ``Explanation`` that this explainer returned."""
         labelled = explainer.explanation_type.value == "phenomenon"
         return cls(
             explainer, explanation.x, explanation.edge_index, index=explanation.get("index"),
@@ -172,80 +176,69 @@ class ExplainedGraph:
         )  # fmt: skip
 
     def explanation_func(self, inputs: Inputs) -> tuple[Tensor, ...]:
-        """The maps of versions of the graph, given as ``inputs``, one at a time; for metrics.
+        """Return the attributions of versions of the graph, computed one at a time; for metrics.
 
-        All versions see the same random numbers, so that a random algorithm is one function of the
+        All versions use the same random numbers, so that a random algorithm is a function of the
         graph.
         """
         rows = list(zip(*(_leaves(tensor) for tensor in as_tuple(inputs)), strict=True))
         maps = []
         for row in rows[:-1]:
             with torch.random.fork_rng(devices=cuda_devices()):
-                maps.append(self._maps(row))
-        maps += [self._maps(row) for row in rows[-1:]]
+                maps.append(self._attribute(row))
+        maps += [self._attribute(row) for row in rows[-1:]]
         return tuple(torch.cat(tensors) for tensors in zip(*maps, strict=True))
 
     def project(self, inputs: Inputs) -> tuple[Tensor, ...]:
-        """The same node features, and the nearest edge weights in [0, 1]."""
+        """Return the same node features, and the nearest edge weights in [0, 1]."""
         tensors = as_tuple(inputs)
         return (*tensors[:-1], tensors[-1].clamp(0, 1)) if self._with_weights else tensors
 
     def explain(self, inputs: Inputs | None = None) -> Explanation:
-        """The ``Explanation`` of the graph, as the explainer returns it, or of a version of it.
+        """Return the ``Explanation`` of the graph, as the explainer does, or of a version of it.
 
-        Of a version, ``x`` and the attribute ``message_weight`` (E,) are those of the version, and
-        prediction and target those of the graph as it is.
+        For a version, ``x`` and the attribute ``message_weight`` (E,) are those of the version;
+        prediction and target are those of the given graph.
 
         Args:
-            inputs (tuple[Tensor, ...], optional): in the shapes of :attr:`inputs`, what an attack
-                returned. Default: the graph as it is.
+            inputs (tuple[Tensor, ...], optional): a version of the graph in the shapes of
+                :attr:`inputs`, such as the result of an attack. Default: the given graph.
         """
         row = self._row(self.inputs if inputs is None else inputs)
         if isinstance(self.attribution, AlgorithmAttribution):
-            explanation = self._annotated(self.attribution.explanation(row), row)
+            explanation = self._writer.complete(self.attribution.explanation(row), row)
         else:
             maps = self.explanation_func(tuple(t[None] for t in row))
-            explanation = self._annotated(self._spread(maps), row)
+            explanation = self._writer.from_maps(maps, row)
         return explanation.threshold(self.explainer.threshold_config)
 
     def explanation_of(self, maps: Inputs) -> Explanation:
-        """An ``Explanation`` of the graph with masks of your own, 0 where nothing can matter.
+        """Return an ``Explanation`` with given masks, 0 where the output depends on nothing.
 
         Args:
-            maps (tuple[Tensor, ...]): maps as :meth:`explanation_func` returns them, of one row.
+            maps (tuple[Tensor, ...]): one row of attributions, as :meth:`explanation_func` returns.
         """
-        return self._annotated(self._spread(as_tuple(maps, "maps")), self._row(self.inputs))
+        return self._writer.from_maps(as_tuple(maps, "maps"), self._row(self.inputs))
 
-    def _maps(self, row: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _attribute(self, row: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         maps = self.attribution.attribute(row, target=self.target, **self._own_arguments)
         return tuple(tensor.detach() for tensor in as_tuple(maps))
 
-    def _look(self, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The outputs of the model, all of them, and the targets of the explanation."""
-        explainer = self.explainer
-        with torch.no_grad():
-            outputs = self._call.outputs(explainer.model)
-        self._call.meant(outputs)
-        kind = explainer.explanation_type.value
-        if (target is None) != (kind == "model"):
-            accepted = "None" if kind == "model" else "given"
-            raise ValueError(f"target must be {accepted} for explanation_type={kind!r}")
-        return outputs, explainer.get_target(outputs) if target is None else target
-
     def _part(self, value: Any) -> Any:
-        """What a user gave for the whole graph, baselines for one, for the inputs."""
+        """Return the part for the inputs of an argument for the whole graph, such as baselines."""
         if isinstance(value, tuple):
             return tuple(self._part(item) for item in value)
         if not isinstance(value, Tensor) or value.dim() < 2:
             return value
-        if self._with_features and value.shape[1:] == self._call.x.shape:
+        call = self._writer.masked.call
+        if self._with_features and value.shape[1:] == call.x.shape:
             return value[:, self.nodes]
-        if value.shape[1:] == self._call.edge_index.shape[1:] and not self.undirected:
+        if value.shape[1:] == call.edge_index.shape[1:] and not self.undirected:
             return value[:, self.edges]
         return value
 
-    def _noisy(self, inputs: Inputs, perturb_radius: float) -> tuple[Tensor, ...]:
-        """Uniform noise from torch's global generator, which the metrics seed."""
+    def _add_noise(self, inputs: Inputs, perturb_radius: float) -> tuple[Tensor, ...]:
+        """Return uniform noise from torch's global generator, which the metrics seed."""
         moved = (t + perturb_radius * (2 * torch.rand_like(t) - 1) for t in as_tuple(inputs))
         return self.project(tuple(moved))
 
@@ -255,51 +248,28 @@ class ExplainedGraph:
             raise ValueError(f"inputs must have the shapes {expected}, got {shapes}")
         return tuple(tensor[0].detach() for tensor in as_tuple(inputs))
 
-    def _spread(self, maps: tuple[Tensor, ...]) -> Explanation:
-        """The masks of one row of maps, with zeros for all that is not among the inputs."""
-        from torch_geometric.explain import Explanation
 
-        explanation = Explanation()
-        rows = [tensor[0].detach() for tensor in maps]
-        if self._with_features:
-            mask = rows[0]  # one for all nodes, or one a node
-            if len(mask) == len(self.nodes):
-                mask = mask.new_zeros(len(self._call.x), mask.shape[1]).index_copy(
-                    0, self.nodes, mask
-                )
-            explanation.node_mask = mask
-        if self._with_weights:
-            mask = rows[-1].new_zeros(self._call.edge_index.shape[1])
-            explanation.edge_mask = mask.index_copy(0, self.edges, rows[-1][self.columns])
-        return explanation
-
-    def _annotated(self, explanation: Explanation, row: tuple[Tensor, ...]) -> Explanation:
-        """With what an explainer adds: the graph, the model's arguments, outputs and targets."""
-        call = self._call
-        x, weights = self._whole.version(row)
-        explanation._model_config = self.explainer.model_config
-        explanation._model_args = list(call.arguments)
-        labelled = self.explainer.explanation_type.value == "phenomenon"
-        explanation.prediction = None if labelled else self._outputs
-        explanation.target = self._targets
-        explanation.index = None if call.index is None else torch.tensor([call.index])
-        explanation.x = call.x if x is None else x
-        explanation.edge_index = call.edge_index
-        if weights is not None:
-            explanation.message_weight = weights
-        for name, value in call.arguments.items():
-            explanation[name] = value
-        explanation.validate_masks()
-        return explanation
+def _outputs_and_targets(
+    explainer: Explainer, call: GraphCall, target: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return all outputs of the model, and the targets of the explanation."""
+    with torch.no_grad():
+        outputs = call.outputs(explainer.model)
+    call.select(outputs)  # raises for an index out of range
+    kind = explainer.explanation_type.value
+    if (target is None) != (kind == "model"):
+        accepted = "None" if kind == "model" else "given"
+        raise ValueError(f"target must be {accepted} for explanation_type={kind!r}")
+    return outputs, explainer.get_target(outputs) if target is None else target
 
 
-def _numbered(tensor: Tensor) -> Tensor:
-    """An id for every feature, in the shape of the tensor."""
+def _number_features(tensor: Tensor) -> Tensor:
+    """Return an id for every feature, in the shape of the tensor."""
     return torch.arange(tensor.numel(), device=tensor.device).view_as(tensor)
 
 
 def _leaves(tensor: Tensor) -> list[Tensor]:
-    """The rows of a tensor, each with its dimension, ready to be explained without a warning."""
+    """Return the rows of a tensor as leaves with a row dimension, as Captum asks for."""
     return [row.detach().requires_grad_() for row in tensor.split(1)]
 
 

@@ -1,4 +1,4 @@
-"""How far an output of a graph model can see."""
+"""The part of a graph on which the output of a node depends."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_robust.graph.call import GraphCall
-from captum_robust.graph.masked import MaskedGraph
-from captum_robust.graph.neighbourhood import receptive_field
+from captum_robust.graph.pyg.call import GraphCall
+from captum_robust.graph.pyg.masked import MaskedGraph
+from captum_robust.graph.pyg.neighbourhood import receptive_field
 
 __all__ = ["Reach", "cut"]
 
 
 class Reach:
-    """The nodes (V,) and edges (E,), bool, that the output of a node can depend on.
+    """The nodes (V,) and edges (E,), bool, on which the output of a node can depend.
 
-    As many hops as messages are passed; everything where a gradient tells that the output sees
-    further: a norm over all nodes, a readout, layers that pass messages both ways.
+    These are within as many hops as messages are passed. Where a gradient shows that the output
+    depends on more, through a normalisation over all nodes, a readout or layers that pass messages
+    both ways, they are all nodes and edges.
     """
 
     def __init__(self, model: nn.Module, call: GraphCall) -> None:
@@ -33,8 +34,8 @@ class Reach:
             return
         x = call.x.clone().requires_grad_()
         weights = x.new_ones(len(self.edges)).requires_grad_()
-        with torch.enable_grad(), self._counted():
-            output = call.meant(call.outputs(model, x, weights))
+        with torch.enable_grad(), self._count_rounds():
+            output = call.select(call.outputs(model, x, weights))
             # Not the plain sum: that of probabilities is constant.
             total = (output * torch.arange(1, output.numel() + 1).to(output).view_as(output)).sum()
             slopes = torch.autograd.grad(total, (x, weights), allow_unused=True)
@@ -47,14 +48,14 @@ class Reach:
             self.nodes, self.edges = nodes, edges
 
     def within(self, n_hops: int) -> tuple[Tensor, Tensor]:
-        """The nodes and edges within so many hops of the output."""
+        """Return the nodes and edges within ``n_hops`` of the output."""
         assert self.call.index is not None
         flow = self._layers[0].flow
         return receptive_field(self.call.edge_index, self.call.index, n_hops, len(self.nodes), flow)
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count how often messages are passed."""
+    def _count_rounds(self) -> Iterator[None]:
+        """Count the rounds of messages."""
         self.n_rounds = 0
 
         def count(_layer: Any, _arguments: Any) -> None:
@@ -69,11 +70,12 @@ class Reach:
 
 
 def cut(masked: MaskedGraph, reach: Reach, inputs: tuple[Tensor, ...]) -> MaskedGraph:
-    """The same function on as little of the graph as gives the same output.
+    """Return the same function on a part of the graph, where that gives the same output.
 
-    One hop more than can matter: the degrees by which layers normalise are those of the graph.
+    The part has one hop more than the receptive field, so that the degrees by which layers
+    normalise are those of the whole graph.
     """
-    # A layer that caches the degrees of the graph would take them for those of a part.
+    # A layer that caches the degrees of the graph would use them for a part of it.
     caches = any(getattr(module, "cached", False) for module in masked.model.modules())
     if not reach.limited or caches:
         return masked

@@ -1,4 +1,4 @@
-"""Batches of graphs of different sizes with one example a row, as losses and attacks need them."""
+"""Batches of graphs of different sizes with one graph per row, for losses, metrics and attacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from captum_robust.graph.edge_weights import weighted_messages
+from captum_robust.graph.pyg.edge_weights import weighted_messages
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -19,19 +19,19 @@ Structure = tuple[Tensor, Tensor, Tensor]
 
 
 def padded_graphs(batch: Batch) -> tuple[Tensor, Tensor, Structure]:
-    r"""The graphs of a PyTorch Geometric batch, one a row, padded to the largest.
+    r"""Return the graphs of a PyTorch Geometric batch, one per row, padded to the largest.
 
-    In a ``Batch`` dimension 0 counts the nodes of all graphs; in Captum, and here, it counts the
-    examples.
+    Dimension 0 of a ``Batch`` counts the nodes of all graphs; in Captum and in this library it
+    counts the examples.
 
     Args:
         batch (Batch): N graphs with node features ``x`` and ``edge_index``.
 
     Returns:
         - **features** (*Tensor*): node features (N, V, F), 0 beyond the nodes of a graph.
-        - **weights** (*Tensor*): weights of edges (N, E), all 1.
-        - **structure** (*tuple*): the ``additional_forward_args`` of :class:`PaddedGraphs`: which
-          nodes there are (N, V) bool, the edges (N, 2, E), and which of them there are (N, E) bool.
+        - **weights** (*Tensor*): edge weights (N, E), all 1.
+        - **structure** (*tuple*): the ``additional_forward_args`` of :class:`PaddedGraphs`: the
+          existing nodes (N, V) bool, the edges (N, 2, E), and the existing edges (N, E) bool.
 
     Raises:
         ValueError: for a batch without features.
@@ -60,19 +60,18 @@ def padded_graphs(batch: Batch) -> tuple[Tensor, Tensor, Structure]:
 
 
 class PaddedGraphs(nn.Module):
-    r"""A model of sparse batches, called with padded graphs.
+    r"""A model of sparse batches that is called with padded graphs.
 
-    ``forward(features, *structure)`` or, with edge weights, ``forward(features, weights,
-    *structure)``, the results of :func:`padded_graphs`. It puts the batch together and calls
-    ``model(x, edge_index, batch=batch)``. As every argument has one row a graph, whatever chunks,
-    repeats or chooses examples does so for whole graphs: losses, metrics, attacks and Captum's own
-    batches. What pads a graph has no influence and a gradient of 0; choose k, and k' of a loss, so
-    that all graphs have as many features.
+    Call it with the results of :func:`padded_graphs`: ``forward(features, *structure)`` or, with
+    edge weights, ``forward(features, weights, *structure)``. It builds the batch and calls
+    ``model(x, edge_index, batch=batch)``. Each argument has one row per graph, so losses, metrics,
+    attacks and Captum divide, repeat and select whole graphs. Padding does not influence the output
+    and has a gradient of 0. Choose k, and k' of a loss, so that every graph has that many features.
 
     Args:
-        model (nn.Module): returns one output a graph, (N, C).
-        edge_weights (bool, optional): whether the second input holds weights that multiply the
-            messages of the edges (:func:`weighted_messages`). Default: False.
+        model (nn.Module): returns one output per graph, (N, C).
+        edge_weights (bool, optional): the second input holds weights that multiply the messages of
+            the edges (:func:`weighted_messages`). Default: False.
 
     Examples::
 
@@ -100,7 +99,7 @@ class PaddedGraphs(nn.Module):
         self.edge_weights = edge_weights
 
     def forward(self, features: Tensor, *arguments: Tensor) -> Tensor:
-        """The outputs of the model, one row a graph."""
+        """Return the outputs of the model, one row per graph."""
         if len(arguments) != 3 + self.edge_weights:
             raise ValueError(
                 f"arguments must be {'weights, ' if self.edge_weights else ''}nodes, edge_index "
@@ -109,11 +108,11 @@ class PaddedGraphs(nn.Module):
         nodes, edge_index, edges = arguments[-3:]
         sizes = nodes.sum(dim=1)
         first = sizes.cumsum(dim=0) - sizes
-        joined = (edge_index + first[:, None, None]).transpose(0, 1)[:, edges]
+        edges_of_batch = (edge_index + first[:, None, None]).transpose(0, 1)[:, edges]
         batch = torch.arange(len(nodes), device=nodes.device).repeat_interleave(sizes)
         weighted: Any = nullcontext()
         if self.edge_weights:
-            weighted = weighted_messages(self.model, joined, arguments[0][edges])
+            weighted = weighted_messages(self.model, edges_of_batch, arguments[0][edges])
         with weighted:
-            outputs: Tensor = self.model(features[nodes], joined, batch=batch)
+            outputs: Tensor = self.model(features[nodes], edges_of_batch, batch=batch)
         return outputs

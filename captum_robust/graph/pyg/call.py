@@ -1,35 +1,23 @@
-"""What a PyTorch Geometric model is called with, and which of its outputs is meant."""
+"""The call of a PyTorch Geometric model, and the one of its outputs that is explained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_robust.graph.edge_weights import weighted_messages
+from captum_robust._utils.state import evaluation_mode
+from captum_robust.graph.pyg.edge_weights import weighted_messages
 
-__all__ = ["GraphCall", "evaluating"]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and every module back into its own after the block."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+__all__ = ["GraphCall"]
 
 
 @dataclass(frozen=True)
 class GraphCall:
-    """One graph, the model's further keyword arguments, and the index of the output that is meant.
+    """A graph, the further keyword arguments of a model, and the index of the explained output.
 
     The index is None for a model with one output.
     """
@@ -43,7 +31,7 @@ class GraphCall:
     def of(
         cls, x: Tensor, edge_index: Tensor, arguments: dict[str, Any], index: int | Tensor | None
     ) -> GraphCall:
-        """Check what a caller gave."""
+        """Check the arguments of a caller."""
         if not isinstance(x, Tensor) or not isinstance(edge_index, Tensor):
             raise ValueError(
                 "x and edge_index must be tensors, of a graph with one type of nodes and edges, "
@@ -57,22 +45,22 @@ class GraphCall:
             raise ValueError(f"edge_index must have shape (2, E), got {tuple(edge_index.shape)}")
         if type(edge_index) is not Tensor:  # the fused kernels of EdgeIndex pass no single messages
             edge_index = edge_index.as_subclass(Tensor)
-        return cls(x.detach(), edge_index, arguments, _one(index))
+        return cls(x.detach(), edge_index, arguments, _index_of(index))
 
     def outputs(
         self, model: nn.Module, x: Tensor | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """All outputs of a model, in evaluation mode, with other features or edge weights."""
+        """Return all outputs of a model in evaluation mode, for other features or edge weights."""
         if weights is None:
             weighted: Any = nullcontext()
         else:
             weighted = weighted_messages(model, self.edge_index, weights)
-        with evaluating(model), weighted:
+        with evaluation_mode(model), weighted:
             outputs: Tensor = model(self.x if x is None else x, self.edge_index, **self.arguments)
         return outputs
 
-    def meant(self, outputs: Tensor) -> Tensor:
-        """The output that is meant, as the only row."""
+    def select(self, outputs: Tensor) -> Tensor:
+        """Return the explained output as the only row."""
         if self.index is None and len(outputs) != 1:
             raise ValueError(
                 f"index must say which of the {len(outputs)} outputs of the model is explained"
@@ -85,9 +73,10 @@ class GraphCall:
         return outputs[row : row + 1]
 
     def part(self, nodes: Tensor, edges: Tensor) -> GraphCall | None:
-        """The graph of some nodes, (V,) bool, and edges, (E,) bool, with its nodes counted anew.
+        """Return the call for a part of the graph: nodes (V,) bool and edges (E,) bool.
 
-        None where an argument does not tell whether it belongs to nodes or to edges.
+        The nodes of the part are numbered from 0. None where the length of an argument does not
+        show whether it belongs to nodes or to edges.
         """
         sizes = {len(nodes): nodes, len(edges): edges}
         arguments = dict(self.arguments)
@@ -103,7 +92,7 @@ class GraphCall:
         return GraphCall(self.x[nodes], number[self.edge_index[:, edges]], arguments, index)
 
 
-def _one(index: int | Tensor | None) -> int | None:
+def _index_of(index: int | Tensor | None) -> int | None:
     if index is None:
         return None
     given = torch.as_tensor(index)

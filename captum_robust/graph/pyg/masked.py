@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from captum_robust.graph.call import GraphCall
+from captum_robust.graph.pyg.call import GraphCall
 
 __all__ = ["Handles", "MaskedGraph"]
 
 
 @dataclass(frozen=True)
 class Handles:
-    """Which numbers of a graph the inputs set; the others stay as they are.
+    """The node features and edge weights of a graph that the inputs replace.
 
     Attributes:
         nodes: indices of the nodes whose features are the first input, or None.
@@ -27,7 +27,7 @@ class Handles:
     columns: Tensor
 
     def within(self, nodes: Tensor, edges: Tensor) -> Handles:
-        """The same on the part of the graph with these nodes, (V,) bool, and edges, (E,) bool."""
+        """Return the handles in a part of the graph: nodes (V,) bool and edges (E,) bool."""
         node_number, edge_number = nodes.cumsum(dim=0) - 1, edges.cumsum(dim=0) - 1
         return replace(
             self,
@@ -37,10 +37,10 @@ class Handles:
 
 
 class MaskedGraph(nn.Module):
-    """One output of a graph model, for any number of versions of one graph.
+    """One output of a graph model for any number of versions of one graph.
 
-    Every row of the inputs is a version; the model is called once a row, in evaluation mode.
-    Inputs: node features (N, V', F), then edge weights (N, E'), or one of the two.
+    Each row of the inputs is a version of the graph, and the model is called once per row, in
+    evaluation mode. Inputs: node features (N, V', F), then edge weights (N, E'), or one of the two.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class MaskedGraph(nn.Module):
         self.as_two_classes = as_two_classes
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The outputs, one row a version: (N, C), or (N,) where the model returns single values."""
-        return torch.cat([self._of_row(row) for row in zip(*inputs, strict=True)])
+        """Return one output per version: (N, C), or (N,) where the model returns single values."""
+        return torch.cat([self._output(row) for row in zip(*inputs, strict=True)])
 
     def version(self, row: tuple[Tensor, ...]) -> tuple[Tensor | None, Tensor | None]:
-        """The features (V, F) and edge weights (E,) that a row gives the graph; None: its own."""
+        """Return the features (V, F) and edge weights (E,) of one version; None where unchanged."""
         features = weights = None
         if self.handles.nodes is not None:
             features = self.call.x.to(row[0]).index_copy(0, self.handles.nodes, row[0])
@@ -66,9 +66,9 @@ class MaskedGraph(nn.Module):
             weights = ones.index_copy(0, self.handles.edges, row[-1][self.handles.columns])
         return features, weights
 
-    def _of_row(self, row: tuple[Tensor, ...]) -> Tensor:
-        output = self.call.meant(self.call.outputs(self.model, *self.version(row)))
-        if self.as_two_classes:  # what torch_geometric.explain makes of a single probability
+    def _output(self, row: tuple[Tensor, ...]) -> Tensor:
+        output = self.call.select(self.call.outputs(self.model, *self.version(row)))
+        if self.as_two_classes:  # as torch_geometric.explain treats a single probability
             output = output.reshape(1, 1)
             return torch.cat([1 - output, output], dim=1)
         return output

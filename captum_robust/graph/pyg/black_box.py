@@ -1,4 +1,4 @@
-"""Explanation algorithms of PyTorch Geometric that Captum does not know, as Captum attributions."""
+"""Explanation algorithms of PyTorch Geometric as Captum attributions without a gradient."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, log_usage
 from captum_robust._utils.random import cuda_devices
-from captum_robust.graph.edge_weights import weighted_messages
-from captum_robust.graph.masked import MaskedGraph
+from captum_robust.graph.pyg.edge_weights import weighted_messages
+from captum_robust.graph.pyg.masked import MaskedGraph
 
-__all__ = ["AlgorithmAttribution", "copied"]
+__all__ = ["AlgorithmAttribution", "copy_model"]
 
 T = TypeVar("T")
 
 
-def copied(original: T) -> T:
-    """A deep copy that draws no random numbers: some layers first make new parameters."""
+def copy_model(original: T) -> T:
+    """Return a deep copy without a draw of random numbers: some layers first make parameters."""
     with torch.random.fork_rng(devices=cuda_devices()):
         return copy.deepcopy(original)
 
 
 class AlgorithmAttribution(Attribution):
-    """GNNExplainer, PGExplainer, GraphMaskExplainer or one of your own, run on every row.
+    """GNNExplainer, PGExplainer, GraphMaskExplainer or your own algorithm, run on every row.
 
     It has no gradient: attack it with :class:`~captum_robust.robust.RandomSearchAttack`. The edge
-    weights of a row multiply the messages of the model while the algorithm looks at it. Model and
-    algorithm are copied for every row: some algorithms leave masks in the layers, others gradients
-    in the parameters.
+    weights of a row multiply the messages of the model while the algorithm runs. Model and
+    algorithm are copied for every row, because some algorithms leave masks in the layers, others
+    gradients in the parameters.
 
     Args:
         masked (MaskedGraph): the model on versions of the graph.
-        algorithm (ExplainerAlgorithm): connected, and trained where it has to be.
+        algorithm (ExplainerAlgorithm): connected, and trained if it needs training.
         targets (Tensor): targets of all outputs of the model, as the algorithm takes them.
     """
 
@@ -51,7 +51,7 @@ class AlgorithmAttribution(Attribution):
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     def attribute(self, inputs: Inputs, target: Any = None) -> tuple[Tensor, ...]:
-        """Node and edge masks of every row, in the order of the inputs; ``target`` is not used.
+        """Return node and edge masks of every row in the order of the inputs; ignores ``target``.
 
         Node masks have the shape that the algorithm gives them: (N, V', F), (N, V', 1) or
         (N, 1, F). The masks of edges that share a weight are added.
@@ -60,10 +60,10 @@ class AlgorithmAttribution(Attribution):
         return tuple(torch.stack(masks) for masks in zip(*rows, strict=True))
 
     def explanation(self, row: tuple[Tensor, ...]) -> Any:
-        """The ``Explanation`` of one version of the graph, given without the row dimension."""
+        """Return the ``Explanation`` of one version of the graph, given without a row dimension."""
         call = self.masked.call
         x, weights = (None if v is None else v.detach() for v in self.masked.version(row))
-        model, algorithm = copied((self.masked.model, self.algorithm))
+        model, algorithm = copy_model((self.masked.model, self.algorithm))
         model.eval()
         weighted: Any = nullcontext()
         if weights is not None:
