@@ -91,7 +91,7 @@ def test_attacks_keep_three_results_and_the_range(attack: str) -> None:
     terms = toy_task().terms
     # Of weighted graphs, in double precision: where edges are 0, or alone, features are tied at 0,
     # and rounding orders them.
-    rows = torch.rand(4, 2 * N_EDGES, generator=torch.Generator().manual_seed(0)).double()
+    rows = torch.rand(3, 2 * N_EDGES, generator=torch.Generator().manual_seed(0)).double()
     model.double()
     precision, moved = attacked(model, rows, attack, "saliency", 5, 0, terms)
     reference = InputXGradient(model).attribute(rows.clone().requires_grad_(), target=0)
@@ -165,7 +165,7 @@ def test_a_run_on_pairs_and_its_report(tmp_path: Path, monkeypatch: pytest.Monke
     plan = Plan(
         datasets=("adhd200-site",),
         methods=("vanilla",),
-        seeds=(0, 1),
+        seeds=(1,),
         starts=("random",),
         attacks=("er",),
         explanations=("saliency",),
@@ -176,11 +176,9 @@ def test_a_run_on_pairs_and_its_report(tmp_path: Path, monkeypatch: pytest.Monke
     run(plan, protocol, tmp_path, None)
     store = Store(tmp_path)
     assert store.protocol["radii"] == list(terms.radii)
-    found = store.results(part="er saliency 5")
-    assert len(found) == 2
-    for result in found.values():
-        assert [len(rows) for rows in result["precision"]] == [3] * 3
-        assert result["changed"] == [0] * 3
+    (result,) = store.results(part="er saliency 5").values()
+    assert [len(rows) for rows in result["precision"]] == [3] * 3
+    assert result["changed"] == [0] * 3
     text = report(tmp_path)
     assert "adhd200-site" in text and "vanilla" in text
 
