@@ -1,8 +1,10 @@
 """The command line: options, errors, and the files that it writes."""
 
 import csv
+import io
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +19,23 @@ from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Part
 from captum_robust.benchmark.study.methods import METHODS
 
 
-@pytest.fixture
-def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demonstration in a few seconds: one data set, few epochs, few rows, two radii."""
+def small_demo(folder: Path) -> list[str]:
+    """Run a demonstration of few epochs, rows and radii; the lines that it printed."""
     setting = replace(demo.DATASETS["breast-cancer"], n_epochs=3)
-    monkeypatch.setitem(demo.DATASETS, "breast-cancer", setting)
-    monkeypatch.setattr(demo, "N_EXPLAINED", 12)
-    monkeypatch.setattr(demo, "RADII", (0.5, 1.0))
-    monkeypatch.setattr(demo, "N_RESTARTS", 1)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setitem(demo.DATASETS, "breast-cancer", setting)
+        patch.setattr(demo, "N_EXPLAINED", 12)
+        patch.setattr(demo, "RADII", (0.5, 1.0))
+        patch.setattr(demo, "N_RESTARTS", 1)
+        assert cli.main(["demo", "--dataset", "breast-cancer", "--out", str(folder)]) == 0
+    return printed.getvalue().splitlines()
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """What a small demonstration prints, and the folder it writes to."""
+    folder = tmp_path_factory.mktemp("demo")
+    return small_demo(folder), folder
 
 
 @pytest.mark.parametrize(
@@ -69,20 +80,19 @@ def test_unwritable_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_demo_prints_the_table_and_writes_figure_and_csv(
-    small_demo: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demonstration: tuple[list[str], Path],
 ) -> None:
-    assert cli.main(["demo", "--dataset", "breast-cancer", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out.splitlines()
+    printed, folder = demonstration
     header = next(line for line in printed if line.startswith("model"))
     for column in ("AUC", "thickness", "P@8 noise", "P@8 published attack", "P@8 smoothed"):
         assert column in header
     vanilla = next(line for line in printed if line.startswith("vanilla"))
     assert "1.000 *" in vanilla  # the trap: no gradient, so nothing found
     assert any(line.startswith("* the gradient is exactly zero") for line in printed)
-    assert (tmp_path / "breast-cancer.png").read_bytes().startswith(b"\x89PNG")
-    assert {p.name for p in tmp_path.iterdir()} == {"breast-cancer.png", "breast-cancer.csv"}
+    assert (folder / "breast-cancer.png").read_bytes().startswith(b"\x89PNG")
+    assert {p.name for p in folder.iterdir()} == {"breast-cancer.png", "breast-cancer.csv"}
 
-    with (tmp_path / "breast-cancer.csv").open(newline="", encoding="utf-8") as file:
+    with (folder / "breast-cancer.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     found = {(r["model"], r["measure"], r["radius"]): float(r["value"]) for r in rows}
     assert found["vanilla (LeakyReLU)", "P@8 published attack", "1.0"] == 1
@@ -95,14 +105,15 @@ def test_demo_prints_the_table_and_writes_figure_and_csv(
 
 
 def test_demo_is_reproducible_and_leaves_the_random_state(
-    small_demo: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demonstration: tuple[list[str], Path], tmp_path: Path
 ) -> None:
     state = torch.get_rng_state()
-    written = []
-    for name in ("a", "b"):
-        cli.main(["demo", "--dataset", "breast-cancer", "--out", str(tmp_path / name)])
-        written.append((tmp_path / name / "breast-cancer.csv").read_text(encoding="utf-8"))
-    assert written[0] == written[1]
+    printed = small_demo(tmp_path)
+    before, after = (
+        (folder / "breast-cancer.csv").read_text(encoding="utf-8")
+        for folder in (demonstration[1], tmp_path)
+    )
+    assert after == before and len(printed) == len(demonstration[0])
     assert torch.equal(torch.get_rng_state(), state)
 
 

