@@ -101,7 +101,7 @@ BROKEN_OF_MAPS = {
     reads_memory: {"check_noncontiguous_inputs"},
     takes_any_k: {"check_errors_name_the_argument"},
 }
-# A metric without one value an example says nothing to most of the rules.
+# Most rules cannot be checked for a metric without one value per example.
 SAYS_LITTLE = {loses_rows}
 
 
