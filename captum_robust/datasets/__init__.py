@@ -1,11 +1,11 @@
 """The data of the papers as tensors: tables, pairs of digits, brain and citation networks.
 
-Adult and Bank ship in the package as binarised tables, so they load offline and the same way
-everywhere; COMPAS is read from a folder or downloaded. Their columns are our own mapping, with the
-same number of features as the R2ET paper uses; the paper does not publish its preprocessing.
+The package contains Adult and Bank as tables of binary features, which load without a network.
+COMPAS is read from a folder or downloaded. The columns are our own mapping with the same number of
+features as in the R2ET paper, which does not publish its preprocessing.
 
-MNIST is downloaded; brain networks are read from a folder, your own ones by
-:func:`load_connectomes`. None of these ships in the package.
+MNIST is downloaded. Brain networks are read from a folder; :func:`load_connectomes` reads your own.
+The package contains none of these.
 """
 
 from captum_robust.datasets.adult import load_adult

@@ -1,4 +1,4 @@
-"""A binarised table in the package: packed bits, compressed, checked by SHA-256 when loaded."""
+"""Tables of binary features in the package: packed, compressed, checked by SHA-256."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from captum_robust.datasets.tabular import TabularDataset
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of a table before it is read; the last column is the target."""
+    """The description of a table; the last column is the target."""
 
     name: str
     file: str
@@ -36,7 +36,7 @@ class Table:
         return tuple(feature for column in self.columns[:-1] for feature in column.features)
 
     def check(self, bits: NDArray[np.uint8], where: str) -> None:
-        """Refuses bits that are not the table's: inputs and target, uint8 in C order."""
+        """Raise ValueError for other bits than those of the table: inputs and target, uint8."""
         for part, rows, expected in (
             ("inputs", bits[:, :-1], self.inputs_sha256),
             ("targets", bits[:, -1], self.targets_sha256),
@@ -46,7 +46,7 @@ class Table:
                 raise ValueError(f"{where}: got {part} of SHA-256 {digest}, accepted: {expected}")
 
     def dataset(self, bits: NDArray[np.uint8]) -> TabularDataset:
-        """The bits as tensors."""
+        """Return the bits as tensors."""
         return TabularDataset(
             name=self.name,
             inputs=torch.from_numpy(bits[:, :-1].astype(np.float32)),
@@ -57,7 +57,7 @@ class Table:
 
 
 def load(table: Table) -> TabularDataset:
-    """The table that ships in the package, checked against its digests."""
+    """Return a table of the package, checked against its digests."""
     with files(__package__).joinpath("data", table.file).open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -72,7 +72,7 @@ def load(table: Table) -> TabularDataset:
 
 
 def save(table: Table, bits: NDArray[np.uint8], folder: Path) -> Path:
-    """Writes the table into ``folder``, whole or not at all; the same bits give the same file."""
+    """Write a table into ``folder`` whole or not at all; equal bits give equal files."""
     table.check(bits, table.name)
     handle, draft = tempfile.mkstemp(dir=folder, suffix=".npz")
     try:

@@ -1,4 +1,4 @@
-"""How a column of text becomes bits."""
+"""The encoding of a column of text as binary features."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ Bits = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a data file and the binary features made of it."""
+    """A column of a data file and its binary features."""
 
     name: str
     features: tuple[str, ...]
     accepted: str
     encode: Callable[[str], Bits | None]
-    """The bits of a value, one for each feature, or None for a value that is not accepted."""
+    """Return one bit per feature for a value, or None for a value that is not accepted."""
 
 
 def levels(name: str, groups: Mapping[str, Iterable[str]], others: Iterable[str] = ()) -> Column:
-    """One feature for each group of levels; ``others`` are accepted and set no bit."""
+    """Return a column with one feature per group of levels; ``others`` set no feature."""
     codes: dict[str, Bits] = {}
     for position, group in enumerate(groups.values()):
         bits = tuple(int(i == position) for i in range(len(groups)))
@@ -31,19 +31,20 @@ def levels(name: str, groups: Mapping[str, Iterable[str]], others: Iterable[str]
 
 
 def thresholds(name: str, bounds: Mapping[str, int]) -> Column:
-    """One feature for each bound, set where the whole number in the column reaches the bound."""
+    """Return a column with one feature per bound: the whole number is at least the bound."""
     return _numbers(name, bounds, lambda number, bound: number >= bound)
 
 
 def ceilings(name: str, bounds: Mapping[str, int]) -> Column:
-    """One feature for each bound, set where the whole number in the column is below the bound."""
+    """Return a column with one feature per bound: the whole number is less than the bound."""
     return _numbers(name, bounds, lambda number, bound: number < bound)
 
 
 def whole_number(text: str) -> int | None:
-    """The number that at most nine ASCII digits write, or None.
+    """Return the number that at most nine ASCII digits represent, or None.
 
-    ``int`` alone would take "-5", "1_000" and digits of other scripts, and choke on thousands.
+    ``int`` would also accept "-5", "1_000" and digits of other scripts, and fails on thousands of
+    digits.
     """
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 

@@ -1,4 +1,4 @@
-"""The original files, read row by row; anything unexpected is refused with its place."""
+"""Readers of the original files, which refuse unexpected content and name its place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = tuple[int, list[str]]
 
 
 def read_rows(path: File, delimiter: str) -> Iterator[Row]:
-    """The fields of each row with its line number, counted from 1; blank lines are passed over."""
+    """Yield the fields of each row with its line number, from 1; blank lines are skipped."""
     with _open(path) as file:
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
@@ -36,7 +36,7 @@ def read_rows(path: File, delimiter: str) -> Iterator[Row]:
 def read_header(
     path: File, rows: Iterator[Row], columns: Sequence[Column], repeated: Collection[str] = ()
 ) -> list[str]:
-    """The first row, which names each of ``columns`` once; those ``repeated`` once or more."""
+    """Return the first row, which names each of ``columns`` once; ``repeated`` once or more."""
     number, header = next(rows, (1, []))
     for column in columns:
         times = header.count(column.name)
@@ -51,7 +51,7 @@ def read_header(
 def encode(
     path: File, header: Sequence[str], rows: Iterator[Row], columns: Sequence[Column]
 ) -> NDArray[np.uint8]:
-    """The bits of ``columns``, side by side, for every row: shape (N, number of features)."""
+    """Return the bits of ``columns``, side by side, per row: (N, number of features)."""
     places = [(header.index(column.name), column) for column in columns]
     table: list[tuple[int, ...]] = []
     for number, fields in rows:

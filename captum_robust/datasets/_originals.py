@@ -1,4 +1,4 @@
-"""Where original files come from: a folder, else the cache, else their public source."""
+"""The places of original files: a folder, else the cache, else their public source."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Original:
     """An original file and its public source.
 
     Attributes:
-        names: What a folder may call it; the first is its name at the source.
-        folder: The subfolder of a data folder in which it may lie.
-        url: The https address of the file, or of a zip archive with the file in it; None for a
-            file that is not published in this form.
-        sha256: Digest of what the address gives, or of the file that results were obtained with.
+        names: Names of the file in a folder; the first is its name at the source.
+        folder: The subfolder of a data folder in which the file may be.
+        url: The https address of the file, or of a zip archive that contains it; None for a file
+            that is not published in this form.
+        sha256: Digest of the download, or of the file with which results were obtained.
     """
 
     names: tuple[str, ...]
@@ -32,11 +32,11 @@ class Original:
 
     @property
     def accepted(self) -> str:
-        """What a data folder must hold, in words."""
+        """The required content of a data folder, in words."""
         return f"{' or '.join(self.names)} (or .gz), itself or in its subfolder {self.folder}"
 
     def within(self, root: str | os.PathLike[str]) -> Path | None:
-        """The file in a data folder, or None."""
+        """Return the file in a data folder, or None."""
         for folder in (Path(root), Path(root) / self.folder):
             for name in self.names:
                 for place in (folder / name, folder / f"{name}.gz"):
@@ -46,7 +46,7 @@ class Original:
 
 
 def named_root() -> str | None:
-    """The folder that the environment names, if it names one."""
+    """Return the folder that the environment variable names, if it is set."""
     root = os.environ.get(VARIABLE) or None
     if root and not Path(root).is_dir():
         raise FileNotFoundError(f"{VARIABLE}: got {root!r}, accepted: a folder")
@@ -54,15 +54,15 @@ def named_root() -> str | None:
 
 
 def named_folder(originals: Sequence[Original]) -> str | None:
-    """The folder that the environment names, if any of the files lies there."""
+    """Return the folder that the environment variable names, if any of the files is there."""
     root = named_root()
     return root if root and any(original.within(root) for original in originals) else None
 
 
 def locate(originals: Sequence[Original], root: str | os.PathLike[str] | None) -> list[File]:
-    """The files, from ``root``, else the folder of the environment, else the cache or the source.
+    """Return files from ``root``, the folder of the environment, the cache or the source.
 
-    A folder with some of the files must hold all of them.
+    The first of these that is available is used. A folder with some of the files must have all.
     """
     argument = "root"
     if root is None:
@@ -86,7 +86,7 @@ def _download(original: Original) -> File:
     advice = f"or name in {VARIABLE} a folder that holds {original.accepted}"
     if original.url is None:
         raise FileNotFoundError(
-            f"{name}: not published in this form; make it as docs/data.md says, {advice}"
+            f"{name}: not published in this form; create it as docs/data.md describes, {advice}"
         )
     try:
         import pooch
@@ -96,11 +96,11 @@ def _download(original: Original) -> File:
         ) from error
     cache = pooch.os_cache("captum-robust")
     try:
-        # Looks into the cache first. A download gets its name only once its digest is right.
+        # Uses the cache first. A download gets its final name only if its digest is right.
         path = pooch.retrieve(
             original.url, f"sha256:{original.sha256}", original.url.rpartition("/")[2], cache
         )
-    except OSError as error:  # those of requests are OSErrors too
+    except OSError as error:  # errors of requests are OSErrors as well
         raise FileNotFoundError(
             f"{name}: cannot download {original.url} to {cache} ({type(error).__name__}); "
             f"go online, {advice}"

@@ -1,4 +1,4 @@
-"""UCI Adult as 28 bits: does a person earn more than 50,000 dollars a year?"""
+"""UCI Adult with 28 binary features; the target is an income above 50,000 dollars a year."""
 
 from __future__ import annotations
 
@@ -141,27 +141,27 @@ def load_adult(
 ) -> TabularDataset:
     """Adult (census income) with 28 binary features; the target is an income above 50,000 dollars.
 
-    Rows are those of ``adult.data``, then those of ``adult.test``: 48,842, none dropped, an unknown
-    ``?`` being a level of its own. The features are fixed thresholds and groups of levels, nothing
-    is fitted. Only 4,879 rows are distinct (see :func:`~captum_robust.datasets.distinct`).
+    The rows are those of ``adult.data`` followed by those of ``adult.test``: 48,842, without
+    omissions; the unknown value ``?`` is a separate level. The features are fixed thresholds and
+    groups of levels; nothing is fitted. Only 4,879 rows are distinct (see
+    :func:`~captum_robust.datasets.distinct`).
 
     Args:
         root: Folder with the original files ``adult.data`` and ``adult.test`` (or ``.gz``),
-            directly or in its subfolder ``adult``. None for the folder that the environment
-            variable ``CAPTUM_ROBUST_DATA`` names; where that is unset or lacks both files, the
-            table that ships in the package. A folder's files are taken as they are: their number
-            of rows is not checked.
-        original: Read the original files in any case: in place of the table that ships, those in
-            the user's cache, into which they are downloaded if they are not there.
+            directly or in its subfolder ``adult``. None: the folder that the environment variable
+            ``CAPTUM_ROBUST_DATA`` names, or the table of the package if the variable is not set or
+            both files are missing. The number of rows of files in a folder is not checked.
+        original: Always read the original files: instead of the table of the package, those in the
+            user's cache, into which they are downloaded if necessary.
 
     Returns:
         The table: ``inputs`` (48842, 28) of 0 and 1, ``targets`` (48842,), 1 for above 50,000.
 
     Raises:
-        FileNotFoundError: If ``root`` does not hold the files, or if they cannot be downloaded; the
-            message says what to put where.
-        ImportError: If the files must be downloaded and pooch, of the extra
-            ``captum-robust[benchmark]``, is not installed.
+        FileNotFoundError: If ``root`` does not contain the files, or if they cannot be downloaded;
+            the message names the required files.
+        ImportError: If the files must be downloaded and pooch (extra
+            ``captum-robust[benchmark]``) is not installed.
         ValueError: If a file is malformed; the message names the file, the row and the column.
 
     Source:
@@ -182,7 +182,7 @@ def load_adult(
 
 
 def read(root: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
-    """The bits of the original files, inputs and target side by side, (N, 29)."""
+    """Return the bits of the original files, inputs and target side by side, (N, 29)."""
     return np.concatenate([_read_file(path) for path in locate(ORIGINALS, root)])
 
 
@@ -192,5 +192,5 @@ def _read_file(path: File) -> NDArray[np.uint8]:
 
 
 def _is_comment(number: int, fields: list[str]) -> bool:
-    # adult.test opens with "|1x3 Cross validator".
+    # adult.test begins with "|1x3 Cross validator".
     return number == 1 and len(fields) == 1 and fields[0].startswith("|")

@@ -1,4 +1,4 @@
-"""UCI Bank Marketing as 18 bits: does a client subscribe to a term deposit?"""
+"""UCI Bank Marketing with 18 binary features; the target is a subscription to a term deposit."""
 
 from __future__ import annotations
 
@@ -78,27 +78,27 @@ TABLE = _bundle.Table(
 def load_bank(root: str | os.PathLike[str] | None = None, original: bool = False) -> TabularDataset:
     """Bank Marketing with 18 binary features; the target is a subscription to a term deposit.
 
-    Rows are those of ``bank-full.csv``, 45,211. The last feature is a call longer than 180 seconds,
-    the column's median; it is known only after the call, so the model explains an outcome rather
-    than predicts one. Only 887 rows are distinct (see :func:`~captum_robust.datasets.distinct`).
+    The rows are those of ``bank-full.csv``, 45,211. The last feature is a call longer than 180
+    seconds, the median of the column. It is known only after the call, so the model describes an
+    outcome rather than predicts it. Only 887 rows are distinct (see
+    :func:`~captum_robust.datasets.distinct`).
 
     Args:
         root: Folder with the original file ``bank-full.csv`` (or ``.gz``), directly or in its
-            subfolder ``bank``. None for the folder that the environment variable
-            ``CAPTUM_ROBUST_DATA`` names; where that is unset or lacks the file, the table that
-            ships in the package. A folder's file is taken as it is: its number of rows is not
-            checked.
-        original: Read the original file in any case: in place of the table that ships, the one in
-            the user's cache, into which it is downloaded if it is not there.
+            subfolder ``bank``. None: the folder that the environment variable
+            ``CAPTUM_ROBUST_DATA`` names, or the table of the package if the variable is not set or
+            the file is missing. The number of rows of a file in a folder is not checked.
+        original: Always read the original file: instead of the table of the package, the file in
+            the user's cache, into which it is downloaded if necessary.
 
     Returns:
         The table: ``inputs`` (45211, 18) of 0 and 1, ``targets`` (45211,), 1 for a subscription.
 
     Raises:
-        FileNotFoundError: If ``root`` does not hold the file, or if it cannot be downloaded; the
-            message says what to put where.
-        ImportError: If the file must be downloaded and pooch, of the extra
-            ``captum-robust[benchmark]``, is not installed.
+        FileNotFoundError: If ``root`` does not contain the file, or if it cannot be downloaded;
+            the message names the required file.
+        ImportError: If the file must be downloaded and pooch (extra
+            ``captum-robust[benchmark]``) is not installed.
         ValueError: If the file is malformed; the message names the file, the row and the column.
 
     Source:
@@ -119,7 +119,7 @@ def load_bank(root: str | os.PathLike[str] | None = None, original: bool = False
 
 
 def read(root: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
-    """The bits of the original file, inputs and target side by side, (N, 19)."""
+    """Return the bits of the original file, inputs and target side by side, (N, 19)."""
     (path,) = locate(ORIGINALS, root)
     rows = read_rows(path, delimiter=";")
     header = read_header(path, rows, TABLE.columns)

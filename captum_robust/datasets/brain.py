@@ -1,4 +1,4 @@
-"""Brain networks of the ADHD-200 study: by diagnosis, and by scanner site."""
+"""Brain networks of the ADHD-200 study, labelled by diagnosis or by scanner site."""
 
 from __future__ import annotations
 
@@ -43,27 +43,28 @@ def load_adhd200(
 ) -> BrainGraphs:
     """Functional brain networks of ADHD-200; the target is the diagnosis of ADHD.
 
-    520 subjects of six sites, all on the same 190 regions of the CC200 atlas; an edge is one of
-    the strongest tenth of the correlations of a subject, 1,796. **The diagnosis can hardly be
-    learnt from them**: the area under the curve is 0.45 to 0.61 whatever is tried, so an
-    explanation of such a network explains noise. Pooled sites are confounded besides, because the
-    share of patients differs and the site shows. These are not the graphs of the R2ET paper, which
-    are not public; see ``docs/data.md``, and :func:`load_adhd200_site` for a task that works.
+    520 subjects of six sites on the same 190 regions of the CC200 atlas. The edges are the
+    strongest tenth of the correlations of a subject, 1,796. **A network can hardly learn the
+    diagnosis**: the area under the curve is 0.45 to 0.61 for all models that were tried, so an
+    explanation of such a network explains noise. Pooled sites are also confounded, because the
+    proportion of patients differs between sites and the site can be recognised. These are not the
+    graphs of the R2ET paper, which are not public; see ``docs/data.md``, and
+    :func:`load_adhd200_site` for a task that can be learnt.
 
     Args:
-        root: Folder with ``adhd200_cc200_fc10.npz``, directly or in its subfolder ``brain``. None
-            for the folder that the environment variable ``CAPTUM_ROBUST_DATA`` names. The file is
-            not downloaded, because nobody publishes it in this form; ``docs/data.md`` says how it
-            is made.
-        site: Subjects of one site alone: ``"KKI"``, ``"NYU"``, ``"NeuroIMAGE"``, ``"Peking_1"``,
-            ``"Peking_2"`` or ``"Pittsburgh"``. None for all.
+        root: Folder with ``adhd200_cc200_fc10.npz``, directly or in its subfolder ``brain``. None:
+            the folder that the environment variable ``CAPTUM_ROBUST_DATA`` names. The file is not
+            downloaded because it is not published in this form; ``docs/data.md`` describes how to
+            create it.
+        site: Only subjects of one site: ``"KKI"``, ``"NYU"``, ``"NeuroIMAGE"``, ``"Peking_1"``,
+            ``"Peking_2"`` or ``"Pittsburgh"``. None: all sites.
 
     Returns:
         Graphs of 0 and 1, ``edges`` (520, 17955), ``targets`` 1 for ADHD (190) and 0 for typically
         developing (330). Its name is ``"adhd200"``, or ``"adhd200-NYU"`` for a site.
 
     Raises:
-        FileNotFoundError: If the file is nowhere; the message says what to put where.
+        FileNotFoundError: If the file is missing; the message names the required file.
         ValueError: If the file is malformed, or has no subject of ``site``.
 
     Source:
@@ -81,13 +82,13 @@ def load_adhd200_site(
 ) -> BrainGraphs:
     """Functional brain networks of typically developing subjects; the target is the scanner site.
 
-    The subjects of ADHD-200 without a diagnosis, at two sites: New York (96) against Beijing (61).
-    Scanner and protocol show in the correlations, so this can be learnt, and a robust explanation
-    of it has something to explain. It is a technical task, and not the R2ET paper's ADHD result.
+    The subjects of ADHD-200 without a diagnosis at two sites: New York (96) and Beijing (61).
+    Scanner and protocol influence the correlations, so a network can learn the site and an
+    explanation is meaningful. It is a technical task, not the ADHD result of the R2ET paper.
 
     Args:
         root: As in :func:`load_adhd200`.
-        sites: Two of its sites; class 0 and class 1.
+        sites: Two sites: class 0 and class 1.
 
     Returns:
         Graphs of 0 and 1, ``edges`` (157, 17955). Its name is ``"adhd200-site"``.
@@ -124,7 +125,7 @@ def _at(subjects: _Subjects, site: str) -> NDArray[np.bool_]:
 
 
 def _subjects(root: str | os.PathLike[str] | None) -> _Subjects:
-    """The arrays of the file, checked."""
+    """Return the arrays of the file, checked."""
     (path,) = locate(ORIGINALS, root)
     assert isinstance(path, Path)  # the file is no member of a downloaded archive
     n_edges = N_REGIONS * (N_REGIONS - 1) // 2

@@ -1,4 +1,4 @@
-"""Breast Cancer Wisconsin (Diagnostic), as scikit-learn ships it."""
+"""Breast Cancer Wisconsin (Diagnostic), from scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from captum_robust.datasets.tabular import TabularDataset
 def load_breast_cancer() -> TabularDataset:
     """Breast Cancer Wisconsin with 30 standardised features; the target is a benign tumour.
 
-    Each column has its mean over all 569 rows subtracted and is divided by its standard deviation
-    over the same rows (divisor N), in float64, then rounded to float32.
+    Each column is standardised by its mean and standard deviation (divisor N) over all 569 rows in
+    float64, and then rounded to float32.
 
     Returns:
         The table: ``inputs`` (569, 30), ``targets`` (569,), 1 for benign and 0 for malignant.
 
     Raises:
-        ImportError: If scikit-learn, of the extra ``captum-robust[benchmark]``, is not installed.
+        ImportError: If scikit-learn (extra ``captum-robust[benchmark]``) is not installed.
 
     Source:
         Breast Cancer Wisconsin (Diagnostic), UCI Machine Learning Repository,

@@ -1,8 +1,8 @@
-"""Builds the tables that ship in the package from the original UCI files.
+"""Build the tables of the package from the original UCI files.
 
 ``python -m captum_robust.datasets.build ROOT``, where ROOT holds ``adult.data``, ``adult.test`` and
-``bank-full.csv`` (or ``.gz``), directly or in the subfolders ``adult`` and ``bank``. Tables whose
-SHA-256 is not the known one are not written.
+``bank-full.csv`` (or ``.gz``), directly or in the subfolders ``adult`` and ``bank``. Tables
+with another SHA-256 than the known one are not written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Citation networks for node classification: Cora, and made-up ones of its size."""
+"""Citation networks for node classification: Cora, and synthetic networks of its size."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["load_cora", "synthetic_citation_graph"]
 
 #: Number of papers on each of Cora's seven topics.
 _CORA_TOPICS = (351, 217, 418, 818, 426, 298, 180)
-_WITHIN = 0.81  # share of Cora's edges that join two papers on one topic
+_WITHIN = 0.81  # fraction of Cora's edges that join two papers on one topic
 _N_WORDS = 18  # mean number of words of a paper in Cora
-_TOPICAL = 0.2  # share of the words that tell the topic: a GCN gets 80 % right, as on Cora
+_TOPICAL = 0.2  # fraction of words that depend on the topic: a GCN has 80 % accuracy, as on Cora
 _N_TRAIN, _N_VAL, _N_TEST = 20, 500, 1000  # the split by Yang et al. 2016; training per topic
 
 
@@ -27,28 +27,29 @@ def synthetic_citation_graph(
     n_features: int = 1433,
     seed: int = 0,
 ) -> Data:
-    r"""A made-up citation network of the size of Cora: a stochastic block model with words.
+    r"""Return a synthetic citation network of the size of Cora: a block model with words.
 
-    Papers cite by the degree-corrected block model: an edge joins two papers on one topic in 81 %
-    of the cases, as in Cora, and papers in proportion to a weight :math:`u^{-1/2}`, u uniform, so
-    that few are cited often. A paper has each word of the vocabulary or not, 18 in the mean; a
-    fifth of them are from the words of its topic, an equal part of the vocabulary. A two-layer GCN
-    gets about as many topics right as on Cora, 80 %. Nothing of it stems from a real network.
+    Citations follow the degree-corrected stochastic block model: 81 % of the edges join two papers
+    on the same topic, as in Cora, and a paper is chosen with probability proportional to
+    :math:`u^{-1/2}`, u uniform, so that a few papers are cited often. A paper has 18 words of the
+    vocabulary on average; a fifth of them are from the words of its topic, and each topic has an
+    equal part of the vocabulary. A two-layer GCN has an accuracy of about 80 %, as on Cora. None of
+    the data are from a real network.
 
     Args:
         topic_sizes (tuple[int, ...], optional): papers on each topic. Default: those of Cora, 2,708
             in all.
         n_edges (int, optional): undirected edges, without self-loops and repetitions.
         n_features (int, optional): size of the vocabulary.
-        seed (int, optional): seed of everything random.
+        seed (int, optional): seed of all random numbers.
 
     Returns:
         - **data** (*torch_geometric.data.Data*): ``x`` (V, F) of 0 and 1, ``edge_index``
-          (2, 2 n_edges), both directions, ``y`` (V,), and the masks of the usual split: 20 papers a
-          topic to train on, 500 to validate, 1,000 to test, fewer where the graph is smaller.
+          (2, 2 n_edges), both directions, ``y`` (V,), and the masks of the usual split: 20 papers
+          per topic for training, 500 for validation and 1,000 for testing, fewer in smaller graphs.
 
     Raises:
-        ValueError: if there is no room for so many edges.
+        ValueError: for too many edges, and for topics or features out of range.
 
     Examples::
 
@@ -63,11 +64,13 @@ def synthetic_citation_graph(
     if n_topics < 2 or min(topic_sizes) < 2 or n_features < n_topics:
         raise ValueError(
             "topic_sizes must be two topics or more of at least 2 papers, and n_features at least "
-            f"one a topic, got {topic_sizes} and {n_features}"
+            f"one per topic, got {topic_sizes} and {n_features}"
         )
-    # Half of the possible pairs at most, so that drawing pairs until all are new comes to an end.
+    # At most half of the possible pairs, so that repeated drawing finds enough new pairs.
     if not 0 < n_edges <= sum(size * (size - 1) for size in topic_sizes) // 4:
-        raise ValueError(f"n_edges must be positive and leave room, got {n_edges}")
+        raise ValueError(
+            f"n_edges must be positive and at most half of the pairs on one topic, got {n_edges}"
+        )
     topics = torch.repeat_interleave(torch.arange(n_topics), torch.tensor(topic_sizes))
     topics = topics[torch.randperm(n_nodes, generator=generator)]
     edges = _edges(topics, n_topics, n_edges, generator)
@@ -83,10 +86,10 @@ def synthetic_citation_graph(
 
 
 def load_cora(root: str | os.PathLike[str]) -> Data:
-    """Cora with the split of Yang et al., by ``torch_geometric.datasets.Planetoid``.
+    """Return Cora with the split of Yang et al., by ``torch_geometric.datasets.Planetoid``.
 
     Args:
-        root (str or PathLike): folder that holds it, or into which it is downloaded.
+        root (str or PathLike): folder of the data, into which they are downloaded if necessary.
 
     Returns:
         - **data** (*torch_geometric.data.Data*): 2,708 papers, 1,433 words, 7 topics, as
@@ -101,7 +104,7 @@ def load_cora(root: str | os.PathLike[str]) -> Data:
 
 
 def _edges(topics: Tensor, n_topics: int, n_edges: int, generator: torch.Generator) -> Tensor:
-    """Distinct undirected edges; (2, n_edges)."""
+    """Draw distinct undirected edges; (2, n_edges)."""
     fame = torch.rand(len(topics), generator=generator).clamp_min(1e-3) ** -0.5
     by_topic = torch.zeros(n_topics, len(topics)).scatter(0, topics[None], fame[None])
     found = torch.zeros(2, 0, dtype=torch.long)
@@ -116,7 +119,7 @@ def _edges(topics: Tensor, n_topics: int, n_edges: int, generator: torch.Generat
         )
         pairs = torch.stack([first, second]).sort(dim=0).values
         pairs = torch.cat([found, pairs[:, first != second]], dim=1)
-        # In the order in which they were drawn: all are equally likely to be kept.
+        # Kept in the order in which they were drawn, so that no edge is preferred.
         _, place = torch.unique(pairs, dim=1, return_inverse=True)
         new = torch.full((int(place.max()) + 1,), pairs.shape[1]).scatter_reduce(
             0, place, torch.arange(pairs.shape[1]), "amin"
@@ -126,7 +129,7 @@ def _edges(topics: Tensor, n_topics: int, n_edges: int, generator: torch.Generat
 
 
 def _partners(topics: Tensor, fame: Tensor, generator: torch.Generator) -> Tensor:
-    """For papers on given topics, one partner each in proportion to a row of ``fame`` a topic."""
+    """Draw one partner per paper in proportion to the row of ``fame`` of the topic."""
     partners = torch.empty_like(topics)
     for topic, weights in enumerate(fame):
         own = topics == topic
@@ -138,7 +141,7 @@ def _partners(topics: Tensor, fame: Tensor, generator: torch.Generator) -> Tenso
 
 
 def _words(topics: Tensor, n_topics: int, n_features: int, generator: torch.Generator) -> Tensor:
-    """Bags of words; (V, F) of 0 and 1."""
+    """Draw bags of words; (V, F) of 0 and 1."""
     n_words = min(_N_WORDS, n_features / 4)
     own = torch.arange(n_features) * n_topics // n_features == topics[:, None]
     chance = torch.full(own.shape, (1 - _TOPICAL) * n_words / n_features)
@@ -147,7 +150,7 @@ def _words(topics: Tensor, n_topics: int, n_features: int, generator: torch.Gene
 
 
 def _split(topics: Tensor, n_topics: int, generator: torch.Generator) -> Tensor:
-    """Masks of training, validation and test; (3, V) bool."""
+    """Draw masks of training, validation and test; (3, V) bool."""
     order = torch.randperm(len(topics), generator=generator)
     masks = torch.zeros(3, len(topics), dtype=torch.bool)
     for topic in range(n_topics):

@@ -1,4 +1,4 @@
-"""ProPublica's COMPAS table as 16 bits: which risk does the COMPAS score give a defendant?"""
+"""ProPublica's COMPAS table with 16 binary features; the target is the score or recidivism."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Label = Literal["score", "two_year_recid"]
 
 ORIGINALS = (
     Original(
-        # The second is a copy without the columns that say who the people are.
+        # The second is a copy without the columns that identify people.
         names=("compas-scores-two-years.csv", "compas-scores-two-years.anon.csv"),
         folder="compas",
         url=(
@@ -52,7 +52,7 @@ PERSON = (
     levels("sex", {"sex=Male": ("Male",)}, others=("Female",)),
     levels("c_charge_degree", {"charge=Felony": ("F",)}, others=("M", "O")),
 )
-# The three become one feature, that any of them is set.
+# The three become one feature: at least one of them is set.
 JUVENILE = (
     thresholds("juv_fel_count", {"felonies>0": 1}),
     thresholds("juv_misd_count", {"misdemeanours>0": 1}),
@@ -87,33 +87,33 @@ FEATURE_NAMES = (
 def load_compas(
     root: str | os.PathLike[str] | None = None, label: Label = "score"
 ) -> TabularDataset:
-    r"""COMPAS (risk of recidivism) with 16 binary features; the target is the score or the relapse.
+    r"""COMPAS (risk of recidivism) with 16 binary features; target: the score or recidivism.
 
-    Rows are those of ProPublica's two-year file that pass its own filter: arrested within 30 days
-    of the screening, recidivism known, no mere traffic offence, scored; 6,172 of 7,214. The
-    features are fixed thresholds and levels, nothing is fitted. Only 599 rows are distinct (see
-    :func:`~captum_robust.datasets.distinct`). The table is about real people and names no licence,
-    so it does not ship in the package.
+    The rows are those of ProPublica's two-year file that pass its filter: an arrest within 30 days
+    of the screening, known recidivism, more than a traffic offence, and a score; 6,172 of 7,214.
+    The features are fixed thresholds and levels; nothing is fitted. Only 599 rows are distinct (see
+    :func:`~captum_robust.datasets.distinct`). The table is about real people and has no licence, so
+    it is not part of the package.
 
     Args:
-        root: Folder with ``compas-scores-two-years.csv`` or, a copy without the columns that say
-            who the people are, ``compas-scores-two-years.anon.csv`` (or ``.gz``), directly or in
-            its subfolder ``compas``. None for the folder that the environment variable
-            ``CAPTUM_ROBUST_DATA`` names; where that is unset or lacks the file, the user's cache;
-            else the file is downloaded into the cache. A folder's file is taken as it is: its
-            number of rows is not checked.
-        label: ``"score"`` for a COMPAS score of Medium or High, ``"two_year_recid"`` for a relapse
-            within two years, which these features predict much worse (AUC 0.73 against 0.83).
+        root: Folder with ``compas-scores-two-years.csv``, or with
+            ``compas-scores-two-years.anon.csv``, a copy without the columns that identify people
+            (or ``.gz``), directly or in its subfolder ``compas``. None: the folder that the
+            environment variable ``CAPTUM_ROBUST_DATA`` names, or the user's cache if the variable
+            is not set or the file is missing; the file is downloaded into the cache if necessary.
+            The number of rows of a file in a folder is not checked.
+        label: ``"score"``: a COMPAS score of Medium or High; ``"two_year_recid"``: recidivism
+            within two years, which these features predict less well (AUC 0.73 and 0.83).
 
     Returns:
         The table: ``inputs`` (6172, 16) of 0 and 1, ``targets`` (6172,), of which 2,751 (score) or
-        2,809 (relapse) are 1. Its name is ``"compas"`` or ``"compas-two-year-recid"``.
+        2,809 (recidivism) are 1. Its name is ``"compas"`` or ``"compas-two-year-recid"``.
 
     Raises:
-        FileNotFoundError: If ``root`` does not hold the file, or if it is nowhere and cannot be
-            downloaded; the message says what to put where.
-        ImportError: If the file must be downloaded and pooch, of the extra
-            ``captum-robust[benchmark]``, is not installed.
+        FileNotFoundError: If ``root`` does not contain the file, or if it cannot be downloaded;
+            the message names the required file.
+        ImportError: If the file must be downloaded and pooch (extra
+            ``captum-robust[benchmark]``) is not installed.
         ValueError: If ``label`` is unknown, or the file is malformed; the message names the file,
             the row and the column.
 
@@ -143,7 +143,7 @@ def load_compas(
     (path,) = locate(ORIGINALS, root)
     rows = read_rows(path, delimiter=",")
     columns = [column for group in GROUPS for column in group]
-    # The original gives priors_count twice, with the same numbers.
+    # The original has the column priors_count twice, with the same numbers.
     header = read_header(path, rows, columns, repeated=("priors_count",))
     bits = encode(path, header, rows, columns)
     ends = np.cumsum([sum(len(column.features) for column in group) for group in GROUPS])
@@ -159,6 +159,6 @@ def load_compas(
         feature_names=FEATURE_NAMES,
         source=(
             "COMPAS, ProPublica, https://github.com/propublica/compas-analysis; public records, "
-            "no licence named; binarised by captum_robust"
+            "no licence stated; binarised by captum_robust"
         ),
     )

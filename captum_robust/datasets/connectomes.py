@@ -1,4 +1,4 @@
-"""A user's own connectomes, read strictly."""
+"""Connectomes of the user, with strict checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from captum_robust.datasets.graphs import BrainGraphs
 
-#: Largest difference of two entries that should be equal, as a share of the largest weight.
+#: Largest difference of two entries that should be equal, as a fraction of the largest weight.
 ROUNDING = 1e-5
 
 
@@ -27,31 +27,31 @@ def load_connectomes(
     target_key: str | None = None,
     name: str | None = None,
 ) -> BrainGraphs:
-    """Connectomes of your own: symmetric matrices of weights, one a subject, and their classes.
+    """Return your own connectomes: symmetric matrices of weights, one per subject, and classes.
 
-    The upper triangle is kept and the diagonal dropped, whatever it holds. What would silently
-    spoil a study is refused, with the file and the number of the matrix: an asymmetric matrix
-    (beyond rounding, 1e-5 of its largest weight), a weight that is not finite, matrices that are
-    not square.
+    The upper triangle is kept and the diagonal is ignored. Matrices that would silently invalidate
+    a study are refused, with the file and the number of the matrix: asymmetric matrices (beyond
+    rounding, 1e-5 of the largest weight), weights that are not finite, matrices that are not
+    square.
 
     Args:
         source: A file ``.npz``, ``.npy`` or ``.mat`` (up to MATLAB 7.2, with scipy), or the
             matrices themselves: an array, tensor or list of shape (N, n, n). A file may also have
-            them as (n, n, N), as MATLAB likes to.
-        targets: Class of each matrix, N whole numbers; they become 0, 1, … in ascending order, so
-            -1 and 1 become 0 and 1. None to take them from the file.
-        key: Name of the matrices in a file. None where only one array is a stack of matrices.
-        target_key: Name of the classes in a file. None where only one array has N numbers.
-        name: Short name. None for that of the file.
+            the shape (n, n, N), which is usual in MATLAB.
+        targets: Class of each matrix, N whole numbers, which become 0, 1, … in ascending order: -1
+            and 1 become 0 and 1. None: the classes of the file.
+        key: Name of the matrices in a file. None: the only array that is a stack of matrices.
+        target_key: Name of the classes in a file. None: the only array with N numbers.
+        name: Short name. None: that of the file.
 
     Returns:
         The graphs, ``edges`` of shape (N, n (n - 1) / 2).
 
     Raises:
-        FileNotFoundError: If the file is not there.
+        FileNotFoundError: If the file is missing.
         ImportError: If the file is a ``.mat`` and scipy is not installed.
-        ValueError: If the file is none of these, is damaged, or leaves open which array is meant
-            (the message lists them); or for matrices and classes as above.
+        ValueError: If the file has another type, is damaged, or has several arrays that fit (the
+            message lists them); and for matrices and classes as above.
 
     Example:
         >>> connectomes = [[[1.0, 0.3], [0.3, 1.0]], [[1.0, -0.2], [-0.2, 1.0]]]
@@ -94,7 +94,7 @@ def load_connectomes(
 
 
 def check_matrices(matrices: NDArray[Any], where: str) -> None:
-    """Refuses what is no stack of symmetric matrices of finite numbers, with the number of one."""
+    """Raise ValueError for anything but a stack of symmetric matrices of finite numbers."""
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or matrices.shape[1] < 2:
         raise ValueError(
             f"{where}: got shape {matrices.shape}, accepted: (N, n, n), square matrices of 2 "
@@ -122,9 +122,9 @@ def check_matrices(matrices: NDArray[Any], where: str) -> None:
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
-    """The arrays of a file, by name."""
+    """Return the arrays of a file, by name."""
     if not path.is_file():
-        raise FileNotFoundError(f"source: got {str(path)!r}, accepted: a file that is there")
+        raise FileNotFoundError(f"source: got {str(path)!r}, accepted: an existing file")
     readers = {".npz": _read_numpy, ".npy": _read_numpy, ".mat": _read_matlab}
     if path.suffix not in readers:
         raise ValueError(f"{path}: got a file {path.suffix}, accepted: {', '.join(readers)}")
@@ -160,7 +160,7 @@ def _read_matlab(path: Path) -> Mapping[str, NDArray[Any]]:
 
 
 def _stack(arrays: Mapping[str, NDArray[Any]], key: str | None, where: str) -> NDArray[Any]:
-    """The array that is a stack of square matrices, the number of them first."""
+    """Return the array that is a stack of square matrices, in the shape (N, n, n)."""
     if key is None:
         key = _only(arrays, _is_stack, "key", "one array of shape (N, n, n)", where)
     array = _array(_named(arrays, key, "key", where), f"{where}, {key}")

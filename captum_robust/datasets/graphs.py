@@ -11,7 +11,7 @@ from captum_robust.graph import adjacency
 
 @dataclass(frozen=True, eq=False)
 class BrainGraphs:
-    """Undirected graphs whose node i is the same region in each.
+    """Undirected graphs in which node i is always the same region.
 
     Attributes:
         edges: Weights of the edges, float32, shape (N, m), m = n_nodes (n_nodes - 1) / 2, in the
@@ -19,7 +19,7 @@ class BrainGraphs:
         targets: Class of each graph, int64, shape (N,), from 0.
         n_nodes: Number of regions, 2 or more.
         name: Short name, such as ``"adhd200"``.
-        source: Where the graphs come from and under which terms.
+        source: Origin and terms of use of the graphs.
 
     Raises:
         ValueError: If the shapes do not agree with ``n_nodes`` and with each other.
@@ -55,9 +55,9 @@ class BrainGraphs:
         return len(self.edges)
 
     def adjacency(self) -> Tensor:
-        """The symmetric matrices, shape (N, n_nodes, n_nodes), zero on the diagonal."""
+        """Return the symmetric matrices, shape (N, n_nodes, n_nodes), with a zero diagonal."""
         return adjacency(self.edges, self.n_nodes)
 
     def subset(self, rows: Tensor) -> BrainGraphs:
-        """The graphs of these numbers, or where a mask is true."""
+        """Return the graphs with the given indices, or where a mask is true."""
         return replace(self, edges=self.edges[rows], targets=self.targets[rows])

@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits, and pairs of threes and eights."""
+"""MNIST: handwritten digits, and pairs of two digits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ImageDataset:
         name: Short name, such as ``"mnist-train"``.
         inputs: Pixels from 0 to 1, float32, shape (N, channels, height, width).
         targets: Class of each image, int64, shape (N,).
-        source: Where the images come from and under which licence.
+        source: Origin and licence of the images.
     """
 
     name: str
@@ -77,24 +77,25 @@ class ImageDataset:
 
 
 def load_mnist(root: str | os.PathLike[str] | None = None, part: Part = "train") -> ImageDataset:
-    """MNIST, 28 by 28 pixels, ink 1 on paper 0.
+    """MNIST, images of 28 by 28 pixels, 1 for ink and 0 for background.
 
     Args:
         root: Folder with the two idx files of the part, such as ``train-images-idx3-ubyte`` and
-            ``train-labels-idx1-ubyte`` (or ``.gz``), directly or in its subfolder ``mnist``. None
-            for the folder that the environment variable ``CAPTUM_ROBUST_DATA`` names; where that
-            is unset or lacks the files, the user's cache; else the files are downloaded into it.
+            ``train-labels-idx1-ubyte`` (or ``.gz``), directly or in its subfolder ``mnist``. None:
+            the folder that the environment variable ``CAPTUM_ROBUST_DATA`` names, or the user's
+            cache if the variable is not set or the files are missing; the files are downloaded into
+            the cache if necessary.
         part: ``"train"``, 60,000 images, or ``"test"``, 10,000.
 
     Returns:
-        ``inputs`` (N, 1, 28, 28), the original's bytes divided by 255, and ``targets`` (N,), 0 to
-        9. (The R2ET paper keeps 0 to 255: multiply its radii and variances accordingly.)
+        ``inputs`` (N, 1, 28, 28), the original bytes divided by 255, and ``targets`` (N,), 0 to 9.
+        The R2ET paper uses 0 to 255: convert its radii and variances accordingly.
 
     Raises:
-        FileNotFoundError: If ``root`` does not hold the files, or if they are nowhere and cannot
-            be downloaded; the message says what to put where.
-        ImportError: If the files must be downloaded and pooch, of the extra
-            ``captum-robust[benchmark]``, is not installed.
+        FileNotFoundError: If ``root`` does not contain the files, or if they cannot be downloaded;
+            the message names the required files.
+        ImportError: If the files must be downloaded and pooch (extra
+            ``captum-robust[benchmark]``) is not installed.
         ValueError: If ``part`` is unknown, or a file is malformed; the message names the file.
 
     Source:
@@ -146,13 +147,13 @@ def load_mnist_pairs(
     n_test: int = 1_000,
     seed: int = 0,
 ) -> PairSplit:
-    """Pairs of two digits, three against eight as in the R2ET paper: is it the same digit?
+    """Pairs of two digits, 3 and 8 as in the R2ET paper; the target is whether they are equal.
 
-    Training pairs are of training images. The test images of each digit are shuffled and halved:
-    validation pairs are of the first half, test pairs of the second, so that the three parts share
-    no image. Half of each part's pairs are of the same digit (label 1), as many of either digit;
-    half are of two digits, as many in either order. No pair comes twice, and no image is paired
-    with itself.
+    Training pairs are pairs of training images. The test images of each digit are shuffled and
+    divided into halves: validation pairs are from the first half, test pairs from the second, so
+    that the three parts share no image. Half of the pairs of each part have the same digit (label
+    1), with both digits equally often; half have different digits, with both orders equally often.
+    No pair is repeated, and no image is paired with itself.
 
     Args:
         root: As in :func:`load_mnist`; the files of both parts are needed.
@@ -160,18 +161,18 @@ def load_mnist_pairs(
         n_train: Training pairs, 1 or more; a multiple of 4 is balanced exactly.
         n_validation: Validation pairs.
         n_test: Test pairs.
-        seed: Seed of the halves and of the pairs, 0 or more; the global random state is not
-            touched.
+        seed: Seed of the halves and of the pairs, 0 or more; the global random state does not
+            change.
 
     Returns:
-        ``train``, ``validation`` and ``test``, which unpack in this order; ``first`` and ``second``
-        have shape (N, 1, 28, 28), pixels from 0 to 1.
+        The named tuple ``train``, ``validation``, ``test``; ``first`` and ``second`` have shape
+        (N, 1, 28, 28), with pixels from 0 to 1.
 
     Raises:
         FileNotFoundError: As :func:`load_mnist`.
         ImportError: As :func:`load_mnist`.
-        ValueError: As :func:`load_mnist`; or if ``digits`` are not two different ones, or there
-            are fewer different pairs than are asked for.
+        ValueError: As :func:`load_mnist`; also if ``digits`` are not two different digits, or if
+            there are fewer different pairs than requested.
 
     Source:
         R2ET, arXiv 2212.14106, experiments on MNIST; the numbers of pairs are ours.
@@ -199,13 +200,13 @@ def load_mnist_pairs(
 
 
 def _of(data: ImageDataset, digits: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The images of two digits, and which of the two each is."""
+    """Return the images of two digits and their classes, 0 and 1."""
     there = (data.targets == digits[0]) | (data.targets == digits[1])
     return data.inputs[there], (data.targets[there] == digits[1]).long()
 
 
 def read_idx(path: File, n_axes: int) -> NDArray[np.uint8]:
-    """The bytes of an idx file of so many axes, in its shape; anything else is refused."""
+    """Return the bytes of an idx file with ``n_axes`` axes in its shape; refuse other content."""
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":

@@ -1,4 +1,4 @@
-"""Pairs for a Siamese network: are the two of the same class?"""
+"""Pairs of inputs for a Siamese network; the target is whether the classes are equal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of inputs; label 1 where the two are of the same class.
+    """Pairs of inputs; the label is 1 if both have the same class.
 
     Attributes:
         first: The first members, shape (N, ...).
@@ -26,11 +26,10 @@ class Pairs:
         classes_first: Classes of the first members, int64, shape (N,).
         classes_second: Classes of the second members, int64, shape (N,).
         name: Short name, such as ``"mnist-pairs-train"``.
-        source: Where the members come from and under which licence.
+        source: Origin and licence of the members.
 
     Raises:
-        ValueError: If the shapes do not agree, or a target does not say whether the classes are
-            the same.
+        ValueError: If the shapes do not agree, or a target contradicts the classes.
 
     Example:
         >>> classes = torch.tensor([0, 0]), torch.tensor([0, 1])
@@ -71,7 +70,7 @@ class Pairs:
     def of(
         cls, name: str, inputs: Tensor, classes: Tensor, first: Rows, second: Rows, source: str
     ) -> Pairs:
-        """Pairs of rows of ``inputs``."""
+        """Return pairs of rows of ``inputs``."""
         one, other = torch.from_numpy(first), torch.from_numpy(second)
         same = (classes[one] == classes[other]).long()
         return cls(inputs[one], inputs[other], same, classes[one], classes[other], name, source)
@@ -81,17 +80,17 @@ class Pairs:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor]:
-        """Both members, as Captum takes several inputs."""
+        """Both members, as several inputs in Captum."""
         return self.first, self.second
 
     def subset(self, rows: Tensor) -> Pairs:
-        """The pairs of these numbers, or where a mask is true."""
+        """Return the pairs with the given indices, or where a mask is true."""
         parts = ("first", "second", "targets", "classes_first", "classes_second")
         return replace(self, **{part: getattr(self, part)[rows] for part in parts})
 
 
 class PairSplit(NamedTuple):
-    """Pairs for training, for choosing settings, and for results.
+    """Pairs for training, validation and testing.
 
     Attributes:
         train: Training pairs.
@@ -107,25 +106,25 @@ class PairSplit(NamedTuple):
 def pair_graphs(
     graphs: BrainGraphs, fold: int, n_folds: int = 5, partners: int = 5, seed: int = 0
 ) -> PairSplit:
-    """Pairs of graphs as the R2ET paper makes them for cross-validation.
+    """Return pairs of graphs for cross-validation as in the R2ET paper.
 
-    The graphs fall into ``n_folds`` parts with the same mix of classes. For fold k, part k is
-    tested, part k + 1 (modulo ``n_folds``) validates, the others train. Training pairs are of
-    training graphs: each of them with ``partners`` others of its class and as many of other
-    classes. Each graph that is tested or validates is the first member of two pairs, with one
-    training graph of its class and one of another: a new patient who is compared with a database.
-    Half of all pairs are of the same class.
+    The graphs are divided into ``n_folds`` parts with the same proportions of classes. For fold k,
+    part k is the test part, part k + 1 (modulo ``n_folds``) the validation part, and the other
+    parts are for training. Training pairs join each training graph with ``partners`` other training
+    graphs of its class and the same number of other classes. Each test or validation graph is the
+    first member of two pairs, with one training graph of its class and one of another class, as a
+    new patient is compared with a database. Half of all pairs have the same class.
 
     Args:
         graphs: Graphs of two classes or more.
-        fold: Which, 0 to ``n_folds`` - 1.
-        n_folds: Number of parts, 3 or more; the paper has 5.
-        partners: Training pairs of a training graph with its own class, 1 or more; where the class
-            has fewer graphs, all of them.
+        fold: Number of the fold, 0 to ``n_folds`` - 1.
+        n_folds: Number of parts, 3 or more; the paper uses 5.
+        partners: Number of training pairs of a training graph with its own class, 1 or more; all
+            graphs of the class if it has fewer.
         seed: Seed of the parts and of the pairs, 0 or more; the parts are the same for all folds.
 
     Returns:
-        ``train``, ``validation`` and ``test``, members of shape (N, m).
+        The named tuple ``train``, ``validation``, ``test``, with members of shape (N, m).
 
     Raises:
         ValueError: If a number is out of its range, or a class has fewer than ``n_folds`` graphs.
@@ -169,17 +168,17 @@ def pair_graphs(
 
 
 def draw_pairs(classes: Rows, n_pairs: int, generator: np.random.Generator) -> tuple[Rows, Rows]:
-    """Different ordered pairs of rows of two classes, half of them of the same class, shuffled."""
+    """Draw distinct ordered pairs of rows of two classes, half with the same class, shuffled."""
     groups = [np.flatnonzero(classes == c) for c in range(2)]
     quarters = [(n_pairs + quarter) // 4 for quarter in range(4)]
     first, second = [], []
     for count, (one, other) in zip(quarters, ((0, 1), (0, 0), (1, 0), (1, 1)), strict=True):
         members, partners = groups[one], groups[other]
-        choices = len(partners) - (one == other)  # nobody is a partner of itself
+        choices = len(partners) - (one == other)  # no row is its own partner
         if n_pairs < 1 or count > len(members) * choices:
             raise ValueError(
                 f"n_pairs: got {n_pairs}, accepted: 1 to about {4 * len(members) * choices}, the "
-                "different pairs that there are"
+                "number of different pairs"
             )
         member, partner = np.divmod(
             generator.choice(len(members) * choices, count, replace=False), choices
@@ -192,7 +191,7 @@ def draw_pairs(classes: Rows, n_pairs: int, generator: np.random.Generator) -> t
 
 
 def _folds(classes: Rows, n_folds: int, seed: int) -> Rows:
-    """The part of each row; each class is dealt out in turn, from where the one before ended."""
+    """Return the part of each row; the classes are dealt out one after the other."""
     generator = np.random.default_rng(seed)
     dealt = []
     for c in np.unique(classes):
@@ -211,7 +210,7 @@ def _folds(classes: Rows, n_folds: int, seed: int) -> Rows:
 def _partners(
     row: np.int64, classes: Rows, training: Rows, count: int, generator: np.random.Generator
 ) -> Rows:
-    """Training rows of the class of ``row``, and as many of others; none of them itself."""
+    """Draw other training rows of the class of ``row``, and as many of other classes."""
     others = training[training != row]
     same = classes[others] == classes[row]
     count = min(count, same.sum(), (~same).sum())

@@ -1,4 +1,4 @@
-"""Made-up brain networks, for trying things offline."""
+"""Synthetic brain networks, for use without data files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import torch
 
 from captum_robust.datasets.graphs import BrainGraphs
 
-#: Distance of the classes: length of what class 1 adds, in standard deviations of the noise.
+#: Distance of the classes: norm of the difference of their means, in standard deviations.
 DISTANCE = 7.0
 
 
 def synthetic_connectomes(n_graphs: int = 60, n_regions: int = 30, seed: int = 0) -> BrainGraphs:
-    """Made-up brain networks of two classes that differ among a fifth of the regions.
+    """Return synthetic brain networks of two classes that differ among a fifth of the regions.
 
-    Each edge has a strength of its own that all graphs share, to which each graph adds noise of
-    the same size; the strongest tenth become edges, as in ``load_adhd200``. In class 1 the edges
-    among the first fifth of the regions (two at least) are stronger. Not a model of a brain: a
-    task whose truth is known, that a linear classifier solves well: its area under the curve, over
-    five folds, is 0.97 to 1 with the default numbers, 0.90 to 0.97 with 100 graphs of 60 regions.
+    Each pair of regions has a strength that all graphs share, to which each graph adds noise of the
+    same size; the strongest tenth become edges, as in ``load_adhd200``. In class 1 the pairs among
+    the first fifth of the regions (at least two) are stronger. The networks are no model of a
+    brain, but a task with a known answer that a linear classifier solves: its area under the curve
+    over five folds is 0.97 to 1 with the default numbers, and 0.90 to 0.97 with 100 graphs of 60
+    regions.
 
     Args:
-        n_graphs: Number of graphs, 2 or more; the classes take turns, beginning with 0.
+        n_graphs: Number of graphs, 2 or more; the classes alternate, beginning with 0.
         n_regions: Number of regions, 5 or more.
-        seed: Seed, 0 or more; the global random state is not touched.
+        seed: Seed, 0 or more; the global random state does not change.
 
     Returns:
         Graphs of 0 and 1 with ``round(m / 10)`` edges each.

@@ -19,7 +19,7 @@ class TabularDataset:
         inputs: Features, float32, shape (N, n). Adult and Bank hold only 0 and 1.
         targets: Class of each row, int64, shape (N,), 0 or 1.
         feature_names: The n column names, in the order of ``inputs``.
-        source: Where the rows come from and under which licence.
+        source: Origin and licence of the rows.
 
     Raises:
         ValueError: If the shapes of ``inputs``, ``targets`` and ``feature_names`` do not agree.
@@ -58,12 +58,12 @@ class TabularDataset:
 
 
 class Split(NamedTuple):
-    """The three parts of a dataset, disjoint and together the whole of it.
+    """The three parts of a dataset.
 
     Attributes:
-        train: The first of the shuffled rows, 80 % of them by default.
-        validation: The next, 10 %.
-        test: The rest.
+        train: The first shuffled rows, 80 % by default.
+        validation: The next rows, 10 % by default.
+        test: The remaining rows.
     """
 
     train: TabularDataset
@@ -74,25 +74,25 @@ class Split(NamedTuple):
 def split(
     dataset: TabularDataset, seed: int, percent: tuple[int, int, int] = (80, 10, 10)
 ) -> Split:
-    """Shuffles the rows and cuts them into three parts, 80 / 10 / 10 by default.
+    """Shuffle the rows and divide them into three parts, 80 / 10 / 10 by default.
 
-    The order is ``numpy.random.default_rng(seed).permutation(N)``: it depends on the seed and the
-    number of rows alone, not on the global random state.
+    The order is ``numpy.random.default_rng(seed).permutation(N)``: it depends only on the seed and
+    the number of rows, not on the global random state.
 
-    Tables of bits repeat rows, and equal rows fall into several parts: 95 to 99 % of the test rows
-    of Adult, Bank and COMPAS also stand in the training part. That is right for the AUC, which
-    weighs people as they come, but an explanation depends on the row alone: study explanations on
-    the :func:`distinct` test rows, and, for rows that no training has seen, on
+    Tables of binary features repeat rows, and equal rows are in several parts: 95 to 99 % of the
+    test rows of Adult, Bank and COMPAS are also in the training part. The AUC should count every
+    person, but an explanation depends only on the row. Study explanations on the :func:`distinct`
+    test rows, or, for rows outside the training part, on
     ``distinct(test.inputs, other_than=train.inputs)``.
 
     Args:
         dataset: The table, N rows.
         seed: Seed of the shuffle, 0 or more.
-        percent: Sizes of the parts, whole numbers of 1 or more with a sum of 100; the cuts are
+        percent: Sizes of the parts, whole numbers of 1 or more with a sum of 100; boundaries are
             rounded down.
 
     Returns:
-        ``train``, ``validation`` and ``test``, which unpack in this order.
+        The named tuple ``train``, ``validation``, ``test``.
 
     Raises:
         ValueError: If ``seed`` is negative, ``percent`` is not as above, or ``dataset`` has so few
@@ -125,12 +125,12 @@ def split(
 
 
 def distinct(inputs: Tensor, other_than: Tensor | None = None) -> Tensor:
-    """Drops repeated rows, keeping the first of each in the order given.
+    """Return the rows without repetitions, in the order of their first occurrence.
 
     Args:
         inputs: Any tensor with rows on dim 0, shape (N, ...).
-        other_than: Rows to leave out as well, such as those of a training part, shape (K, ...),
-            dtype and device of ``inputs``.
+        other_than: Further rows to leave out, such as those of a training part, shape (K, ...),
+            with the dtype and device of ``inputs``.
 
     Returns:
         The distinct rows, shape (M, ...), M <= N, same dtype and device.

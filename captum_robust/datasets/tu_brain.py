@@ -25,22 +25,22 @@ def load_tu_brain(name: Name, root: str | os.PathLike[str] | None = None) -> Bra
     r"""KKI, OHSU or Peking_1 of TUDataset; the target is ADHD (KKI, Peking_1) or hyperactivity.
 
     83, 79 and 85 subjects of ADHD-200. Each graph has some of the 190 regions of the CC200 atlas,
-    27, 82 and 39 on average; a node's label says which. The edges are put where they belong among
-    all 190, so the other regions have none. **These labels can hardly be learnt** (area under the
-    curve 0.45 to 0.55): see :func:`load_adhd200`.
+    27, 82 and 39 on average, named by the labels of its nodes. The edges are placed among all 190
+    regions; the other regions have no edges. **A network can hardly learn these labels** (area
+    under the curve 0.45 to 0.55): see :func:`load_adhd200`.
 
     Args:
-        name: Which.
+        name: ``"KKI"``, ``"OHSU"`` or ``"Peking_1"``.
         root: Folder with ``KKI.zip``, ``KKI/KKI_A.txt`` or ``KKI/raw/KKI_A.txt`` (and so on),
-            directly or in its subfolder ``brain``. None for the folder that the environment
-            variable ``CAPTUM_ROBUST_DATA`` names. The files are not downloaded;
-            ``torch_geometric.datasets.TUDataset(root, name)`` does that.
+            directly or in its subfolder ``brain``. None: the folder that the environment variable
+            ``CAPTUM_ROBUST_DATA`` names. The files are not downloaded; use
+            ``torch_geometric.datasets.TUDataset(root, name)``.
 
     Returns:
         Graphs of 0 and 1, ``edges`` (N, 17955), ``targets`` 1 for the larger of the two labels.
 
     Raises:
-        FileNotFoundError: If the files are nowhere; the message says what to put where.
+        FileNotFoundError: If the files are missing; the message names the required files.
         ValueError: If ``name`` is unknown, or a file is malformed; the message names the file and
             the line, counted from 1.
 
@@ -97,7 +97,7 @@ def load_tu_brain(name: Name, root: str | os.PathLike[str] | None = None) -> Bra
 
 
 def _find(name: str, argument: str, root: str | os.PathLike[str] | None) -> dict[str, File]:
-    """The four files, in a zip archive or a folder."""
+    """Return the four files, in a zip archive or a folder."""
     texts = {part: f"{name}_{part}.txt" for part in _PARTS}
     for base in () if root is None else (Path(root), Path(root) / "brain"):
         archive = base / f"{name}.zip"
@@ -138,10 +138,12 @@ def _members(archive: Path, name: str, texts: dict[str, str]) -> dict[str, File]
 
 
 def _regions(file: File, graph_of: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The region of each node, from 0; no graph has one twice."""
+    """Return the region of each node, from 0; no graph may have a region twice."""
     labels = _column(file)
     if len(labels) != len(graph_of):
-        raise ValueError(f"{file}: got {len(labels)} lines, accepted: {len(graph_of)}, one a node")
+        raise ValueError(
+            f"{file}: got {len(labels)} lines, accepted: {len(graph_of)}, one per node"
+        )
     first = int(labels.max() == N_REGIONS)  # the atlas counts from 1, the public files from 0
     seen: set[tuple[int, int]] = set()
     for line, (graph, label) in enumerate(zip(graph_of.tolist(), labels.tolist(), strict=True), 1):
@@ -161,7 +163,7 @@ def _column(file: File) -> NDArray[np.int64]:
 
 
 def _numbers(file: File, count: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """The whole numbers of each line, and its number; an empty last line is passed over."""
+    """Yield the number of each line and its whole numbers; an empty last line is skipped."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

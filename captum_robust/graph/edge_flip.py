@@ -1,4 +1,4 @@
-"""The attack on binary graphs: a few edges appear or vanish."""
+"""An attack on binary graphs that adds and removes a few edges."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ __all__ = ["EdgeFlipAttack"]
 
 
 class EdgeFlipAttack(ExplanationAttack):
-    r"""Flip the edges of binary graphs that cost the explanation the most of its top k.
+    r"""Flip the edges of binary graphs that remove the most features from the top k.
 
     .. math:: \min_{x'} \; precision@k(x') \quad \text{s.t.} \quad x' \in \{0, 1\}^n,
         \; \|x' - x\|_0 \le budget
 
-    and the prediction kept. One edge at a time: the gradient of the objective says which flips
-    promise most, :math:`(1 - 2 x_e) \, \partial_e` the lowest; ``n_candidates`` of them are
-    evaluated on the real model, and the best becomes the next graph, whether it is better than the
-    one before or not. No edge is flipped twice, and a flip that changes the prediction is never
-    made. The best graph on the way is returned, so that a larger budget never finds less.
+    while the prediction is kept. The search is greedy and flips one edge at a time. The flips with
+    the smallest first-order change of the objective, :math:`(1 - 2 x_e) \, \partial_e`, are
+    candidates; ``n_candidates`` of them are evaluated on the real model, and the best one becomes
+    the next graph, even if it is worse than the previous one. No edge is flipped twice, and no flip
+    may change the prediction. The result is the best graph of the search, so that a larger budget
+    never gives a weaker attack.
 
-    A greedy search: the result is an upper bound of what so many flips can do. With all edges as
-    candidates its first flip is the best there is.
+    The precision at k that it finds is an upper bound of the smallest one within the budget. If all
+    edges are candidates, its first flip is optimal.
 
-    For edges as features, give a :class:`~captum_robust.graph.UndirectedModel`; of a pair of
-    graphs, both are attacked unless the mask says otherwise. Where weights are not binary, the
-    attacks of :mod:`captum_robust.robust` move them continuously.
+    For edges as features, use a :class:`~captum_robust.graph.UndirectedModel`. Both graphs of a
+    pair are attacked unless the mask excludes one. For weights that are not binary, use the attacks
+    of :mod:`captum_robust.robust`, which change them continuously.
 
     Cost of a budget of b: b (n_candidates + 1) + 1 attributions and b gradients of them.
 
     Args:
-        attribution (Attribution): any Captum attribution; its model makes the prediction.
+        attribution (Attribution): any Captum attribution; the prediction is that of its model.
         k (int): size of the top set, 1 <= k < n.
-        n_candidates (int, optional): flips that are evaluated for each one that is made.
-            Default: 16.
-        objective (Callable, optional): what the gradient is taken of, and what decides among
-            graphs of equal precision, as in :class:`~captum_robust.robust.ExplanationAttack`.
-            Default: :class:`~captum_robust.robust.swaps.SwapCountObjective` of temperature 0.3.
-        keep (str, optional): ``"precision"``: precision at k counts first, and an example that can
-            lose no more is done. ``"objective"``: the objective alone.
+        n_candidates (int, optional): number of flips that are evaluated per flip. Default: 16.
+        objective (Callable, optional): function whose gradient proposes the flips, and which
+            decides between graphs of equal precision, as in
+            :class:`~captum_robust.robust.ExplanationAttack`. Default:
+            :class:`~captum_robust.robust.swaps.SwapCountObjective` with temperature 0.3.
+        keep (str, optional): ``"precision"``: precision at k decides first, and an example with a
+            precision of 0 is finished. ``"objective"``: only the objective decides.
         **options: as in :class:`~captum_robust.robust.ExplanationAttack`, without bounds, step rule
             and soft constraints: ``gradient``, ``smooth_relu``, ``surrogate``, ``predictions``, …
             and ``preserve_prediction``, which is ``"reject"`` or ``"none"``.
@@ -86,7 +87,7 @@ class EdgeFlipAttack(ExplanationAttack):
     ) -> None:
         for name in ("lower_bound", "upper_bound", "step_rule"):
             if name in options:
-                raise ValueError(f"{name} has no meaning where edges are flipped, 0 to 1 or back")
+                raise ValueError(f"{name} must not be given: edges are flipped between 0 and 1")
         super().__init__(
             attribution, objective or SwapCountObjective(k, 0.3), lower_bound=0.0, upper_bound=1.0,
             keep=keep, **options,
@@ -116,10 +117,10 @@ class EdgeFlipAttack(ExplanationAttack):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): floating point edges, 0 or 1, examples along
                 dimension 0.
-            budget (int): most edges to flip in an example, over all of its tensors.
-            target: output that is explained, in any of Captum's forms.
+            budget (int): largest number of edges to flip per example, over all of its tensors.
+            target: the explained output, in any of Captum's forms.
             additional_forward_args: further arguments of the model, as in Captum.
-            mask (Tensor or tuple[Tensor, ...], optional): 0 where an edge must stay as it is, 1
+            mask (Tensor or tuple[Tensor, ...], optional): 0 where an edge must not change, 1
                 elsewhere; broadcastable to the inputs.
             seed (int, optional): seed of the directions of ``gradient="spsa"`` and of the
                 attribution's own randomness. None: fresh entropy.
@@ -142,7 +143,7 @@ class EdgeFlipAttack(ExplanationAttack):
         for edges in as_tuple(inputs):
             others = edges[(edges != 0) & (edges != 1) & edges.isfinite()]
             if len(others) > 0:
-                raise ValueError(f"inputs must hold edges, 0 or 1, got {float(others[0])}")
+                raise ValueError(f"inputs must be edges, 0 or 1, got {float(others[0])}")
         given: dict[str, Any] = {
             "target": target, "additional_forward_args": additional_forward_args, "mask": mask,
             "seed": seed, "max_examples_per_batch": max_examples_per_batch,

@@ -1,4 +1,4 @@
-"""The search for edges to flip: candidates by the gradient, the best of them by evaluation."""
+"""The search for edges to flip: candidates by the gradient, the best one by evaluation."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["FlipInfo", "FlipSearch"]
 
 @dataclass(frozen=True)
 class FlipInfo(AttackInfo):
-    """What an :class:`EdgeFlipAttack` found, besides what every attack reports.
+    """Results of an :class:`EdgeFlipAttack`, in addition to those of every attack.
 
     A step is a flip: ``trace`` is the objective after 0, 1, … flips, and ``first_change_step`` the
-    number of flips that first cost a feature of the top k.
+    number of flips after which a feature has left the top k.
 
     Attributes:
         n_flips (Tensor): number of edges that differ from those of the example; (N,) int64.
@@ -34,14 +34,14 @@ class FlipInfo(AttackInfo):
 
     @classmethod
     def of(cls, searches: Sequence[Search], n_restarts: int, step_num: int) -> FlipInfo:
-        """Join what the searches of the chunks found; none for an empty batch."""
+        """Join the results of the searches of the chunks; there is none for an empty batch."""
         flips = [_n_changed(s.best.points, s.batch.centre) for s in searches]
         n_flips = torch.cat(flips) if flips else torch.zeros(0, dtype=torch.long)
         return cls(**vars(AttackInfo.of(searches, n_restarts, step_num)), n_flips=n_flips)
 
 
 class FlipSearch(Descent):
-    """Flips one edge of every example a step, the best of those that the gradient proposes."""
+    """Flip one edge per example and step: the best of those that the gradient proposes."""
 
     def __init__(self, *common: Any, n_candidates: int) -> None:
         super().__init__(*common)
@@ -56,12 +56,12 @@ class FlipSearch(Descent):
             if not more:
                 break
             self.guide.smooth_beta = self.settings.beta(step, self.step_num)
-            flips = self._proposed(points, _rows(self._gradient(leaves, here)))
+            flips = self._propose(points, _rows(self._gradient(leaves, here)))
             on = ~self._mine(self.done)
             if not bool(on.any()):
                 break
             kept = self._only(on)
-            points, moved = self._after_best_flip(tuple(p[kept] for p in points), flips[kept])
+            points, moved = self._flip_best(tuple(p[kept] for p in points), flips[kept])
             if not bool(moved.any()):
                 break
             kept = self._only(moved)
@@ -69,26 +69,26 @@ class FlipSearch(Descent):
             progress()
 
     def _only(self, on: Tensor) -> Tensor:
-        """Search on for some of the examples, or all where the others matter to their maps."""
+        """Continue for some examples, or for all where the others influence their attributions."""
         if bool(on.all()) or self.scored.depends_on_the_batch:
             return torch.ones_like(on)
         self._leave_out(~on)
         return on
 
-    def _proposed(self, points: Points, gradient: Tensor) -> Tensor:
-        """The flips that promise the lowest objective, most promising first; (m, c)."""
+    def _propose(self, points: Points, gradient: Tensor) -> Tensor:
+        """Return the flips with the lowest predicted objective, lowest first; (m, c)."""
         edges = _rows(points)
         promised = (gradient * (2 * edges - 1)).nan_to_num(0.0)
         promised = promised.masked_fill(self._closed(points), float("-inf"))
         return ranking(promised, min(self.n_candidates, promised.shape[1]))
 
     def _closed(self, points: Points) -> Tensor:
-        """The edges that must stay: those under the mask, and those that are flipped already."""
+        """Return the edges that must not change: masked ones, and those already flipped."""
         closed = _rows(points) != _rows(self.region.centre)
         return closed if self.region.mask is None else closed | ~flatten(self.region.mask)
 
-    def _after_best_flip(self, points: Points, flips: Tensor) -> tuple[Points, Tensor]:
-        """The points after the best of the flips, and whether any could be made."""
+    def _flip_best(self, points: Points, flips: Tensor) -> tuple[Points, Tensor]:
+        """Return the points after the best flip, and whether any flip was possible, (m,)."""
         closed, best = self._closed(points), points
         merits = self.best.loss.new_full((len(flips), 2), float("inf"))
         for edge in flips[:, :, None].unbind(dim=1):
@@ -100,7 +100,7 @@ class FlipSearch(Descent):
         return best, merits[:, 0].isfinite()
 
     def _merits_at(self, points: Points) -> Tensor:
-        """What points are worth on the real model, (m, 2); inf where the prediction changed."""
+        """Return the merits of points on the real model, (m, 2); inf for another prediction."""
         leaves = self.region.as_inputs(points)
         scores = [self.scored.scores(p, graph=False).detach() for p in self._path(leaves)]
         loss, overlap = self._loss(scores).to(self.best.loss), self._overlap(scores[-1])
@@ -116,17 +116,17 @@ class FlipSearch(Descent):
 
 
 def _rows(points: Points) -> Tensor:
-    """One row of edges per example, in at least single precision; (m, n)."""
+    """Return one row of edges per example, in at least single precision; (m, n)."""
     return flatten(tuple(p.detach().to(wide_dtype(p)) for p in points))
 
 
 def _flipped(points: Points, edge: Tensor) -> Points:
-    """The points with one edge (m, 1) of each flipped, counted through all tensors."""
+    """Return the points with one edge (m, 1) of each flipped, counted through all tensors."""
     rows = _rows(points)
     rows = rows.scatter(1, edge, 1 - rows.gather(1, edge))
     return tuple(f.to(p) for f, p in zip(unflatten(rows, points), points, strict=True))
 
 
 def _n_changed(points: Points, centre: Points) -> Tensor:
-    """How many edges differ, (m,); a NaN has not changed."""
+    """Return the number of edges that differ, (m,); a NaN does not count as a difference."""
     return ((_rows(points) - _rows(centre)).abs() > 0).sum(dim=1)

@@ -8,14 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["adjacency", "edges_of_entries", "gathered", "n_edges", "n_nodes_of", "upper_triangle"]
+__all__ = [
+    "adjacency",
+    "edges_of_entries",
+    "gather_entries",
+    "n_edges",
+    "n_nodes_of",
+    "upper_triangle",
+]
 
-# Correlations that were computed twice differ in the last places.
+# Two computations of the same correlation may differ in the last digits.
 _SYMMETRIC = 1e-5
 
 
 def n_edges(n_nodes: int) -> int:
-    """Number of pairs of nodes, n (n − 1) / 2.
+    """Return the number of pairs of nodes, n (n − 1) / 2.
 
     >>> n_edges(190)
     17955
@@ -24,7 +31,7 @@ def n_edges(n_nodes: int) -> int:
 
 
 def n_nodes_of(n_pairs: int) -> int:
-    """Number of nodes that have so many pairs.
+    """Return the number of nodes with ``n_pairs`` pairs.
 
     >>> n_nodes_of(17955)
     190
@@ -39,9 +46,9 @@ def n_nodes_of(n_pairs: int) -> int:
 
 
 def upper_triangle(adjacency: Tensor) -> Tensor:
-    """The edges of undirected graphs, row by row: (0, 1), (0, 2), … (n − 2, n − 1).
+    """Return the edges of undirected graphs, row by row: (0, 1), (0, 2), … (n − 2, n − 1).
 
-    Differentiable. The diagonal is left out.
+    Differentiable. The diagonal is ignored.
 
     Args:
         adjacency (Tensor): symmetric matrices, weighted or not, shape (N, n, n), n > 1.
@@ -51,7 +58,7 @@ def upper_triangle(adjacency: Tensor) -> Tensor:
           ``torch.triu_indices(n, n, offset=1)``.
 
     Raises:
-        ValueError: for another shape, or a matrix that is not symmetric: its graph is directed.
+        ValueError: for another shape, or a matrix that is not symmetric (a directed graph).
 
     Examples::
 
@@ -69,21 +76,20 @@ def upper_triangle(adjacency: Tensor) -> Tensor:
 
 
 def adjacency(edges: Tensor, n_nodes: int | None = None) -> Tensor:
-    """Symmetric adjacency matrices with a zero diagonal, from the edges of undirected graphs.
+    """Return symmetric adjacency matrices with a zero diagonal from the edges of graphs.
 
-    Differentiable as often as needed. The gradient of an edge is the sum of those of its two
-    entries: the raw gradient of a matrix is not symmetric, and a step along it leaves the
-    undirected graphs.
+    Differentiable any number of times. The gradient of an edge is the sum over its two entries. The
+    gradient of a matrix itself is not symmetric, so a step along it gives a directed graph.
 
     Args:
         edges (Tensor): shape (N, n (n − 1) / 2), in the order of :func:`upper_triangle`.
-        n_nodes (int, optional): n. Default: what the number of edges says.
+        n_nodes (int, optional): n. Default: derived from the number of edges.
 
     Returns:
         - **adjacency** (*Tensor*): shape (N, n, n).
 
     Raises:
-        ValueError: for edges that are not those of n nodes.
+        ValueError: for a number of edges that does not fit n nodes.
 
     Examples::
 
@@ -96,18 +102,18 @@ def adjacency(edges: Tensor, n_nodes: int | None = None) -> Tensor:
     if found == 0 or n_nodes not in (None, found):
         expected = f"(N, {n_edges(n_nodes)})" if n_nodes else "(N, n (n - 1) / 2)"
         raise ValueError(f"edges must have shape {expected}, got {tuple(edges.shape)}")
-    return gathered(edges, edges_of_entries(found).to(edges.device))
+    return gather_entries(edges, edges_of_entries(found).to(edges.device))
 
 
 def edges_of_entries(n_nodes: int) -> Tensor:
-    """For every entry of the matrix the place of its edge, n (n − 1) / 2 on the diagonal; (n²,)."""
+    """Return the index of the edge of every matrix entry, n (n − 1) / 2 on the diagonal; (n²,)."""
     row, column = torch.triu_indices(n_nodes, n_nodes, offset=1)
     places = torch.full((n_nodes, n_nodes), n_edges(n_nodes))
     places[row, column] = places[column, row] = torch.arange(n_edges(n_nodes))
     return places.flatten()
 
 
-def gathered(edges: Tensor, places: Tensor) -> Tensor:
-    """The matrices whose entries stand at ``places`` of the edges with a zero behind; (N, n, n)."""
+def gather_entries(edges: Tensor, places: Tensor) -> Tensor:
+    """Return matrices of the edges at ``places``; the index behind the last is 0; (N, n, n)."""
     n_nodes = math.isqrt(len(places))
     return F.pad(edges, (0, 1)).index_select(1, places).view(-1, n_nodes, n_nodes)

@@ -1,4 +1,4 @@
-"""Losses that train models whose explanations hold still."""
+"""Losses for training models with stable explanations."""
 
 from captum_robust.loss.adversarial import AdversarialRankingLoss
 from captum_robust.loss.cross_lipschitz import CrossLipschitzLoss

@@ -1,4 +1,4 @@
-"""What the arguments of a loss must be; every error names the argument, its value and its range."""
+"""Checks of the arguments of losses; each error names the argument, its value and its range."""
 
 import math
 from typing import Any, get_args
@@ -7,7 +7,7 @@ __all__ = ["check_choices", "check_positive", "check_ranking", "check_weights", 
 
 
 def check_choices(accepted: Any, **given: Any) -> None:
-    """Raise ValueError unless each value is one of the literal type."""
+    """Raise ValueError unless each value is one of those that the literal type lists."""
     for name, value in given.items():
         if value not in get_args(accepted):
             raise ValueError(f"{name} must be one of {get_args(accepted)}, got {value!r}")
@@ -36,5 +36,5 @@ def check_positive(**given: float) -> None:
 
 
 def is_count(number: object) -> bool:
-    """Whether it is an int of at least 1."""
+    """Return whether a value is an int of at least 1."""
     return isinstance(number, int) and not isinstance(number, bool) and number >= 1

@@ -27,8 +27,6 @@ __all__ = ["CompiledStep"]
 #: Most combinations of modes and shapes that are compiled; torch has the same limit.
 _MOST_KINDS = 8
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
 
 class CompiledStep:
     """A step of a loss, compiled where that gives the same result.
@@ -71,8 +69,8 @@ class CompiledStep:
         call = (step, model, examples, *how)
         reason = obstacle or self._failure or _obstacle(model)
         if not reason and isinstance(model, nn.Module):
-            modes = tuple(module.training for module in model.modules())
-            kind = modes, tuple((x.shape, x.dtype) for x in as_tuple(examples.inputs))
+            modes = tuple([module.training for module in model.modules()])
+            kind = modes, *[(x.shape, x.dtype) for x in as_tuple(examples.inputs)]
             if kind not in self._findings and len(self._findings) < _MOST_KINDS:
                 return self._examine(kind, step, model, examples, *how)
             reason = self._findings.get(kind, f"the inputs have more than {_MOST_KINDS} shapes")
@@ -213,8 +211,10 @@ def _obstacle(model: Callable[..., Tensor]) -> str:
     """Return what can be seen beforehand not to be compiled; or ""."""
     if not isinstance(model, nn.Module):
         return "forward_func is no nn.Module"
-    if any(getattr(module, hooks) for module in model.modules() for hooks in _HOOKS):
-        return "the model has hooks"
+    for module in model.modules():
+        forward = module._forward_hooks or module._forward_pre_hooks
+        if forward or module._backward_hooks or module._backward_pre_hooks:
+            return "the model has hooks"
     if torch._C._len_torch_function_stack() > 0:
         return "a mode of torch, such as smooth_relu, is active"
     return ""

@@ -1,4 +1,4 @@
-"""Take every gradient inside the forward of DistributedDataParallel."""
+"""Losses computed within the forward pass of DistributedDataParallel."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +12,11 @@ __all__ = ["inside_forward"]
 def inside_forward(
     forward_func: Callable[..., Tensor], loss: Callable[..., Tensor], *args: Any
 ) -> Tensor:
-    """``loss(model, *args)`` of the model itself, as the one forward of what wraps it, if anything.
+    """Return ``loss(model, *args)`` for the model itself, within the forward pass of its wrapper.
 
-    DistributedDataParallel looks at what its forward returns to know which gradients to await. With
-    a static graph it silently skips the averaging where input gradients are taken from the outputs
-    afterwards.
+    DistributedDataParallel derives the gradients to wait for from the result of its forward pass.
+    With a static graph it silently skips the averaging of gradients if input gradients are taken
+    from the outputs afterwards.
     """
     if not isinstance(forward_func, DistributedDataParallel):
         return loss(forward_func, *args)
@@ -29,7 +29,7 @@ def inside_forward(
 
 
 class _Whole(nn.Module):
-    """A module whose forward is the loss of the model."""
+    """A module whose forward pass is the loss of the model."""
 
     wrapper: DistributedDataParallel
     loss: Callable[..., Tensor]

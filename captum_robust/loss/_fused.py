@@ -1,4 +1,4 @@
-"""One forward of a batch, from which the loss of its labels and all derivatives are taken."""
+"""One forward pass of a batch for the loss of its labels and all derivatives by the inputs."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,7 +28,7 @@ Hessian = Literal["finite_difference", "hvp", "exact", "spectral"]
 
 
 def order_of(hessian: Hessian) -> int:
-    """How often the outputs of a loss with this norm are differentiated."""
+    """Return how many times the outputs of a loss with this norm are differentiated."""
     return 2 if hessian == "finite_difference" else 3
 
 
@@ -53,13 +53,18 @@ class Examples(NamedTuple):
 class FusedForward:
     """The outputs of a batch and, on demand, the saliency of its labels and its Hessian's norm.
 
-    To be made and used where gradients are enabled. Only the finite difference and an attribution
+    Create and use it where gradients are enabled. Only the finite difference and an attribution
     call the model again.
 
     Args:
+        forward_func: the model.
+        examples: the batch.
+        explain: the explained score.
         order: number of times that the outputs will be differentiated, the gradient by the
             parameters included; 2 or 3.
     """
+
+    # What a compiled forward pass computes in another way (loss/_compiled.py).
 
     repeat = Repeat
     gap_weights = staticmethod(gap_weights)
@@ -93,7 +98,7 @@ class FusedForward:
         return self._gradient_of(self.outputs, self.leaves)
 
     def gradient_at(self, moved: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The gradient at other points, by a forward that differs in its inputs only."""
+        """Return the gradient at other points, by a forward pass with other inputs only."""
         leaves = _differentiable(moved)
         with self._repeat.again():
             outputs = self._outputs_at(leaves)
@@ -102,7 +107,7 @@ class FusedForward:
     def scores(
         self, attribution: Attribution | None, feature_mask: Inputs | None, normalize: bool
     ) -> Tensor:
-        """Magnitudes of the gradient, or the maps of an attribution, as rows (N, n) to rank."""
+        """Return the gradient magnitudes, or the maps of an attribution, as rows (N, n) to rank."""
         if attribution is None:
             maps: Inputs = tuple(g.abs() for g in self.gradients)
         else:
@@ -121,9 +126,9 @@ class FusedForward:
         return scores
 
     def hessian_norm(self, hessian: Hessian, kappa: float) -> Tensor:
-        """Norm of the input Hessian of each example's score, with its graph; (N,)."""
+        """Return the norm of the input Hessian of each example's score, with its graph; (N,)."""
         if hessian == "finite_difference":
-            # From the points, whose graph there may be, not from leaves that cut it off.
+            # From the points, which may have a graph, not from leaves, which would cut it off.
             return finite_difference_norm(self.gradient_at, self.points, self.gradients, kappa)
         if hessian == "hvp":
             return hessian_vector_norm(self.leaves, self.gradients)
@@ -132,7 +137,7 @@ class FusedForward:
         return norm(self.leaves, self.gradients, interact)
 
     def _outputs_at(self, leaves: tuple[Tensor, ...]) -> Tensor:
-        # Fused attention has no second derivative, fused normalisation a wrong third one.
+        # Fused attention has no second derivative; fused normalisation has a wrong third one.
         with self._normalisation or nullcontext(), differentiable_attribution():
             return run_forward(self.forward_func, leaves, self.examples.additional_forward_args)
 
@@ -141,5 +146,5 @@ class FusedForward:
 
 
 def _differentiable(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The points themselves where they carry a graph, else leaves that share their values."""
+    """Return the points that require gradients, and leaves with the values of the others."""
     return tuple(p if p.requires_grad else p.detach().requires_grad_() for p in points)

@@ -43,7 +43,7 @@ def gap_weights(
     tied = np.zeros(len(scores), dtype=bool)
     for rank, drop in drops:
         last, following = ascending[:, -rank], ascending[:, -rank - 1]
-        weights += scores.dtype.type(drop) * (scores >= last[:, None])
+        weights += (scores >= last[:, None]) * scores.dtype.type(drop)
         tied |= last == following
     found = torch.from_numpy(weights)
     if tied.any():

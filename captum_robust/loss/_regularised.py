@@ -48,7 +48,7 @@ class RegularisedLoss(nn.Module):
         self.last_terms: dict[str, Tensor] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keep the model out of the registered modules: its parameters are not this one's."""
+        """Keep the model out of the registered modules: the loss has no parameters."""
         if name == "forward_func":
             self.__dict__[name] = value
         else:
@@ -60,8 +60,7 @@ class RegularisedLoss(nn.Module):
         r"""Compute the loss of a batch.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0. A graph behind them
-                is kept.
+            inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0. Their graph is kept.
             target (Tensor): labels, shape (N,): class indices, or 0 and 1 for a binary model.
             additional_forward_args: further arguments of the model, as in Captum.
 
@@ -84,11 +83,11 @@ class RegularisedLoss(nn.Module):
         raise NotImplementedError
 
     def _terms(self, batch: FusedForward) -> Terms:
-        """The terms, from a forward of the model."""
+        """Return the terms, from a forward pass of the model."""
         raise NotImplementedError
 
     def _order(self) -> int:
-        """Number of times that the outputs are differentiated, by the parameters included."""
+        """Return how many times the outputs are differentiated, by the parameters included."""
         return 2
 
     def _loss(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
@@ -100,7 +99,7 @@ class RegularisedLoss(nn.Module):
         return self._total(base, terms, examples.n_examples)
 
     def _plain(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
-        """The classification loss alone."""
+        """Return the classification loss alone."""
         points = as_tuple(examples.inputs)
         outputs = run_forward(model, points, examples.additional_forward_args)
         return self._total(self._base(outputs, examples.target), {}, len(points[0]))

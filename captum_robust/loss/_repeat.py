@@ -1,4 +1,4 @@
-"""Two forwards of a model that differ in their inputs only."""
+"""A second forward pass that differs from the first one in its inputs only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ __all__ = ["Repeat"]
 
 
 class Repeat:
-    """Repeat a forward from the state in which an earlier one began.
+    """Repeat a forward pass from the state in which an earlier one began.
 
-    Made before the first forward. The second one, in the block of :meth:`again`, draws the same
+    Create it before the first pass. The second pass, in the block of :meth:`again`, draws the same
     random numbers (dropout masks) and, in training mode, begins with the same buffers (the vectors
-    of ``spectral_norm``); it leaves the random state and the buffers as the first one left them.
+    of ``spectral_norm``). It leaves the random state and the buffers as the first pass left them.
     """
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
@@ -35,7 +35,7 @@ class Repeat:
         self.cuda = [torch.cuda.get_rng_state(device) for device in self.devices]
 
     def has_moved(self) -> bool:
-        """Return whether the forwards since have drawn random numbers or written to a buffer."""
+        """Return whether random numbers were drawn or a buffer was written since the start."""
         now = [torch.cuda.get_rng_state(device) for device in self.devices]
         return (
             any(not torch.equal(getattr(m, name), buffer) for m, name, buffer in self.buffers)
@@ -45,7 +45,7 @@ class Repeat:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """The block of the second forward."""
+        """Enter the block of the second forward pass."""
         found = [(module, name, getattr(module, name)) for module, name, _ in self.buffers]
         with torch.random.fork_rng(devices=self.devices):
             torch.set_rng_state(self.cpu)

@@ -1,4 +1,4 @@
-"""Which steps, and which examples of a batch, are regularised."""
+"""The choice of steps, and of examples of a batch, that are regularised."""
 
 import hashlib
 import math
@@ -12,11 +12,11 @@ __all__ = ["Schedule", "spread"]
 
 
 class Schedule(nn.Module):
-    """Every m-th step, and of each batch a random part.
+    """Every m-th step, and a random part of each batch.
 
-    Holds no tensor that a device or a dtype could move; the number of the step and the seed go
-    through ``state_dict``, so that a training that is resumed goes on with the same choices. Which
-    steps come next does not depend on the seed: all processes of a distributed training agree.
+    It has no tensors that a change of device or dtype could convert. The number of the step and the
+    seed are in ``state_dict``, so that a resumed training continues with the same choices. The
+    choice of steps does not depend on the seed, so all processes of a distributed training agree.
     """
 
     def __init__(self, every: int, fraction: float, seed: int | None) -> None:
@@ -27,7 +27,7 @@ class Schedule(nn.Module):
         self.step = 0
 
     def rows(self, n_examples: int) -> Tensor | None:
-        """The examples that this step regularises, in ascending order, if any; counts the step."""
+        """Count a step, and return its regularised examples in ascending order, or None."""
         step, self.step = self.step, self.step + 1
         if step % self.every:
             return None
@@ -37,15 +37,15 @@ class Schedule(nn.Module):
         return torch.randperm(n_examples, generator=generator)[:n_chosen].sort().values
 
     def get_extra_state(self) -> Tensor:
-        """The number of the next step and the seed."""
+        """Return the number of the next step and the seed."""
         return torch.tensor([self.step, self.seed])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a state of :meth:`get_extra_state`."""
+        """Continue from a state of :meth:`get_extra_state`."""
         self.step, self.seed = (int(number) for number in state)
 
 
 def spread(values: Tensor, rows: Tensor, n_examples: int) -> Tensor:
-    """The values of some rows as values of all: the others zero, the mean that of the rows."""
+    """Return values of some rows as values of all: zero elsewhere, with the same mean."""
     scale = n_examples / len(rows)
     return values.new_zeros(n_examples).index_put((rows.to(values.device),), scale * values)

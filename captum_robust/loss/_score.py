@@ -1,4 +1,4 @@
-"""The loss of a label, and what explains it: a score of its class, and its gradient or map."""
+"""The loss of labels, the explained score of each label, and its gradient or attribution."""
 
 from typing import Any, Literal
 
@@ -17,18 +17,18 @@ Explain = Literal["probability", "logit"]
 
 
 def is_binary(outputs: Tensor) -> bool:
-    """Whether the model returns one logit an example, (N,) or (N, 1)."""
+    """Return whether the model returns one logit per example, (N,) or (N, 1)."""
     return outputs.dim() == 1 or (outputs.dim() == 2 and outputs.shape[1] == 1)
 
 
 def explained_score(outputs: Tensor, target: Tensor, explain: Explain) -> Tensor:
-    """Score (N,) of the labelled class from logits (N, C), (N, 1) or (N,)."""
+    """Return the score (N,) of the labelled class from logits (N, C), (N, 1) or (N,)."""
     shape = tuple(outputs.shape)
     if outputs.dim() not in (1, 2):
         raise ValueError(f"forward_func must return (N, C), (N, 1) or (N,), got {shape}")
     if target.numel() != len(outputs):
         raise ValueError(
-            f"target must hold one label an example, ({len(outputs)},), got {tuple(target.shape)}"
+            f"target must hold one label per example, ({len(outputs)},), got {tuple(target.shape)}"
         )
     if is_binary(outputs):
         # Class 0 of a single logit z has the logit −z.
@@ -40,7 +40,7 @@ def explained_score(outputs: Tensor, target: Tensor, explain: Explain) -> Tensor
 
 
 def default_loss(outputs: Tensor, target: Tensor, reduction: str) -> Tensor:
-    """Cross-entropy of logits (N, C), binary cross-entropy of a single logit."""
+    """Return the cross-entropy of logits (N, C), or the binary cross-entropy of a single logit."""
     if is_binary(outputs):
         logits = outputs.reshape(-1)
         return F.binary_cross_entropy_with_logits(
@@ -52,7 +52,7 @@ def default_loss(outputs: Tensor, target: Tensor, reduction: str) -> Tensor:
 def input_gradient(
     score: Tensor, inputs: tuple[Tensor, ...], create_graph: bool = True
 ) -> tuple[Tensor, ...]:
-    """Gradient of each example's score, with its graph; zero for inputs that are not used."""
+    """Return the gradient of each example's score with its graph; zero for unused inputs."""
     if not score.requires_grad:
         return tuple(torch.zeros_like(x) for x in inputs)
     gradients = torch.autograd.grad(
@@ -70,7 +70,7 @@ def attribute_label(
     target: Tensor,
     additional_forward_args: Any,
 ) -> Inputs:
-    """Map of the output for the label, or of the only output; no buffer of the model moves."""
+    """Return the attribution of the labelled output, or of the only one; keep all buffers."""
     arguments: dict[str, Any] = {}
     if additional_forward_args is not None:
         arguments["additional_forward_args"] = additional_forward_args

@@ -1,4 +1,4 @@
-"""Adversarial training against an attack on the ranking of the explanation."""
+"""Adversarial training against attacks on the ranking of an explanation."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -29,34 +29,35 @@ __all__ = ["AdversarialRankingLoss"]
 
 
 class AdversarialRankingLoss(RegularisedLoss):
-    r"""Classification loss at inputs whose ranking was attacked (AT).
+    r"""Classification loss at inputs that an attack on the ranking has perturbed (AT).
 
     .. math::
         L = L_{cls}(x + \delta^*, y), \quad \delta^* = \arg\min_{\|\delta\| \le radius}
             \sum_{(i, j)} \big( I_i(x + \delta) - I_j(x + \delta) \big)
 
-    with :math:`I(x) = |\nabla_x f_y(x)|` the saliency of the labelled class, and pairs (i, j) of a
-    feature in the top-k at x and one below. Source: the baseline AT of arXiv 2212.14106, section 5;
-    its code takes one L2 step over the ``"anchor"`` pairs.
+    with the saliency :math:`I(x) = |\nabla_x f_y(x)|` of the labelled class, and pairs (i, j) of a
+    feature in the top-k at x and a lower one. Source: the baseline AT of arXiv 2212.14106, section
+    5; the code of its authors takes one L2 step over the ``"anchor"`` pairs.
 
-    The attack sees the model in evaluation mode, so that dropout and batch statistics neither
-    disturb it nor are moved by it; every module is back in its own mode before the forward that is
-    trained. Its steps are those of :class:`~captum_robust.robust.ERAttack`, without its search for
-    the best iterate and its constraint on the prediction, which would cost more than the step of a
-    small network: attack with that class to measure, with this one to train.
+    The model is in evaluation mode during the attack, so that dropout does not disturb it and batch
+    statistics do not change. Every module is back in its own mode for the training step. The steps
+    are those of :class:`~captum_robust.robust.ERAttack` without its search for the best iterate and
+    its constraint on the prediction, which would cost more than a training step of a small network.
+    Use ``ERAttack`` to measure robustness, and this class to train.
 
-    A network of the ReLU family hides the curvature that the attack needs: give ``smooth_relu``.
+    Networks of the ReLU family have a second derivative of zero almost everywhere, so that the
+    attack has no gradient to follow: set ``smooth_relu``.
 
-    Cost: for every step of the attack one forward, a saliency and a backward through it; then a
-    plain training step.
+    Cost: one forward pass, one saliency and one backward pass through it per step of the attack,
+    and a plain training step.
 
     Args:
         forward_func (Callable): the model itself, so that its mode can be switched; returns logits
-            (N, C), or (N,) or (N, 1) for a binary one.
+            (N, C), or (N,) or (N, 1) if it is binary.
         k (int): size of the top set, 1 <= k < n features or groups.
-        radius (float): radius of the ball around each input tensor, in units of the inputs; not
-            negative. 0 is the plain loss.
-        base_loss (Callable, optional): ``base_loss(outputs, target)``, one value an example or a
+        radius (float): radius of the ball around each input tensor in units of the inputs, not
+            negative. 0 gives the plain loss.
+        base_loss (Callable, optional): ``base_loss(outputs, target)``, one value per example or a
             reduced scalar. Default: cross-entropy, or binary cross-entropy with logits for a
             single logit.
         step_num (int, optional): number of steps of the attack. Default: 1.
@@ -66,27 +67,26 @@ class AdversarialRankingLoss(RegularisedLoss):
         pairs (str, optional): ``"all"``, ``"anchor"`` or ``"mm"``
             (:func:`captum_robust.ranking.gap_sum`). Default: ``"all"``.
         k_prime (int, optional): number of pairs of ``"anchor"`` and ``"mm"``. Default: k.
-        gap (str, optional): ``"linear"``, or ``"exp"``: the attack raises
-            :math:`\sum e^{-(I_i - I_j)}`, which looks at the smallest gaps first.
-        attribution (Attribution, optional): Captum attribution, of the same model, whose ranking is
-            attacked in place of :math:`|\nabla_x f_y|`.
+        gap (str, optional): ``"linear"``, or ``"exp"``: the attack increases
+            :math:`\sum e^{-(I_i - I_j)}`, to which the smallest gaps contribute most.
+        attribution (Attribution, optional): Captum attribution of the same model whose ranking is
+            attacked instead of :math:`|\nabla_x f_y|`.
         explain (str, optional): ``"probability"``: softmax or sigmoid of the labelled class;
             ``"logit"``. Default: ``"probability"``.
         normalize (bool, optional): divide each map by the sum of its magnitudes. Default: False.
-        smooth_relu (float, optional): :math:`\beta` of the softplus that stands in for the ReLU
-            family while the attack looks for its steps
-            (:class:`~captum_robust.attr.smooth_relu`). Default: the model as it is.
+        smooth_relu (float, optional): :math:`\beta` of the softplus that replaces the ReLU family
+            during the attack (:class:`~captum_robust.attr.smooth_relu`). Default: no replacement.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose saliencies
             are summed, as in Captum.
         reduction (str, optional): ``"mean"``, ``"sum"`` or ``"none"`` over the examples.
 
     Attributes:
         last_terms (dict[str, Tensor]): detached batch mean of the last call: ``"base"``, the loss
-            at the attacked inputs.
+            at the perturbed inputs.
 
     Raises:
         ValueError: for arguments outside their ranges.
-        NotDifferentiableError: for an ``attribution`` that has no gradient.
+        NotDifferentiableError: for an ``attribution`` without a gradient.
 
     Examples::
 
@@ -149,14 +149,14 @@ class AdversarialRankingLoss(RegularisedLoss):
         if self.radius > 0:
             with evaluation_mode(model), torch.enable_grad():
                 shifts = self._attack(model, examples)
-            # Added to the inputs themselves, behind which there may be a graph.
+            # Added to the inputs themselves, which may have a graph.
             points = as_tuple(examples.inputs)
             moved = tuple(p + s.to(p) for p, s in zip(points, shifts, strict=True))
             examples = examples._replace(inputs=format_like(examples.inputs, moved))
         return self._plain(model, examples)
 
     def _attack(self, model: Callable[..., Tensor], examples: Examples) -> tuple[Tensor, ...]:
-        """The perturbation of every input tensor."""
+        """Return the perturbation of every input tensor."""
         points = tuple(p.detach() for p in as_tuple(examples.inputs))
         # In half precision small steps would round to nothing.
         shifts = tuple(
@@ -185,7 +185,7 @@ class AdversarialRankingLoss(RegularisedLoss):
 
 
 def _unit(slopes: Tensor, norm: Norm) -> Tensor:
-    """The steepest direction of length 1 in the norm; zero where there is none."""
+    """Return the steepest direction of length 1 in the norm; zero where there is none."""
     if norm == "Linf":
         return slopes.sign().nan_to_num(nan=0.0)
     rows = slopes.flatten(1)

@@ -1,4 +1,4 @@
-"""The cross-Lipschitz ratio: gaps relative to how fast they change."""
+"""The cross-Lipschitz ratio: gaps divided by the norm of their gradients."""
 
 from collections.abc import Callable
 
@@ -19,36 +19,37 @@ __all__ = ["CrossLipschitzLoss"]
 
 
 class CrossLipschitzLoss(RegularisedLoss):
-    r"""Classification loss with wide gaps relative to their slopes (CL).
+    r"""Classification loss with wide gaps relative to their gradients (CL).
 
     .. math::
         L = L_{cls} - \lambda \sum_{(i, j)}
             \frac{I_i(x) - I_j(x)}{\|\nabla_x I_i(x) - \nabla_x I_j(x)\|_2}
 
     with :math:`I(x) = |\nabla_x f_y(x)|` and pairs (i, j) of a top-k and a lower feature. To first
-    order the smallest ratio is the distance to the nearest input whose top-k set is another one.
-    Source: arXiv 2212.14106, section 3, which rejects it after Hein and Andriushchenko 2017 (arXiv
-    1705.08475): the denominator makes training unstable.
+    order, the smallest ratio is the distance to the nearest input with a different top-k set.
+    Source: arXiv 2212.14106, section 3, after Hein and Andriushchenko 2017 (arXiv 1705.08475). The
+    authors of R2ET reject it because the denominator makes training unstable.
 
-    On a network of the ReLU family the slopes of a logit's saliency are zero; a pair without a
-    slope has no ratio and adds nothing. Use smooth activations. What :class:`R2ETLoss` says of
-    training mode, batch normalisation, dropout and distributed training holds here too.
+    On networks of the ReLU family the gradient of a logit's saliency is zero. A pair with a zero
+    gradient has no ratio and adds nothing. Use smooth activations. The remarks of
+    :class:`R2ETLoss` on training mode, batch normalisation, dropout and distributed training apply
+    here as well.
 
-    Cost: one backward for every ranked feature that is in a pair.
+    Cost: one backward pass per ranked feature that is in a pair.
 
     Args:
-        forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) for a binary
-            one.
+        forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) if it is
+            binary.
         k (int): size of the top set, 1 <= k < n features or groups.
-        base_loss (Callable, optional): ``base_loss(outputs, target)``, one value an example or a
+        base_loss (Callable, optional): ``base_loss(outputs, target)``, one value per example or a
             reduced scalar. Default: cross-entropy, or binary cross-entropy with logits for a
             single logit.
         weight (float, optional): :math:`\lambda`, not negative. Default: 0.1.
         pairs (str, optional): ``"mm"``, ``"anchor"`` or ``"all"``
             (:func:`captum_robust.ranking.gap_sum`). Default: ``"mm"``.
         k_prime (int, optional): number of pairs of ``"mm"`` and ``"anchor"``. Default: k.
-        attribution (Attribution, optional): Captum attribution, of the same model, whose maps are
-            ranked in place of :math:`|\nabla_x f_y|`.
+        attribution (Attribution, optional): Captum attribution of the same model whose maps are
+            ranked instead of :math:`|\nabla_x f_y|`.
         explain (str, optional): ``"probability"``: softmax or sigmoid of the labelled class;
             ``"logit"``. Default: ``"probability"``.
         normalize (bool, optional): divide each map by the sum of its magnitudes. Default: False.
@@ -64,7 +65,7 @@ class CrossLipschitzLoss(RegularisedLoss):
 
     Raises:
         ValueError: for arguments outside their ranges.
-        NotDifferentiableError: for an ``attribution`` that has no gradient.
+        NotDifferentiableError: for an ``attribution`` without a gradient.
 
     Examples::
 
@@ -120,7 +121,7 @@ class CrossLipschitzLoss(RegularisedLoss):
         first, last = min(above), max(below)
         places = ranking(scores.detach(), last + 1)[:, first:]
         ranked = scores.gather(1, places)
-        # Slopes of one feature an example: those of the sum over the batch.
+        # The gradients of one feature per example are those of the sum over the batch.
         slopes = torch.stack(
             [flatten(input_gradient(score, batch.leaves)) for score in ranked.unbind(dim=1)], dim=1
         )
@@ -134,7 +135,7 @@ class CrossLipschitzLoss(RegularisedLoss):
 
 
 def _ranks(pairs: Pairs, k: int, k_prime: int, n_features: int) -> tuple[list[int], list[int]]:
-    """Ranks, from 0, of the upper and of the lower feature of every pair."""
+    """Return the ranks, from 0, of the upper and of the lower feature of every pair."""
     below = range(k, min(k + k_prime, n_features))
     if pairs == "all":
         chosen = [(i, j) for i in range(k) for j in range(k, n_features)]

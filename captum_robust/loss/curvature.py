@@ -1,4 +1,4 @@
-"""Est-H and Exact-H: a classification loss with little input curvature."""
+"""Est-H and Exact-H: a classification loss with a penalty on the input Hessian."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ __all__ = ["HessianNormLoss"]
 
 
 class HessianNormLoss(RegularisedLoss):
-    r"""Classification loss with a small Hessian of the explained score by the input.
+    r"""Classification loss with a penalty on the input Hessian of the explained score.
 
     .. math::
         L = L_{cls} + \lambda \, \|\nabla_x^2 f_y(x)\|
@@ -22,23 +22,23 @@ class HessianNormLoss(RegularisedLoss):
     2212.14106, section 5; the estimate is its section 4, after Moosavi-Dezfooli et al. 2019 (arXiv
     1811.09716). R2ET without its gaps, :class:`R2ETLoss` with ``lambda1=0``, is the same loss.
 
-    The exact Hessian of a logit is zero on a network of the ReLU family; the finite difference
-    sees the kinks within ``kappa``. What :class:`R2ETLoss` says of training mode, batch
-    normalisation, dropout and distributed training holds here too.
+    On networks of the ReLU family the exact Hessian of a logit is zero almost everywhere; the
+    finite difference measures the kinks within ``kappa``. The remarks of :class:`R2ETLoss` on
+    training mode, batch normalisation, dropout and distributed training apply here as well.
 
     Args:
-        forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) for a binary
-            one.
-        base_loss (Callable, optional): ``base_loss(outputs, target)``, one value an example or a
+        forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) if it is
+            binary.
+        base_loss (Callable, optional): ``base_loss(outputs, target)``, one value per example or a
             reduced scalar. Default: cross-entropy, or binary cross-entropy with logits for a
             single logit.
         weight (float, optional): :math:`\lambda`, not negative. Default: 0.1.
-        hessian (str, optional): ``"finite_difference"`` of two gradients along the sign of the
-            gradient, ``kappa`` apart, by one more forward; ``"hvp"``, the exact product with that
-            direction, by one more backward; ``"exact"``, the Frobenius norm, and ``"spectral"``,
-            the largest absolute eigenvalue, by a backward for each of the n features.
-        kappa (float, optional): length of the finite step in units of the inputs. Rounding drowns
-            it in half precision: use ``"hvp"`` there. Default: 1e-2.
+        hessian (str, optional): ``"finite_difference"``: difference of two gradients, ``kappa``
+            apart along the sign of the gradient, by one more forward pass; ``"hvp"``: exact product
+            with that direction, by one more backward pass; ``"exact"``: Frobenius norm, and
+            ``"spectral"``: largest absolute eigenvalue, by one backward pass per feature.
+        kappa (float, optional): length of the finite step in units of the inputs. In half precision
+            rounding errors are larger than the difference: use ``"hvp"``. Default: 1e-2.
         explain (str, optional): ``"probability"``: softmax or sigmoid of the labelled class;
             ``"logit"``. Default: ``"probability"``.
         adaptive (bool, optional): scale the term to :math:`\lambda (L_{cls} + 1)` at every step, as

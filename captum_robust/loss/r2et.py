@@ -41,53 +41,55 @@ class R2ETLoss(RegularisedLoss):
     .. math::
         L = L_{cls} - \lambda_1 \sum_{(i, j)} \big( I_i(x) - I_j(x) \big) + \lambda_2 \|H(x)\|_2
 
-    with :math:`I(x) = |\nabla_x f_y(x)|` the saliency of the labelled class, its Hessian H, and
+    with the saliency :math:`I(x) = |\nabla_x f_y(x)|` of the labelled class, its Hessian H, and
     pairs (i, j) of a top-k and a lower feature. Source: arXiv 2212.14106, equation (5) and section
     4. :math:`\lambda_2 = 0` is R2ET\\H, :math:`\lambda_1 = 0` is Est-H.
 
     With ``gap="linear"`` and the same k', ``pairs="anchor"`` (R2ET) and ``pairs="mm"`` (R2ET-mm)
     are the same function, because the anchor cancels; they differ with ``gap="exp"``.
 
-    Cost: one forward for the classification loss and the saliency, one more for the finite
-    difference, nothing else; about 4 plain training steps, or 2 with :math:`\lambda_2 = 0`.
+    Cost: one forward pass for the classification loss and the saliency, and one for the finite
+    difference. COST
 
-    In training mode BatchNorm couples the examples of a batch, so that gradients by an input also
-    hold its effect on the others; ``hessian="exact"`` and ``"spectral"`` then look at the inputs of
-    one example alone, which takes n products for each. The running statistics see every batch once.
-    Dropout draws one mask for both forwards (an ``attribution`` draws its own). Both need
-    ``forward_func`` to be the module itself, not a function around it. On a network of the ReLU
-    family the exact Hessian of a logit is zero: use ``hessian="finite_difference"``, or smooth
-    activations.
+    In training mode batch normalisation couples the examples of a batch, so that the gradient of an
+    example by its input includes the effect on other examples. ``hessian="exact"`` and
+    ``"spectral"`` then use the inputs of one example at a time, which takes n products per example.
+    Running statistics are updated once per batch. Dropout uses the same mask in both forward passes
+    (an ``attribution`` draws its own masks). Both require that ``forward_func`` is the module
+    itself, not a function around it. On networks of the ReLU family the exact Hessian of a logit is
+    zero almost everywhere: use ``hessian="finite_difference"`` or smooth activations.
 
-    The loss has no parameters and does not register the model: ``criterion(x, y).backward()`` is
-    the whole integration, and any optimiser over ``model.parameters()`` will do. A model wrapped
-    in ``DistributedDataParallel`` may be given as it is: the whole loss is then its one forward.
-    The loss may be called under ``torch.no_grad()``, but not under ``torch.inference_mode()``,
-    which has no gradients.
+    The loss has no parameters and does not register the model: call
+    ``criterion(x, y).backward()`` with any optimiser over ``model.parameters()``. A model in
+    ``DistributedDataParallel`` may be given as it is; the whole loss is then computed in its
+    forward pass. The loss may be called under ``torch.no_grad()``, but not under
+    ``torch.inference_mode()``, which has no gradients.
 
     Args:
-        forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) for a binary
-            one.
+        forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) if it is
+            binary.
         k (int): size of the top set, 1 <= k < n features or groups.
-        base_loss (Callable, optional): ``base_loss(outputs, target)``. One value an example, which
-            ``reduction="none"`` needs, is reduced here; a scalar is taken as reduced. Default:
+        base_loss (Callable, optional): ``base_loss(outputs, target)``. One value per example, which
+            ``reduction="none"`` needs, is reduced here; a scalar counts as reduced. Default:
             cross-entropy, or binary cross-entropy with logits for a single logit.
         lambda1 (float, optional): weight of the gaps, not negative. Default: 0.1.
         lambda2 (float, optional): weight of the Hessian norm, not negative. Default: 0.1.
         pairs (str, optional): ``"anchor"``, ``"mm"`` or ``"all"``
             (:func:`captum_robust.ranking.gap_sum`). Default: ``"anchor"``.
-        k_prime (int, optional): number of pairs of ``"anchor"`` and ``"mm"``. Default: k.
+        k_prime (int, optional): number of pairs of ``"anchor"`` and ``"mm"``. Default: k. The
+            variants ``tx{N}`` of the authors' code leave out the k-th feature, which no
+            ``k_prime`` does.
         gap (str, optional): ``"linear"``: maximise the gaps; ``"exp"``: minimise :math:`\sum
-            e^{-(I_i - I_j)}`, which never turns negative. Default: ``"linear"``.
-        hessian (str, optional): ``"finite_difference"`` of two gradients along the sign of the
-            gradient, ``kappa`` apart; ``"hvp"``, the exact product with the same direction;
-            ``"exact"``, the Frobenius norm by n products; ``"spectral"``, the largest absolute
-            eigenvalue, by as many. Always of the explained score.
-        kappa (float, optional): length of the finite step in units of the inputs. Rounding drowns
-            it in half precision: use ``"hvp"`` there. Default: 1e-2.
-        attribution (Attribution, optional): Captum attribution, of the same model, whose maps are
-            ranked in place of :math:`|\nabla_x f_y|`; its own forwards come on top. It explains
-            the output for the label (for a single logit, the output itself).
+            e^{-(I_i - I_j)}`, which is never negative. Default: ``"linear"``.
+        hessian (str, optional): ``"finite_difference"``: difference of two gradients, ``kappa``
+            apart along the sign of the gradient; ``"hvp"``: exact product with that direction;
+            ``"exact"``: Frobenius norm by n products; ``"spectral"``: largest absolute eigenvalue
+            by n products. All are of the explained score. Default: ``"finite_difference"``.
+        kappa (float, optional): length of the finite step in units of the inputs. In half precision
+            rounding errors are larger than the difference: use ``"hvp"``. Default: 1e-2.
+        attribution (Attribution, optional): Captum attribution of the same model whose maps are
+            ranked instead of :math:`|\nabla_x f_y|`, by additional forward passes. It explains the
+            output for the label (for a single logit, the output itself).
         explain (str, optional): ``"probability"``: softmax or sigmoid of the labelled class;
             ``"logit"``. Default: ``"probability"``.
         normalize (bool, optional): divide each map by the sum of its magnitudes. Default: False.
@@ -96,13 +98,22 @@ class R2ETLoss(RegularisedLoss):
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose saliencies
             are summed, as in Captum.
         reduction (str, optional): ``"mean"``, ``"sum"`` or ``"none"`` over the examples.
-        every (int, optional): regularise every m-th step only, with m-fold weights, the first one
-            included. A step is a call in training mode of the loss with gradients enabled; others
-            compute the whole loss and are not counted. Default: 1.
+        every (int, optional): regularise only every m-th step, the first one included, with m-fold
+            weights. A step is a call in training mode of the loss with gradients enabled; other
+            calls compute the whole loss and are not counted. Default: 1.
         fraction (float, optional): regularise a random part of each batch, rounded up, whose mean
-            stands for that of the batch; by a forward of its own. Default: 1.
+            stands for that of the batch, by a separate forward pass. Default: 1.
         seed (int, optional): seed of ``fraction``. None: fresh entropy. The choice depends on the
             seed and the number of the step; both are in ``state_dict``.
+        compile (bool, optional): compute calls with gradients enabled by ``torch.compile``; the
+            result is the same within rounding. The first call for each shape of the inputs takes
+            some seconds to compile, and is checked against the uncompiled result. Calls that cannot
+            be compiled are computed as without this option, and a
+            :class:`~captum_robust.robust.CompileWarning` gives the first reason: an
+            ``attribution``, a ``feature_mask``, another ``hessian``, a model that is distributed,
+            has hooks, draws random numbers or changes its buffers in training mode, or has
+            operations that torch cannot compile, and a machine without a compiler. A compiled loss
+            cannot be differentiated twice by parameters. Default: False.
 
     Attributes:
         last_terms (dict[str, Tensor]): detached batch means of the last call, for logging:
@@ -112,7 +123,7 @@ class R2ETLoss(RegularisedLoss):
 
     Raises:
         ValueError: for arguments outside their ranges.
-        NotDifferentiableError: for an ``attribution`` that has no gradient.
+        NotDifferentiableError: for an ``attribution`` without a gradient.
 
     Examples::
 
@@ -191,19 +202,18 @@ class R2ETLoss(RegularisedLoss):
         r"""Compute the loss of a batch.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0. A graph behind them
-                is kept.
+            inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0. Their graph is kept.
             target (Tensor): labels, shape (N,): class indices, or 0 and 1 for a binary model.
             additional_forward_args: further arguments of the model, as in Captum.
             reference_attributions (Tensor or tuple[Tensor, ...], optional): maps whose ranking
-                defines the pairs, those of a model before retraining, say. Default: the current
+                defines the pairs, such as those of a model before retraining. Default: the current
                 maps, as in the paper.
 
         Returns:
             - **loss** (*Tensor*): a scalar, or (N,) for ``reduction="none"``.
 
         Raises:
-            ValueError: if k is not below the number of features; for outputs, labels and
+            ValueError: if k is not less than the number of features, and for outputs, labels and
                 reference maps whose shapes do not fit.
         """
         return inside_forward(
@@ -250,7 +260,7 @@ class R2ETLoss(RegularisedLoss):
         times: int,
         forward: type[FusedForward] = FusedForward,
     ) -> Loss:
-        """The loss with ``times`` the terms, of all examples or of the ``rows`` alone."""
+        """Return the loss with ``times`` the terms, of all examples or only of ``rows``."""
         with torch.enable_grad():
             if rows is None or len(rows) == examples.n_examples:
                 batch = forward(model, examples, self.explain, self._order())
@@ -267,10 +277,10 @@ class R2ETLoss(RegularisedLoss):
         rows: Tensor,
         forward: type[FusedForward],
     ) -> tuple[Tensor, Terms]:
-        """The loss of all examples and the terms of some, which stand for those of all.
+        """Return the loss of all examples and the terms of some, which stand for those of all.
 
-        Each by a forward of its own, so that batch normalisation gives the same loss as without
-        the terms.
+        Both have a forward pass of their own, so that batch normalisation gives the same loss as
+        without the terms.
         """
         n_examples = examples.n_examples
         repeat = forward.repeat(model)
@@ -298,7 +308,7 @@ class R2ETLoss(RegularisedLoss):
         return terms
 
     def _gaps(self, batch: FusedForward) -> Tensor:
-        """Sum of the gaps (linear) or of their negative exponentials (exp); (N,)."""
+        """Return the sum of the gaps (linear) or of their negative exponentials (exp); (N,)."""
         examples = batch.examples
         scores = batch.scores(self.attribution, examples.feature_mask, self.normalize)
         check_k(self.k, scores.shape[1])

@@ -1,4 +1,4 @@
-"""SP: softplus in the place of the ReLUs of a model."""
+"""SP: a model with its ReLUs replaced by softplus."""
 
 import inspect
 from types import CodeType, TracebackType
@@ -19,37 +19,37 @@ _FUNCTIONS = ("relu", "relu_", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "r
 
 
 class replace_relu:
-    r"""Put :math:`\frac{1}{\beta} \log(1 + e^{\beta x})` in the place of every ReLU of a model.
+    r"""Replace every ReLU of a model by :math:`\frac{1}{\beta} \log(1 + e^{\beta x})`.
 
     The baseline SP of arXiv 2212.14106, section 5, after Dombrowski et al. 2019 (arXiv 1906.07983):
-    a network with a second derivative, to be trained with any loss. The smaller :math:`\beta`, the
-    smaller its curvature.
+    a network with a second derivative, which any loss can train. A smaller :math:`\beta` gives a
+    smaller curvature. To smooth only a gradient, without changing the model, use
+    :class:`~captum_robust.attr.smooth_relu`.
 
-    The modules ``nn.ReLU``, ``nn.LeakyReLU``, ``nn.PReLU`` and ``nn.RReLU`` are replaced, in the
-    model itself; their slopes below zero are gone, as in the paper. A module that is used in
-    several places is replaced by one, and one that works in place by one that does. Parameters,
-    buffers and modes are untouched but for those of the PReLUs. Models with what cannot be replaced
-    are refused and left as they are: ``nn.ReLU6``, ``nn.Hardtanh`` and their like, which have a
-    second kink; ``nn.RNN(nonlinearity="relu")``; and calls of functions (``F.relu``,
-    ``torch.relu``, ``x.relu()``), as far as they stand in the class of a module, which has no
-    member of that name, or are kept in an attribute. What stands elsewhere, in TorchScript or in a
-    function that a forward calls, is not seen: use modules there. For a gradient only, without
-    changing the model, there is :class:`~captum_robust.attr.smooth_relu`.
+    The modules ``nn.ReLU``, ``nn.LeakyReLU``, ``nn.PReLU`` and ``nn.RReLU`` are replaced in the
+    model itself. Their slopes below zero are lost, as in the paper. A module that is used in
+    several places is replaced by one module, and an in-place module by an in-place module.
+    Parameters, buffers and modes do not change, except that the parameters of PReLUs are removed.
 
-    The result undoes the replacement: by its method ``restore()``, or at the end of a ``with``
-    block.
+    Activations that cannot be replaced are refused, and the model is left as it is: ``nn.ReLU6``,
+    ``nn.Hardtanh`` and similar modules, which have a second kink; ``nn.RNN(nonlinearity="relu")``;
+    and functions (``F.relu``, ``torch.relu``, ``x.relu()``) that the class of a module calls or
+    that an attribute holds. Functions in TorchScript, and in functions that a forward pass calls,
+    are not found: use modules instead.
+
+    The result undoes the replacement by its method ``restore()`` or at the end of a ``with`` block.
 
     Args:
-        model (nn.Module): the model, which is changed.
+        model (nn.Module): the model, which is changed in place.
         beta (float): sharpness :math:`\beta > 0`.
 
     Attributes:
-        names (tuple[str, ...]): names of the modules that were replaced, in the order of
+        names (tuple[str, ...]): names of the replaced modules, in the order of
             ``model.named_modules(remove_duplicate=False)``.
 
     Raises:
-        ValueError: for a beta that is not positive and finite, and for a model that holds nothing
-            to be replaced or something that cannot be.
+        ValueError: for a beta that is not positive and finite, and for a model without an
+            activation to replace or with one that cannot be replaced.
 
     Examples::
 
@@ -72,8 +72,10 @@ class replace_relu:
         if isinstance(model, _REPLACED):
             refused.append("the model itself (it is a ReLU)")
         if refused:
-            raise ValueError(f"model holds what replace_relu cannot replace: {', '.join(refused)}")
-        # The parents first: a walk over a model that changes would see what it has put there.
+            raise ValueError(
+                f"model has activations that replace_relu cannot replace: {', '.join(refused)}"
+            )
+        # Collected before the first change, which a walk over the model would meet.
         places = [
             (parent, attribute, child)
             for parent in model.modules()
@@ -82,7 +84,7 @@ class replace_relu:
         ]
         if not places:
             kinds = ", ".join(f"nn.{kind.__name__}" for kind in _REPLACED)
-            raise ValueError(f"model must hold one of {kinds} to be replaced, got none")
+            raise ValueError(f"model must have one of {kinds}, got none")
         self.names = tuple(
             name
             for name, module in model.named_modules(remove_duplicate=False)
@@ -97,12 +99,12 @@ class replace_relu:
             parent._modules[attribute] = twins[child]
 
     def restore(self) -> None:
-        """Put the modules back that were replaced."""
+        """Put the replaced modules back."""
         for parent, attribute, child in self._places:
             parent._modules[attribute] = child
 
     def __enter__(self) -> "replace_relu":
-        """The replacement itself, which is made already."""
+        """Return the replacement, which has taken place."""
         return self
 
     def __exit__(
@@ -116,10 +118,10 @@ class replace_relu:
 
 
 class _Softplus(nn.Softplus):
-    """A softplus that can work in place."""
+    """A softplus with an in-place option."""
 
     def __init__(self, beta: float, inplace: bool) -> None:
-        # Linear only where float64 cannot tell the difference; torch's own 20 leaves a step.
+        # Linear only where float64 has no difference; at torch's default of 20 there is a step.
         super().__init__(beta, threshold=40)
         self.inplace = inplace
 
@@ -130,12 +132,12 @@ class _Softplus(nn.Softplus):
 
 
 def _cannot_replace(module: nn.Module) -> str:
-    """Why a module, its submodules aside, hides a kink that no other module can smooth; or ''."""
+    """Return why a module, without its submodules, cannot be smoothed by replacement; or ''."""
     if isinstance(module, _REFUSED):
         return f"nn.{type(module).__name__}"
     if isinstance(module, nn.RNNBase):
         return "nonlinearity='relu'" if module.mode == "RNN_RELU" else ""
-    # A name in the code is a function's unless it is one of the module's own.
+    # A name in the code belongs to a function unless the module has a member of that name.
     called = _names_in_code(type(module)) - set(dir(module))
     kept = [value for value in vars(module).values() if callable(value)]
     for name in _FUNCTIONS:
@@ -146,7 +148,7 @@ def _cannot_replace(module: nn.Module) -> str:
 
 
 def _names_in_code(kind: type) -> set[str]:
-    """Names that the methods of a class use, those of torch's own classes aside."""
+    """Return the names in the code of the methods of a class, except those of torch's classes."""
     members: dict[str, Any] = {}  # the last of a name, which overrides the others
     for owner in reversed(kind.__mro__):
         if not owner.__module__.startswith("torch.nn.modules."):

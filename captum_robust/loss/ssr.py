@@ -1,4 +1,4 @@
-"""SSR: the largest eigenvalue of the loss's input Hessian, in closed form."""
+"""SSR: the largest eigenvalue of the input Hessian of the loss, in closed form."""
 
 import math
 from collections.abc import Callable
@@ -22,23 +22,23 @@ class SSRLoss(RegularisedLoss):
         L = L_{cls} + \lambda \, \lambda_{max}\big( J (diag(p) - p p^T) J^T \big)
 
     with the probabilities p and the Jacobian J, (n, C), of the logits by the input. On a piecewise
-    linear network (ReLU, LeakyReLU, max-pooling) that matrix is the Hessian of the cross-entropy
-    by the input, whatever the label; on others it is its Gauss-Newton part. A single logit z is two
-    classes, :math:`p (1 - p) \|\nabla z\|^2`. It vanishes where the network is certain: a small
-    eigenvalue does not mean that the kinks of the network are far.
+    linear network (ReLU, LeakyReLU, max-pooling) the matrix is the input Hessian of the
+    cross-entropy for any label; on other networks it is its Gauss-Newton part. A single logit z
+    stands for two classes, :math:`p (1 - p) \|\nabla z\|^2`. The eigenvalue is small where the
+    network is certain, even if a kink of the network is near.
 
     Source: Wang et al. 2020 (arXiv 2006.06643), whose loss is
     :math:`(1 - \alpha) L_{cls} + \alpha s \lambda_{max}`; a baseline of arXiv 2212.14106, section
     5.
 
-    Cost: one backward for every class but one, and an eigenvalue of a C × C matrix. What
-    :class:`R2ETLoss` says of training mode, batch normalisation and distributed training holds
-    here too.
+    Cost: one backward pass per class except one, and an eigenvalue of a C × C matrix. The remarks
+    of :class:`R2ETLoss` on training mode, batch normalisation and distributed training apply here
+    as well.
 
     Args:
-        forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) for a binary
-            one.
-        base_loss (Callable, optional): ``base_loss(outputs, target)``, one value an example or a
+        forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) if it is
+            binary.
+        base_loss (Callable, optional): ``base_loss(outputs, target)``, one value per example or a
             reduced scalar. Default: cross-entropy, or binary cross-entropy with logits for a
             single logit. The eigenvalue is that of the default in any case.
         weight (float, optional): :math:`\lambda`, not negative. Default: 0.1.
@@ -84,12 +84,15 @@ class SSRLoss(RegularisedLoss):
 
 
 def _largest_eigenvalue(outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Of J (diag(p) − p pᵀ) Jᵀ = F Fᵀ, F = (J − J p 1ᵀ) diag(√p): that of the small FᵀF; (N,)."""
+    """Return the largest eigenvalue of J (diag(p) − p pᵀ) Jᵀ; (N,).
+
+    It is that of the small matrix FᵀF, as the product is F Fᵀ with F = (J − J p 1ᵀ) diag(√p).
+    """
     if outputs.dim() not in (1, 2):
         raise ValueError(
             f"forward_func must return (N, C), (N, 1) or (N,), got {tuple(outputs.shape)}"
         )
-    # Only differences of logits count: those to the first class, which a single logit is itself.
+    # Only differences of logits count; a single logit is the difference to the first class.
     logits = outputs.reshape(-1, 1) if is_binary(outputs) else outputs[:, 1:] - outputs[:, :1]
     rows = [flatten(input_gradient(logit, inputs)) for logit in logits.unbind(dim=1)]
     jacobian = torch.stack([torch.zeros_like(rows[0]), *rows], dim=1)  # (N, C, n)

@@ -11,13 +11,13 @@ from captum_robust.models._sizes import check_sizes
 
 
 def normalized_adjacency(adjacency: Tensor) -> Tensor:
-    r"""The matrix of a graph convolution, :math:`D^{-1/2} (A + I) D^{-1/2}`.
+    r"""Return the matrix of a graph convolution, :math:`D^{-1/2} (A + I) D^{-1/2}`.
 
-    The degree counts the self-loop and the size of each weight,
-    :math:`D_{ii} = 1 + \sum_j |A_{ij}|`: for weights of 0 or more the usual one, and for signed
-    weights one that is never below 1, where the usual one can be 0 or negative and has no root.
-    No node is left out and nothing is clamped. At weight 0 the derivative is that from above, that
-    of an edge that is being added.
+    The degree counts the self-loop and the magnitude of each weight,
+    :math:`D_{ii} = 1 + \sum_j |A_{ij}|`. For weights of 0 or more it is the usual degree. For
+    signed weights it is at least 1, where the usual degree can be 0 or negative and has no square
+    root. No node is left out and nothing is clamped. At weight 0 the derivative is the one from
+    above: that of adding an edge.
 
     Args:
         adjacency: Symmetric weights, shape (N, n, n).
@@ -36,22 +36,23 @@ def normalized_adjacency(adjacency: Tensor) -> Tensor:
     """
     scale = (1 + _magnitude(adjacency).sum(dim=-1)).rsqrt()
     loops = torch.eye(adjacency.shape[-1], dtype=adjacency.dtype, device=adjacency.device)
-    # Both scales at once, as a product of vectors: no derivative of it has the size of a matrix.
+    # Both scales at once as a product of vectors, whose derivatives are no matrices.
     return (scale.unsqueeze(-1) @ scale.unsqueeze(-2)) * (adjacency + loops)
 
 
 class DenseGCN(nn.Module):
-    r"""A two-layer graph convolutional network on dense adjacency matrices, to a graph embedding.
+    r"""A two-layer graph convolutional network from dense adjacency matrices to graph embeddings.
 
-    Node features are the identity, so the adjacency is the only input: the first layer has a
-    weight vector for each node. Every derivative with respect to the adjacency is that of the
-    formula, diagonal and nodes of low degree included; see :func:`normalized_adjacency`.
+    Node features are the identity, so that the adjacency is the only input: the first layer has a
+    weight vector for each node. Derivatives with respect to the adjacency are those of the formula
+    everywhere, on the diagonal and at nodes of low degree as well; see
+    :func:`normalized_adjacency`.
 
     Args:
-        n_nodes: Number of nodes, n, 1 or more; node i means the same in every graph.
+        n_nodes: Number of nodes, n, 1 or more; node i has the same meaning in every graph.
         hidden: Width of the first layer, 1 or more.
         out: Width of the embedding, 1 or more.
-        activation: Makes the module between the layers, such as ``nn.LeakyReLU`` or
+        activation: Returns the module between the layers, such as ``nn.LeakyReLU`` or
             ``nn.Softplus``; called once, without arguments.
 
     Raises:
@@ -81,11 +82,11 @@ class DenseGCN(nn.Module):
         self.output = _linear(hidden, out)
 
     def forward(self, adjacency: Tensor) -> Tensor:
-        """Returns the embeddings, shape (N, out), of ``adjacency``, shape (N, n, n)."""
+        """Return the embeddings, shape (N, out), of ``adjacency``, shape (N, n, n)."""
         matrix = normalized_adjacency(adjacency)
         nodes = self.activation(self.hidden(matrix))
-        # The mean over the nodes comes before the second layer, which is linear: n times cheaper.
-        # Not as a product of matrices, of which a second derivative would lie transposed in memory.
+        # The mean over the nodes precedes the second layer, which is linear: n times cheaper.
+        # A product of matrices would have second derivatives that are transposed in memory.
         pooled = (matrix.mean(dim=1).unsqueeze(2) * nodes).sum(dim=1)
         embeddings: Tensor = self.output(pooled)
         return embeddings
@@ -95,15 +96,15 @@ class SparseGCN(nn.Module):
     """The network of :class:`DenseGCN` on sparse batches of PyTorch Geometric.
 
     The same graphs give the same embeddings, and the weights are interchangeable:
-    ``sparse.load_state_dict(dense.state_dict())``. The convolution runs in a ``MessagePassing``
-    module, so PyTorch Geometric's explainers find where to put their edge masks.
+    ``sparse.load_state_dict(dense.state_dict())``. The convolution is a ``MessagePassing`` module,
+    in which the explainers of PyTorch Geometric set their edge masks.
 
     Args:
-        n_features: Width of the node features, 1 or more; the number of nodes, with the identity
-            as features, is what :class:`DenseGCN` does.
+        n_features: Width of the node features, 1 or more; the number of nodes for the identity
+            as features, as in :class:`DenseGCN`.
         hidden: Width of the first layer, 1 or more.
         out: Width of the embedding, 1 or more.
-        activation: Makes the module between the layers; called once, without arguments.
+        activation: Returns the module between the layers; called once, without arguments.
 
     Raises:
         ValueError: If a size is less than 1.
@@ -139,7 +140,7 @@ class SparseGCN(nn.Module):
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
-        """The embeddings of a batch of undirected graphs.
+        """Return the embeddings of a batch of undirected graphs.
 
         Args:
             x: Node features, shape (nodes, n_features).
@@ -162,10 +163,10 @@ class SparseGCN(nn.Module):
 
 
 def _linear(width: int, out: int) -> nn.Linear:
-    """A layer as graph convolutions begin: Glorot's weights, no bias.
+    """Return a layer as graph convolutions initialise it: Glorot's weights, a bias of zero.
 
-    A row of the normalised matrix is short, so that a random bias of the usual size would drown
-    it: all graphs would begin with the same embedding.
+    A row of the normalised matrix has a small norm, so that a random bias of the usual size would
+    dominate it and all graphs would have nearly the same embedding at first.
     """
     layer = nn.Linear(width, out)
     nn.init.xavier_uniform_(layer.weight)
@@ -174,7 +175,7 @@ def _linear(width: int, out: int) -> nn.Linear:
 
 
 def _normalized_edges(ends: Tensor, weights: Tensor, n_nodes: int) -> tuple[Tensor, Tensor]:
-    """The entries of :func:`normalized_adjacency`, the loops last, where PyG's masks want them."""
+    """Return the entries of :func:`normalized_adjacency`, self-loops last, as PyG's masks need."""
     sources, destinations = ends
     degrees = weights.new_ones(n_nodes).index_add(0, destinations, _magnitude(weights))
     between = sources != destinations
@@ -187,6 +188,6 @@ def _normalized_edges(ends: Tensor, weights: Tensor, n_nodes: int) -> tuple[Tens
 
 
 def _magnitude(weights: Tensor) -> Tensor:
-    """The absolute value, with derivative 1 at 0, where that of ``abs`` is 0."""
+    """Return the absolute value with derivative 1 at 0, where that of ``abs`` is 0."""
     one = weights.new_ones(())
-    return weights * torch.where(weights < 0, -one, one)  # whose derivatives are one product each
+    return weights * torch.where(weights < 0, -one, one)  # each derivative is one product

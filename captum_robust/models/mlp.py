@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class TabularMLP(nn.Module):
-    """A two-layer perceptron, n_features -> hidden -> 1 logit, as the R2ET paper uses on tables.
+    """A two-layer perceptron, n_features -> hidden -> 1 logit, as in the R2ET paper for tables.
 
     The paper's sigmoid belongs to the loss (``binary_cross_entropy_with_logits``), which is exact
     for large logits.
@@ -16,7 +16,7 @@ class TabularMLP(nn.Module):
     Args:
         n_features: Number of input features, 1 or more.
         hidden: Number of hidden units, 1 or more.
-        activation: Makes the module between the layers, such as ``nn.LeakyReLU`` or
+        activation: Returns the module between the layers, such as ``nn.LeakyReLU`` or
             ``nn.Softplus``; called once, without arguments.
 
     Raises:
@@ -49,6 +49,6 @@ class TabularMLP(nn.Module):
         self.output = nn.Linear(hidden, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns the logits, shape (N, 1), of ``inputs``, shape (N, n_features)."""
+        """Return the logits, shape (N, 1), of ``inputs``, shape (N, n_features)."""
         logits: Tensor = self.output(self.activation(self.hidden(inputs)))
         return logits

@@ -10,12 +10,12 @@ from torch import nn
 class MNISTEmbedding(nn.Sequential):
     """The convolutional network of the R2ET paper: images (N, 1, 28, 28) to embeddings (N, 10).
 
-    Conv2d 1 to 8, activation, max-pool 2; Conv2d 8 to 16, activation, max-pool 3; then, on the 144
-    numbers that are left, Linear 64, activation, Linear 32, activation, Linear 10. The paper's
-    kernel sizes are not known; those here, 3 by 3 without padding, are the smallest that leave 144.
+    Conv2d 1 to 8, activation, max-pool 2; Conv2d 8 to 16, activation, max-pool 3; then, on the
+    remaining 144 numbers, Linear 64, activation, Linear 32, activation, Linear 10. The paper does
+    not state its kernel sizes; 3 by 3 without padding are the smallest that give 144 numbers.
 
     Args:
-        activation: Makes the module after a layer, such as ``nn.LeakyReLU`` or ``nn.Softplus``;
+        activation: Returns the module after a layer, such as ``nn.LeakyReLU`` or ``nn.Softplus``;
             called once for each of the four, without arguments.
 
     Source:

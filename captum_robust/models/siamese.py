@@ -14,12 +14,12 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
 class PairPredictions(NamedTuple):
-    """The three results of a pair, all logits.
+    """The three results of a pair.
 
     Attributes:
-        pair: Do the two belong to the same class?, shape (N, 1); yes where it is above 0.
-        first: Class of the first member, shape (N, n_classes).
-        second: Class of the second member, shape (N, n_classes).
+        pair: Logit of "same class", shape (N, 1).
+        first: Logits of the class of the first member, shape (N, n_classes).
+        second: Logits of the class of the second member, shape (N, n_classes).
     """
 
     pair: Tensor
@@ -28,12 +28,12 @@ class PairPredictions(NamedTuple):
 
 
 def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
-    r"""The cosine of the angle between two embeddings, :math:`\sum_i u_i v_i / (|u| |v|)`.
+    r"""Return the cosine of the angle between two embeddings, :math:`\sum_i u_i v_i / (|u| |v|)`.
 
     Each length is :math:`\sqrt{|u|^2 + 10^{-12}}`, which is smooth: at a zero embedding the cosine
-    is 0 and all its derivatives are finite (half precision: the square of its rounding unit in
-    place of :math:`10^{-12}`). ``torch.nn.functional.cosine_similarity`` clamps the
-    length instead, and its second derivative there is not a number.
+    is 0 and all its derivatives are finite. (Half precision uses the square of its rounding unit
+    instead of :math:`10^{-12}`.) ``torch.nn.functional.cosine_similarity`` clamps the length, so
+    that its second derivative at a zero embedding is NaN.
 
     Args:
         first: Shape (N, d).
@@ -50,25 +50,25 @@ def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
 
 
 class SiameseNetwork(nn.Module):
-    r"""Two inputs, one embedding: are they of the same class?
+    r"""A network that predicts whether two inputs belong to the same class.
 
     .. math:: f(x_s, x_t) = w \, \mathrm{sim}(e(x_s), e(x_t)) + b
 
     is the logit of "same class" (label 1); its sigmoid is the probability of the paper's Eq. 9. A
-    linear classifier on the same embedding tells the class of a single input; with the pair's
-    verdict these are the three results that an attack on a pair must leave alone. The scale ``w``
-    starts at 1 and not at random, because a network that starts with a negative one first has to
-    learn to unlearn it.
+    linear classifier on the same embedding predicts the class of a single input. An attack on a
+    pair must keep these three predictions: that of the pair and those of both classes. The scale
+    ``w`` is 1 at first rather than random, because training would first have to reverse a negative
+    scale.
 
     Args:
         embedding: Any module that maps an input to (N, embedding_size), such as
             :class:`MNISTEmbedding` or :class:`DenseGCN`.
-        embedding_size: Width of what ``embedding`` returns, 1 or more.
+        embedding_size: Width of the embedding, 1 or more.
         n_classes: Number of classes of a single input, 1 or more.
         similarity: ``"cosine"``, or a function of two embeddings, (N, d) and (N, d), to (N,).
 
     Raises:
-        ValueError: If a size is less than 1, or ``similarity`` is another word.
+        ValueError: If a size is less than 1, or ``similarity`` is another string.
 
     Source:
         R2ET, arXiv 2212.14106, Eq. 9, experiments on images and graphs.
@@ -107,10 +107,10 @@ class SiameseNetwork(nn.Module):
         self.classifier = nn.Linear(embedding_size, n_classes)
 
     def forward(self, first: Any, second: Any) -> Tensor:
-        """The logit of "same class".
+        """Return the logit of "same class".
 
         Args:
-            first: What the embedding takes, N examples; a tuple is several arguments of it.
+            first: N inputs of the embedding; a tuple holds several arguments of it.
             second: The same for the other members.
 
         Returns:
@@ -119,12 +119,12 @@ class SiameseNetwork(nn.Module):
         return self._compare(self._embed(first), self._embed(second))
 
     def classify(self, inputs: Any) -> Tensor:
-        """The logits of the class of single inputs, shape (N, n_classes)."""
+        """Return the logits of the class of single inputs, shape (N, n_classes)."""
         logits: Tensor = self.classifier(self._embed(inputs))
         return logits
 
     def predictions(self, first: Any, second: Any) -> PairPredictions:
-        """All three results of each pair, from one embedding of each member."""
+        """Return the three results of each pair, from one embedding of each member."""
         embeddings = self._embed(first), self._embed(second)
         classes = (self.classifier(embedding) for embedding in embeddings)
         return PairPredictions(self._compare(*embeddings), *classes)

@@ -1,9 +1,9 @@
-"""Checks that an attack, a metric or a loss, ours or yours, keeps the rules of this library.
+"""Checks that an attack, a metric or a loss, of this library or your own, follows its rules.
 
 ``check_attack(factory)``, ``check_metric(metric)`` and ``check_loss(factory)`` run every check that
-applies to what is declared, on a registry of small models, and raise one AssertionError that names
-each broken rule with the reason. ``attack_checks``, ``metric_checks`` and ``loss_checks`` yield the
-same checks one by one, for ``pytest.mark.parametrize``. Nothing here needs pytest.
+applies to the declared properties on a registry of small models, and raise one AssertionError that
+names each broken rule with the reason. ``attack_checks``, ``metric_checks`` and ``loss_checks``
+yield the same checks one by one, for ``pytest.mark.parametrize``. pytest itself is not required.
 """
 
 from captum_robust.testing.attack_case import AttackCase, AttackTraits

@@ -1,4 +1,4 @@
-"""What an attack must leave alone, give back, and not depend on."""
+"""Rules on side effects of attacks, their results, and their independence of chunks and order."""
 
 import random
 from functools import partial
@@ -48,7 +48,7 @@ def check_model_is_left_as_found(case: AttackCase) -> None:
 
 
 def check_model_is_left_as_found_after_an_exception(case: AttackCase) -> None:
-    """An exception inside the model reaches the caller, and leaves model and random state alone."""
+    """An exception inside the model reaches the caller; model and random state are unchanged."""
     for call in (1, 3):
         model = worn(case.model.build()).train()
         raised = failing_at(call, model)
@@ -58,7 +58,7 @@ def check_model_is_left_as_found_after_an_exception(case: AttackCase) -> None:
         except Trouble:
             changed = changes(before, {**state_of_model(model), **random_state()})
             require(not changed, f"changed after an exception: {', '.join(changed)}")
-        else:  # a search that has nothing to find may end before
+        else:  # a search without possible improvements may end before
             require(
                 call > 1 and not raised,
                 f"an exception in call {call} of the model did not reach the caller",
@@ -66,12 +66,12 @@ def check_model_is_left_as_found_after_an_exception(case: AttackCase) -> None:
 
 
 def check_random_state_is_left_as_found(case: AttackCase) -> None:
-    """The global generators of torch, NumPy and Python are where they were, seed or no seed."""
+    """The global generators of torch, NumPy and Python are unchanged, with and without a seed."""
     for seed in (0, None):
         before = random_state()
         case.perturb(seed=seed)
         changed = changes(before, random_state())
-        require(not changed, f"moved, with seed={seed}: {', '.join(changed)}")
+        require(not changed, f"changed with seed={seed}: {', '.join(changed)}")
 
 
 def check_inputs_are_not_modified(case: AttackCase) -> None:
@@ -91,9 +91,9 @@ def check_inputs_are_not_modified(case: AttackCase) -> None:
 
 
 def check_broken_rows_stay_broken(case: AttackCase) -> None:
-    """A NaN or infinite row changes no other row, comes back not finite, and has no objective.
+    """A NaN or infinite row changes no other row, is returned as not finite, and has no objective.
 
-    Broken input never scores as robust.
+    Broken input is never reported as robust.
     """
     clean = as_tuple(case.perturb())
     for value in (float("nan"), float("inf")):
@@ -108,7 +108,7 @@ def check_broken_rows_stay_broken(case: AttackCase) -> None:
         )
         require(
             not bool(as_tuple(moved)[0][1].isfinite().all()),
-            f"a row with {value} came back finite",
+            f"a row with {value} was returned as finite",
         )
         if case.traits.info is not None:
             _, info = case.perturb(inputs=inputs, return_info=True)
@@ -120,7 +120,7 @@ def check_broken_rows_stay_broken(case: AttackCase) -> None:
 
 
 def check_same_seed_same_result(case: AttackCase) -> None:
-    """With a seed, the result is the same bit for bit, whatever the global generators do."""
+    """With a seed, the result is bitwise equal for any state of the global generators."""
     results = []
     state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
@@ -137,10 +137,10 @@ def check_same_seed_same_result(case: AttackCase) -> None:
 
 
 def check_chunks_and_order_do_not_matter(case: AttackCase) -> None:
-    """An example is attacked alike in any chunk, at any place of the batch, and alone."""
+    """The result of an example is the same in every chunk, at every position, and alone."""
     whole = as_tuple(case.perturb())
     chunked = case.perturb(max_examples_per_batch=2)
-    # At an optimum, rounding of the objective leaves its root open in the inputs.
+    # Near an optimum the square root of a rounding error remains in the inputs.
     require_close(chunked, whole, "max_examples_per_batch=2 changed the result", 1e-6)
     for order in ([3, 1, 4, 0, 2], [2]):
         inputs, arguments = case.model.rows(order)
@@ -152,7 +152,7 @@ def check_chunks_and_order_do_not_matter(case: AttackCase) -> None:
 
 
 def check_tuple_in_tuple_out(case: AttackCase) -> None:
-    """A tensor gives a tensor, a tuple a tuple; shapes and types as the inputs, no graph."""
+    """A tensor gives a tensor, a tuple a tuple; shapes and types of the inputs, no graph."""
     inputs = case.model.inputs
     given: list[Inputs] = [inputs, (inputs,) if isinstance(inputs, Tensor) else inputs]
     results = []
@@ -166,11 +166,13 @@ def check_tuple_in_tuple_out(case: AttackCase) -> None:
             require(x.shape == y.shape, f"shape {tuple(x.shape)} became {tuple(y.shape)}")
             require(not y.requires_grad, "the result requires a gradient")
         results.append(moved)
-    require_close(as_tuple(results[0]), as_tuple(results[1]), "a tuple of one is another result")
+    require_close(
+        as_tuple(results[0]), as_tuple(results[1]), "a tuple of one tensor gives another result"
+    )
 
 
 def check_dtypes(case: AttackCase) -> None:
-    """float64, float32, bfloat16 and float16 come back as they are, finite and within the ball."""
+    """float64, float32, bfloat16 and float16 are returned unchanged, finite and within the ball."""
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         inputs = case.model.inputs
         inputs = format_like(inputs, tuple(t.to(dtype) for t in as_tuple(inputs)))
@@ -183,7 +185,7 @@ def check_dtypes(case: AttackCase) -> None:
 
 
 def check_noncontiguous_inputs(case: AttackCase) -> None:
-    """Memory layout does not matter: strided inputs give what contiguous ones give."""
+    """Memory layout does not matter: strided and contiguous inputs give the same result."""
     inputs = case.model.inputs
     strided = tuple(torch.stack([t, -t], dim=-1)[..., 0] for t in as_tuple(inputs))
     moved = case.perturb(inputs=format_like(inputs, strided))
@@ -191,12 +193,12 @@ def check_noncontiguous_inputs(case: AttackCase) -> None:
 
 
 def check_target_in_every_form(case: AttackCase) -> None:
-    """A target as an int, a tensor of one, a list or a tensor with one an example is the same."""
+    """A target as an int, a tensor of one, a list or a tensor with one per example is the same."""
     ones = torch.ones_like(case.model.labels)
     forms = {"a tensor of one": ones[:1], "a list": ones.tolist(), "a tensor": ones}
     expected = case.perturb(target=1)
     for name, form in forms.items():
-        require_close(case.perturb(target=form), expected, f"target as {name} is another result")
+        require_close(case.perturb(target=form), expected, f"target as {name} gives another result")
 
 
 def check_errors_name_the_argument(case: AttackCase) -> None:

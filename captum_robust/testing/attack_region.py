@@ -1,4 +1,4 @@
-"""Where an attack may go: the ball, the bounds, the mask, the prediction."""
+"""Rules on the region of an attack: ball, bounds, mask and prediction."""
 
 from dataclasses import replace
 
@@ -22,9 +22,9 @@ _ROUNDING = 1e-9  # the models are in float64
 
 
 def check_stays_in_ball(case: AttackCase) -> None:
-    """Every returned input lies within the radius, in the norm and the units of the inputs.
+    """Every returned input is within the radius, in the norm and the units of the inputs.
 
-    A tuple has one ball around each of its tensors.
+    A tuple has a separate ball around each of its tensors.
     """
     moved = case.perturb()
     length = _lengths(case, moved)
@@ -36,7 +36,7 @@ def check_stays_in_ball(case: AttackCase) -> None:
 
 
 def check_radius_of_every_example(case: AttackCase) -> None:
-    """A radius of shape (N,) gives every example its own ball; radius 0 returns it as it is."""
+    """A radius of shape (N,) gives every example its own ball; radius 0 returns it unchanged."""
     n_examples = len(case.model.labels)
     radius = case.model.radius * torch.arange(n_examples) / n_examples
     length = _lengths(case, case.perturb(radius=radius))
@@ -47,7 +47,7 @@ def check_radius_of_every_example(case: AttackCase) -> None:
 
 
 def check_zero_radius_returns_the_input(case: AttackCase) -> None:
-    """Radius 0 returns the inputs, bit for bit."""
+    """Radius 0 returns bitwise equal inputs."""
     moved = case.perturb(radius=0.0)
     require(
         all(map(torch.equal, as_tuple(moved), as_tuple(case.model.inputs))),
@@ -56,7 +56,7 @@ def check_zero_radius_returns_the_input(case: AttackCase) -> None:
 
 
 def check_bounds(case: AttackCase) -> None:
-    """No returned value lies outside ``lower_bound`` … ``upper_bound``, the range of the data."""
+    """No returned value is outside ``lower_bound`` … ``upper_bound``, the range of the data."""
     tensors = as_tuple(case.model.inputs)
     lower = min(float(t.min()) for t in tensors)
     upper = max(float(t.max()) for t in tensors)
@@ -71,7 +71,7 @@ def check_bounds(case: AttackCase) -> None:
 
 
 def check_mask(case: AttackCase) -> None:
-    """Where ``mask`` is 0 the input is returned bit for bit."""
+    """Features with a ``mask`` of 0 are returned bitwise equal."""
     inputs = case.model.inputs
     masks = tuple((torch.arange(t[0].numel()) % 2).view_as(t[:1]) for t in as_tuple(inputs))
     moved = case.perturb(mask=format_like(inputs, masks))
@@ -81,8 +81,8 @@ def check_mask(case: AttackCase) -> None:
 
 
 def check_prediction_is_kept(case: AttackCase) -> None:
-    """The model predicts for every returned input what it predicts for the example."""
-    # So far that predictions do change on the way.
+    """The prediction for every returned input is that for the example."""
+    # A radius at which predictions do change during the search.
     case = replace(case, model=replace(case.model, radius=3 * case.model.radius))
     moved = case.perturb()
     changed = case.labels(moved) != case.labels(case.model.inputs)
@@ -90,7 +90,7 @@ def check_prediction_is_kept(case: AttackCase) -> None:
 
 
 def _lengths(case: AttackCase, moved: Inputs) -> Tensor:
-    """How far each tensor of each example moved: (number of tensors, N)."""
+    """Return the distance of each tensor of each example: (number of tensors, N)."""
     order = float("inf") if case.norm == "Linf" else 2
     return torch.stack(
         [

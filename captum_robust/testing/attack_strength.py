@@ -1,4 +1,4 @@
-"""How strong an attack is, by its own objective on the real model, recomputed with Captum."""
+"""Rules on the strength of an attack, by its objective on the real model with stock Captum."""
 
 import warnings
 from dataclasses import replace
@@ -28,60 +28,60 @@ _ROUNDING = 1e-9
 
 
 def check_never_worse_than_no_attack(case: AttackCase) -> None:
-    """No example comes back with a larger objective than it went in with."""
-    _require_no_weaker(case.objective(case.perturb()), _unattacked(case), "no attack at all")
+    """No example is returned with a larger objective than before."""
+    _require_no_weaker(case.objective(case.perturb()), _unattacked(case), "weaker than no attack")
 
 
 def check_more_steps_are_never_weaker(case: AttackCase) -> None:
-    """The best point so far is kept: more steps never find less, example by example."""
+    """The best point is kept: more steps are never weaker for any example."""
     few, more, many = (
         case.objective(case.perturb(**case.effort(n_steps))) for n_steps in (1, 3, 8)
     )
     if not case.traits.keeps_best:
         few, more, many = few.mean(), more.mean(), many.mean()
-    _require_no_weaker(more, few, "with 1 step, than with 3")
-    _require_no_weaker(many, more, "with 3 steps, than with 8")
+    _require_no_weaker(more, few, "3 steps are weaker than 1")
+    _require_no_weaker(many, more, "8 steps are weaker than 3")
 
 
 def check_more_restarts_are_never_weaker(case: AttackCase) -> None:
-    """``n_restarts`` keeps the best restart of each example, not of the batch, nor the last."""
+    """``n_restarts`` keeps the best restart of each example, not of the batch or the last one."""
     one, two, four = (case.objective(case.perturb(n_restarts=n)) for n in (1, 2, 4))
-    _require_no_weaker(two, one, "with 1 restart, than with 2")
-    _require_no_weaker(four, two, "with 2 restarts, than with 4")
+    _require_no_weaker(two, one, "2 restarts are weaker than 1")
+    _require_no_weaker(four, two, "4 restarts are weaker than 2")
 
 
 def check_larger_radius_is_never_weaker(case: AttackCase) -> None:
-    """A larger ball holds the smaller: from the result of the smaller, never a weaker one.
+    """An attack in a larger ball that starts from the result in a smaller one is never weaker.
 
-    Without a warm start, what holds is that the mean over the examples is no weaker.
+    Without a warm start, the mean over the examples must not be weaker.
     """
     small, larger = case.perturb(), 1.5 * case.model.radius
     found = case.objective(small)
     if case.traits.warm_start:
         large = case.objective(case.perturb(radius=larger, start=small))
-        _require_no_weaker(large, found, "in a ball, than from its result in a larger one")
+        _require_no_weaker(large, found, "weaker in a larger ball than its start")
     else:
         large = case.objective(case.perturb(radius=larger))
-        _require_no_weaker(large.mean(), found.mean(), "on the mean, in a smaller ball")
+        _require_no_weaker(large.mean(), found.mean(), "weaker in a larger ball, in the mean")
 
 
 def check_at_least_as_strong_as_random_draws(case: AttackCase) -> None:
-    """10 steps find more, on the mean over the examples, than the best of 10 random draws each.
+    """10 steps are not weaker, in the mean over the examples, than the best of 10 random draws.
 
-    An attack that noise beats is one whose gradient is masked.
+    The gradient of an attack that is weaker than noise is masked.
     """
     _require_no_weaker(
         case.objective(case.perturb(**case.effort(10))).mean(),
         _best_of_noise(case, 10).mean(),
-        "by random draws",
+        "weaker than random draws",
     )
 
 
 def check_relu_model_is_not_called_robust(case: AttackCase) -> None:
-    """On a ReLU network, where the gradient of a saliency is zero, find what noise finds or warn.
+    """On a ReLU network, be not weaker than noise, or warn.
 
-    The central trap of the field: such an attack cannot move, and reports robustness. (One that
-    does not claim to beat noise must find anything at all, or warn.)
+    The gradient of a saliency is zero on such networks, so that a plain attack does not move and
+    reports robustness. (An attack without ``beats_noise`` must find any change, or warn.)
     """
     attack = case.attack()
     with warnings.catch_warnings(record=True) as caught:
@@ -94,15 +94,17 @@ def check_relu_model_is_not_called_robust(case: AttackCase) -> None:
     if any(issubclass(w.category, UserWarning) for w in caught):
         return
     if case.traits.beats_noise:
-        _require_no_weaker(found, _best_of_noise(case, 10).mean(), "by random draws, no warning")
+        _require_no_weaker(
+            found, _best_of_noise(case, 10).mean(), "weaker than random draws, without a warning"
+        )
     else:
-        require(found < _unattacked(case).mean() - _ROUNDING, "found nothing, and did not warn")
+        require(found < _unattacked(case).mean() - _ROUNDING, "found no change, and did not warn")
 
 
 def check_linear_model_is_perfectly_robust(case: AttackCase) -> None:
-    """The saliency of a linear model is constant: inputs stay finite, the objective what it was.
+    """On a linear model, whose saliency is constant, inputs stay finite and the objective equal.
 
-    A gradient of exactly zero is where normalised steps divide by zero.
+    Normalised steps divide by zero where the gradient is exactly zero.
     """
     moved = case.perturb()
     require(
@@ -110,13 +112,13 @@ def check_linear_model_is_perfectly_robust(case: AttackCase) -> None:
         "a gradient of zero made the inputs infinite or NaN",
     )
     unattacked = _unattacked(case)
-    require_close(case.objective(moved), unattacked, "changed what cannot change")
+    require_close(case.objective(moved), unattacked, "changed the objective of a constant map")
 
 
 def check_quadratic_model_reaches_the_optimum(case: AttackCase) -> None:
-    """Where saliencies are affine in the input, find 95 % of the best of 50 boundary points.
+    """On a model with affine saliencies, reach 95 % of the best of 50 boundary points.
 
-    The objective of a linear gap, a concave one too, has its optimum on the boundary of the ball.
+    Linear and concave objectives have their optimum on the boundary of the ball.
     """
     start = _unattacked(case)
     found = case.objective(case.perturb(**case.effort(30)))
@@ -125,19 +127,19 @@ def check_quadratic_model_reaches_the_optimum(case: AttackCase) -> None:
     gained, possible = (start - found).mean(), (start - best).mean()
     require(
         gained >= 0.95 * possible,
-        f"lowered the objective by {float(gained):.6g} on the mean, {float(possible):.6g} is "
+        f"lowered the objective by {float(gained):.6g} in the mean, {float(possible):.6g} is "
         "possible",
     )
 
 
 def check_large_radius_breaks_the_ranking(case: AttackCase) -> None:
-    """In a wide ball, an attack on a curved model makes the top k another one; or it is broken."""
+    """In a large ball around examples of a curved model, the attack changes the top k."""
     far = replace(case, model=replace(case.model, radius=3 * case.model.radius))
     moved = far.perturb(**far.effort(10))
     kept = precision_at_k(case.maps(moved), case.maps(case.model.inputs), case.model.k)
     require(
         float(kept.mean()) <= 0.5,
-        f"{float(kept.mean()):.0%} of the top k are left within a radius of {far.model.radius}",
+        f"{float(kept.mean()):.0%} of the top k remain within a radius of {far.model.radius}",
     )
 
 
@@ -157,7 +159,7 @@ def _unattacked(case: AttackCase) -> Tensor:
 
 
 def _best_of_noise(case: AttackCase, n_draws: int) -> Tensor:
-    """The best objective of each example over random draws that the attack may return; (N,)."""
+    """Return the best objective per example over random draws that the attack may return; (N,)."""
     best, expected = _unattacked(case), case.labels(case.model.inputs)
     for point in case.random_points(n_draws):
         found = case.objective(point)
@@ -171,5 +173,5 @@ def _require_no_weaker(found: Tensor, than: Tensor, how: str) -> None:
     worse = found > than + _ROUNDING
     require(
         not bool(worse.any()),
-        f"less was found than {how}: {found.tolist()} > {than.tolist()}",
+        f"{how}: {found.tolist()} > {than.tolist()}",
     )

@@ -23,7 +23,7 @@ def _should_beat_noise(case: AttackCase) -> bool:
     return _is_measurable(case) and case.traits.beats_noise and changes
 
 
-#: Every rule of an attack, and which cases it is a rule of.
+#: Every rule of an attack, with the cases to which it applies.
 ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(region.check_stays_in_ball),
     Rule(region.check_zero_radius_returns_the_input),
@@ -71,16 +71,16 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
 def attack_checks(
     models: Sequence[SmallModel] | None = None, every_norm: bool = False, **traits: Any
 ) -> Iterator[tuple[str, Callable[[Callable[..., Any]], None]]]:
-    """Yield the name of every check that applies, with a function of the attack's factory.
+    """Yield the name of every check that applies, with a function that takes a factory of attacks.
 
     For ``pytest.mark.parametrize("name, check", attack_checks())``.
 
     Args:
-        models (Sequence[SmallModel], optional): where the checks run. Default: all of
+        models (Sequence[SmallModel], optional): models of the checks. Default: all of
             :func:`small_models`.
-        every_norm (bool, optional): run every check on every model in every norm. Default: the
-            norms take turns, so that each check and each model meets each norm.
-        **traits: what the attack claims, as in :class:`AttackTraits`.
+        every_norm (bool, optional): run every check on every model in every norm. Default:
+            alternate the norms, so that each check and each model is run with each norm.
+        **traits: declared properties, as in :class:`AttackTraits`.
 
     Examples::
 
@@ -105,20 +105,20 @@ def check_attack(
     every_norm: bool = False,
     **traits: Any,
 ) -> list[str]:
-    """Check that an attack on explanations keeps the rules of this library.
+    """Check that an attack on explanations follows the rules of this library.
 
     Each check is one function whose docstring states its rule; :data:`ATTACK_RULES` lists them.
 
     Args:
         attack_factory (Callable): ``attack_factory(attribution, k)`` returns an attack with a
-            method ``perturb(inputs, radius, …)`` as that of
+            method ``perturb(inputs, radius, …)`` like
             :class:`~captum_robust.robust.ExplanationAttack`; unless declared otherwise, the
-            factory also takes ``lower_bound`` and ``upper_bound``. A class will often do.
-        models (Sequence[SmallModel], optional): where the checks run. Default: all of
+            factory also takes ``lower_bound`` and ``upper_bound``. It may be a class.
+        models (Sequence[SmallModel], optional): models of the checks. Default: all of
             :func:`small_models`.
-        every_norm (bool, optional): run every check on every model in every norm. Default: the
-            norms take turns.
-        **traits: what the attack claims, as in :class:`AttackTraits`. Default: everything.
+        every_norm (bool, optional): run every check on every model in every norm. Default:
+            alternate the norms.
+        **traits: declared properties, as in :class:`AttackTraits`. Default: all of them.
 
     Returns:
         - **names** (*list[str]*): the checks that ran.
@@ -156,4 +156,4 @@ def _run(
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Stand in for a factory where only the declared properties count."""
+    """Stand in for a factory where only the declared properties matter."""

@@ -1,4 +1,4 @@
-"""Models in a state worth keeping, and things that go wrong on purpose."""
+"""Models with a state to preserve, and deliberate failures inside models."""
 
 from collections.abc import Callable
 from itertools import count
@@ -15,7 +15,7 @@ class Trouble(Exception):
 
 
 def worn(model: nn.Module, hook: bool = True) -> nn.Module:
-    """The model as it may come out of training: with gradients, a frozen parameter and a hook."""
+    """Return the model as after training: with gradients, a frozen parameter and a hook."""
     parameters = list(model.parameters())
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 0.25)
@@ -28,7 +28,7 @@ def worn(model: nn.Module, hook: bool = True) -> nn.Module:
 def failing_at(call: int, model: nn.Module) -> list[int]:
     """Let the model raise :class:`Trouble` from the given call on, after drawing random numbers.
 
-    Returns the calls at which it has raised, none so far.
+    Return the list of calls that have raised it, which is empty at first.
     """
     calls = count(1)
     raised: list[int] = []
@@ -45,7 +45,7 @@ def failing_at(call: int, model: nn.Module) -> list[int]:
 
 
 def refusal(call: Callable[[], Any]) -> str | None:
-    """The message of the ValueError that a call raises; None if it raises none."""
+    """Return the message of the ValueError that a call raises, or None if it raises none."""
     try:
         call()
     except ValueError as error:
@@ -54,4 +54,4 @@ def refusal(call: Callable[[], Any]) -> str | None:
 
 
 def _look(module: nn.Module, args: Any, output: Any) -> None:
-    """Stand in for a hook of the user's."""
+    """Stand in for a hook of the user."""

@@ -1,4 +1,4 @@
-"""A training loss on a small model: what is declared of it, and what the checks ask of it."""
+"""A training loss on a small model, its declared properties, and the values that checks need."""
 
 import warnings
 from collections.abc import Callable
@@ -16,13 +16,13 @@ __all__ = ["LossCase", "LossTraits"]
 
 @dataclass(frozen=True)
 class LossTraits:
-    """What a training loss claims to do; it must pass all checks of what it claims.
+    """Declared properties of a training loss, which decide which checks apply.
 
     Attributes:
-        perturbs_inputs (bool): trains on perturbed inputs, and takes its gradient with the
-            perturbation held fixed: it is not the derivative of the value.
-        repeatable (bool): in evaluation mode two calls agree bit for bit, without drawing from the
-            global generators.
+        perturbs_inputs (bool): trains on perturbed inputs with a gradient for the fixed
+            perturbation, which is not the derivative of the value.
+        repeatable (bool): two calls in evaluation mode are bitwise equal and do not use the global
+            generators.
         half_precision (bool): works in bfloat16.
         forward_args (bool): takes ``additional_forward_args``.
     """
@@ -49,7 +49,7 @@ class LossCase:
         arguments: dict[str, Any] | None = None,
         criterion: Any = None,
     ) -> Tensor:
-        """The loss of the batch, or of what is given; warnings are dropped."""
+        """Return the loss of the batch, or of given arguments; warnings are ignored."""
         criterion = criterion or self.factory(network or self.model.build())
         more = {n: v for n, v in (arguments or self.model.arguments).items() if n != "target"}
         with warnings.catch_warnings():
@@ -62,11 +62,11 @@ class LossCase:
         return found
 
     def target(self, labels: Tensor) -> Tensor:
-        """Labels as a loss takes them: class indices, or 0.0 and 1.0 for a single logit."""
+        """Return labels for a loss: class indices, or 0.0 and 1.0 for a single logit."""
         return labels.double() if self.model.n_outputs == 1 else labels
 
     def gradients(self, network: nn.Module, **given: Any) -> dict[str, Tensor | None]:
-        """The gradient of the loss by every parameter that asks for one."""
+        """Return the gradient of the loss by every parameter that requires one."""
         named = {n: p for n, p in network.named_parameters() if p.requires_grad}
         loss = self.value(network, **given)
         found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)

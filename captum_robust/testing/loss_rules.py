@@ -56,9 +56,9 @@ def check_has_no_parameters(case: LossCase) -> None:
 
 
 def check_gradient_reaches_every_parameter(case: LossCase) -> None:
-    """Backward gives every parameter of the model that asks for one a finite gradient, none else.
+    """Backward gives every parameter that requires a gradient a finite one, and no other.
 
-    A frozen parameter gets none.
+    Frozen parameters have no gradient.
     """
     model = case.model.build()
     case.value(model).backward()
@@ -74,7 +74,7 @@ def check_gradient_reaches_every_parameter(case: LossCase) -> None:
 def check_gradient_is_that_of_the_value(case: LossCase) -> None:
     """The gradient agrees with central differences of the loss along random directions.
 
-    In evaluation mode, and in training mode with the same dropout masks.
+    This is checked in evaluation mode, and in training mode with the same dropout masks.
     """
     for training in (False, True):
         with torch.random.fork_rng(devices=cuda_devices()):
@@ -153,9 +153,9 @@ def check_order_does_not_matter(case: LossCase) -> None:
 
 
 def check_model_is_left_as_found(case: LossCase) -> None:
-    """The forward pass changes no mode, hook, parameter, requires_grad, .grad, nor any buffer.
+    """The forward pass changes no mode, hook, parameter, requires_grad, .grad or buffer.
 
-    In training mode buffers move as they do in any forward.
+    In training mode buffers change as in any forward pass.
     """
     for training in (False, True):
         model = worn(case.model.build()).train(training)
@@ -169,7 +169,7 @@ def check_model_is_left_as_found(case: LossCase) -> None:
 
 
 def check_model_is_left_as_found_after_an_exception(case: LossCase) -> None:
-    """An exception inside the model reaches the caller, and leaves the model alone."""
+    """An exception inside the model reaches the caller, and the model is unchanged."""
     model = worn(case.model.build())
     failing_at(1, model)
     before = state_of_model(model)
@@ -183,9 +183,9 @@ def check_model_is_left_as_found_after_an_exception(case: LossCase) -> None:
 
 
 def check_statistics_see_a_batch_once(case: LossCase) -> None:
-    """In training mode, running statistics move as one plain forward moves them.
+    """In training mode, running statistics change as in one plain forward pass.
 
-    They count one batch; where it is not perturbed, they take in no more than that batch.
+    They count one batch, and have its values unless the loss perturbs the inputs.
     """
     model, plain = case.model.build().train(), case.model.build().train()
     case.value(model)
@@ -197,13 +197,13 @@ def check_statistics_see_a_batch_once(case: LossCase) -> None:
             continue
         require(
             torch.allclose(buffer, expected[name]),
-            f"{name} is {buffer.flatten()[:3].tolist()}, after one forward it is "
+            f"{name} is {buffer.flatten()[:3].tolist()}, after one forward pass it is "
             f"{expected[name].flatten()[:3].tolist()}",
         )
 
 
 def check_inputs_are_not_modified(case: LossCase) -> None:
-    """Inputs and target keep values and gradient flags, through the backward pass too."""
+    """Inputs and target keep values and gradient flags, also in the backward pass."""
     inputs, target = case.model.inputs, case.target(case.model.labels)
     tensors = {f"inputs[{i}]": t for i, t in enumerate(as_tuple(inputs))} | {"target": target}
     before = state_of_tensors(tensors)
@@ -213,7 +213,7 @@ def check_inputs_are_not_modified(case: LossCase) -> None:
 
 
 def check_broken_rows_are_not_hidden(case: LossCase) -> None:
-    """A NaN in the inputs makes the loss NaN: a broken batch never counts as a good one."""
+    """A NaN in the inputs gives a loss of NaN: a broken batch is never reported as good."""
     inputs = case.model.inputs
     as_tuple(inputs)[0][1].view(-1)[0] = float("nan")
     loss = case.value(inputs=inputs)
@@ -228,7 +228,7 @@ def check_works_without_a_graph(case: LossCase) -> None:
 
 
 def check_noncontiguous_inputs(case: LossCase) -> None:
-    """Memory layout does not matter: strided inputs give what contiguous ones give."""
+    """Memory layout does not matter: strided and contiguous inputs give the same result."""
     inputs = case.model.inputs
     strided = tuple(torch.stack([t, -t], dim=-1)[..., 0] for t in as_tuple(inputs))
     require_close(
@@ -260,7 +260,7 @@ def check_dtypes(case: LossCase) -> None:
 
 
 def check_errors_name_the_argument(case: LossCase) -> None:
-    """Labels of another number of examples, or inputs in a list, raise a ValueError naming them."""
+    """A wrong number of labels, or a list of inputs, raises a ValueError that names it."""
     target = case.target(case.model.labels)[:-1]
     message = refusal(lambda: case.value(target=target))
     require(

@@ -18,7 +18,7 @@ def _has_statistics(case: LossCase) -> bool:
     return any(True for _ in case.model.build().buffers())
 
 
-#: Every rule of a training loss, and which cases it is a rule of.
+#: Every rule of a training loss, with the cases to which it applies.
 LOSS_RULES: tuple[Rule[LossCase], ...] = (
     Rule(rules.check_returns_a_finite_scalar),
     Rule(rules.check_has_no_parameters),
@@ -42,14 +42,14 @@ LOSS_RULES: tuple[Rule[LossCase], ...] = (
 def loss_checks(
     models: Sequence[SmallModel] | None = None, **traits: Any
 ) -> Iterator[tuple[str, Callable[[Callable[[nn.Module], Any]], None]]]:
-    """Yield the name of every check that applies, with a function of the loss's factory.
+    """Yield the name of every check that applies, with a function that takes a factory of losses.
 
     For ``pytest.mark.parametrize("name, check", loss_checks())``.
 
     Args:
-        models (Sequence[SmallModel], optional): where the checks run. Default: all of
-            :func:`small_models`, without that with forward arguments for a loss that takes none.
-        **traits: what the loss claims, as in :class:`LossTraits`.
+        models (Sequence[SmallModel], optional): models of the checks. Default: all of
+            :func:`small_models`, except the one with forward arguments for a loss that takes none.
+        **traits: declared properties, as in :class:`LossTraits`.
 
     Examples::
 
@@ -69,7 +69,7 @@ def check_loss(
     models: Sequence[SmallModel] | None = None,
     **traits: Any,
 ) -> list[str]:
-    """Check that a training loss keeps the rules of this library.
+    """Check that a training loss follows the rules of this library.
 
     Each check is one function whose docstring states its rule; :data:`LOSS_RULES` lists them.
 
@@ -77,9 +77,9 @@ def check_loss(
         loss_factory (Callable): ``loss_factory(model)`` returns a module called as
             ``criterion(inputs, target, additional_forward_args=…)``, like
             :class:`~captum_robust.loss.R2ETLoss`, whose value is the mean over the batch.
-        models (Sequence[SmallModel], optional): where the checks run. Default: all of
+        models (Sequence[SmallModel], optional): models of the checks. Default: all of
             :func:`small_models`.
-        **traits: what the loss claims, as in :class:`LossTraits`. Default: everything.
+        **traits: declared properties, as in :class:`LossTraits`. Default: all of them.
 
     Returns:
         - **names** (*list[str]*): the checks that ran.
@@ -108,4 +108,4 @@ def _run(
 
 
 def _nothing(model: nn.Module) -> None:
-    """Stand in for a factory where only the declared properties count."""
+    """Stand in for a factory where only the declared properties matter."""

@@ -1,4 +1,4 @@
-"""A metric in one of its call shapes: what is declared of it, and what the checks ask of it."""
+"""A metric, its call shape and declared properties, and the values that checks need."""
 
 import warnings
 from collections.abc import Callable
@@ -17,28 +17,28 @@ CallShape = Literal["maps", "explanation", "model"]
 
 @dataclass(frozen=True)
 class MetricTraits:
-    """What a metric claims to be; it must pass all checks of what it claims.
+    """Declared properties of a metric, which decide which checks apply.
 
     Attributes:
         call (str): ``"maps"``: ``metric(attributions, reference_attributions)``, as
             :func:`~captum_robust.metrics.precision_at_k`. ``"explanation"``:
             ``metric(explanation_func, inputs, **kwargs)``, as
             :func:`~captum_robust.metrics.ranking_thickness`. ``"model"``: ``metric(forward_func,
-            inputs, **kwargs)``, as :func:`~captum_robust.metrics.hessian_norm`. The metric is
-            given with its other arguments bound (functools.partial).
-        lowest (float): the smallest value that it can take.
-        highest (float): the largest.
-        perfect (float, optional): the value of an explanation that does not change: of a map and
-            itself, and of a linear model. None where there is no such value.
-        symmetric (bool): of maps: the two may be exchanged.
-        ranks (bool): needs a ranking: a constant map gives NaN.
-        seed (bool): of models: takes ``seed``.
-        chunks (bool): of models: takes ``max_examples_per_batch``.
-        tuples (bool): of models: takes a tuple of inputs.
-        calls_model (bool): of models: calls the model, rather than to read its weights.
+            inputs, **kwargs)``, as :func:`~captum_robust.metrics.hessian_norm`. Bind the other
+            arguments of the metric with functools.partial.
+        lowest (float): smallest possible value.
+        highest (float): largest possible value.
+        perfect (float, optional): value of an explanation that does not change: of two equal maps,
+            and of a linear model. None: there is no such value.
+        symmetric (bool): both maps may be exchanged.
+        ranks (bool): requires a ranking: a constant map gives NaN.
+        seed (bool): takes ``seed``; for metrics of models.
+        chunks (bool): takes ``max_examples_per_batch``; for metrics of models.
+        tuples (bool): takes a tuple of inputs; for metrics of models.
+        calls_model (bool): calls the model instead of reading its weights; for metrics of models.
         half_precision (bool): works in bfloat16 and float16.
-        k (str, optional): name of its argument k, which must lie in 1 … n − 1.
-        radius (str, optional): name of its argument for the radius, which must not be negative.
+        k (str, optional): name of the argument k, which must lie in 1 … n − 1.
+        radius (str, optional): name of the argument for the radius, which must not be negative.
     """
 
     call: CallShape = "maps"
@@ -58,7 +58,7 @@ class MetricTraits:
 
 @dataclass(frozen=True)
 class MapsCase:
-    """A metric of two maps, one row an example."""
+    """A metric of two maps, one row per example."""
 
     metric: Callable[..., Any]
     traits: MetricTraits = field(default_factory=MetricTraits)
@@ -74,7 +74,7 @@ class MapsCase:
         return normal(5, 6, seed=1)
 
     def value(self, maps: Any = None, reference: Any = None, **more: Any) -> Any:
-        """The metric of two maps; those of the case unless told otherwise."""
+        """Return the metric of two maps. Default: those of the case."""
         return self.metric(
             self.maps if maps is None else maps,
             self.reference if reference is None else reference,
@@ -91,9 +91,9 @@ class ModelCase:
     model: SmallModel = field(default_factory=lambda: small_models()[0])
 
     def value(self, network: Any = None, **changed: Any) -> Any:
-        """Call the metric with a seed, unless told otherwise; warnings are dropped.
+        """Call the metric with a seed and with ``changed`` arguments.
 
-        What is None is not passed on.
+        Warnings are ignored, and arguments that are None are left out.
         """
         network = network or self.model.build()
         given: dict[str, Any] = {"inputs": self.model.inputs, **self.model.arguments}

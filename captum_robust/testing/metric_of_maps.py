@@ -18,7 +18,7 @@ __all__ = [
     "check_inputs_are_not_modified",
     "check_maps_are_symmetric",
     "check_noncontiguous_inputs",
-    "check_one_value_an_example",
+    "check_one_value_per_example",
     "check_order_does_not_matter",
     "check_tuple_of_maps",
     "check_values_in_range",
@@ -27,8 +27,8 @@ __all__ = [
 NAN, INF = float("nan"), float("inf")
 
 
-def check_one_value_an_example(case: MapsCase) -> None:
-    """One floating point value an example, shape (N,), without a graph; none for no examples."""
+def check_one_value_per_example(case: MapsCase) -> None:
+    """One floating point value per example, shape (N,), without a graph."""
     value = case.value(case.maps.requires_grad_())
     require(isinstance(value, Tensor), f"returned a {type(value).__name__}")
     require(value.shape == (5,), f"returned shape {tuple(value.shape)} for 5 examples")
@@ -37,7 +37,7 @@ def check_one_value_an_example(case: MapsCase) -> None:
 
 
 def check_values_in_range(case: MapsCase) -> None:
-    """Every value lies in the declared range, also for ties, zeros and opposite maps."""
+    """Every value is in the declared range, also for ties, zeros and opposite maps."""
     maps = case.maps
     tied = (maps * 2).round()
     for other in (case.reference, -maps, tied, maps.where(maps > 0, 0)):
@@ -64,9 +64,9 @@ def check_maps_are_symmetric(case: MapsCase) -> None:
 
 
 def check_broken_rows_give_nan(case: MapsCase) -> None:
-    """A row with NaN or infinity, and a constant one where a ranking is needed, gives NaN alone.
+    """A row with NaN or infinity, or a constant one if a ranking is required, gives NaN.
 
-    Broken input never scores as stable: not in the map, not in the reference, not in both.
+    Other rows do not change. Broken maps, broken references and both never score as stable.
     """
     whole = case.value()
     broken = {"NaN": [0.5, NAN, 1.0, 2.0, 3.0, 4.0], "infinity": [0.5, INF, 1.0, 2.0, 3.0, 4.0]}
@@ -82,7 +82,7 @@ def check_broken_rows_give_nan(case: MapsCase) -> None:
 
 
 def check_order_does_not_matter(case: MapsCase) -> None:
-    """Every example is scored alike at any place of the batch, and alone."""
+    """The value of an example is the same at every position of the batch, and alone."""
     whole = case.value()
     for order in ([3, 1, 4, 0, 2], [2]):
         value = case.value(case.maps[order], case.reference[order])
@@ -90,7 +90,7 @@ def check_order_does_not_matter(case: MapsCase) -> None:
 
 
 def check_inputs_are_not_modified(case: MapsCase) -> None:
-    """Maps and the global random state are left as found."""
+    """Maps and the global random state are unchanged."""
     maps, reference = case.maps, case.reference
     maps[1, 1] = NAN
     tensors = {"attributions": maps, "reference_attributions": reference}
@@ -101,7 +101,7 @@ def check_inputs_are_not_modified(case: MapsCase) -> None:
 
 
 def check_tuple_of_maps(case: MapsCase) -> None:
-    """A tuple of maps is scored jointly, (N,) as for one; a tuple of one as that one."""
+    """A tuple of maps has one joint value per example; a tuple of one map that of the map."""
     whole = case.value()
     value = case.value((case.maps,), (case.reference,))
     require_close(value, whole, "a tuple of one map has another value")
@@ -127,7 +127,7 @@ def check_noncontiguous_inputs(case: MapsCase) -> None:
 
 
 def check_errors_name_the_argument(case: MapsCase) -> None:
-    """Maps of different shapes raise a ValueError that names them, so do k out of range."""
+    """Maps of different shapes, and k out of range, raise a ValueError that names them."""
     message = refusal(partial(case.value, case.maps, case.reference[:, :4]))
     require(
         message is not None and ("attributions" in message or "outputs" in message),

@@ -28,7 +28,7 @@ __all__ = [
     "check_model_is_left_as_found",
     "check_model_is_left_as_found_after_an_exception",
     "check_noncontiguous_inputs",
-    "check_one_value_an_example",
+    "check_one_value_per_example",
     "check_random_state_is_left_as_found",
     "check_same_seed_same_result",
     "check_tuple_of_one_input",
@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 
-def check_one_value_an_example(case: ModelCase) -> None:
-    """One floating point value an example, shape (N,), without a graph."""
+def check_one_value_per_example(case: ModelCase) -> None:
+    """One floating point value per example, shape (N,), without a graph."""
     value = case.value()
     n_examples = len(case.model.labels)
     require(isinstance(value, Tensor), f"returned a {type(value).__name__}")
@@ -47,7 +47,7 @@ def check_one_value_an_example(case: ModelCase) -> None:
 
 
 def check_values_in_range(case: ModelCase) -> None:
-    """Every value is finite for finite maps, and lies in the declared range."""
+    """Every value is finite for finite maps, and in the declared range."""
     value = case.value()
     inside = (value >= case.traits.lowest) & (value <= case.traits.highest)
     require(
@@ -64,7 +64,7 @@ def check_linear_model_is_perfectly_robust(case: ModelCase) -> None:
 
 
 def check_broken_rows_give_nan(case: ModelCase) -> None:
-    """A row with NaN or infinity gives NaN, also where its map is finite, and changes no other.
+    """A row with NaN or infinity gives NaN, also if its map is finite, and changes no other row.
 
     Broken input never scores as robust.
     """
@@ -79,7 +79,7 @@ def check_broken_rows_give_nan(case: ModelCase) -> None:
 
 
 def check_chunks_and_order_do_not_matter(case: ModelCase) -> None:
-    """An example is scored alike in any chunk, at any place of the batch, and alone."""
+    """The value of an example is the same in every chunk, at every position, and alone."""
     whole = case.value()
     if case.traits.chunks:
         value = case.value(max_examples_per_batch=3)
@@ -91,7 +91,7 @@ def check_chunks_and_order_do_not_matter(case: ModelCase) -> None:
 
 
 def check_same_seed_same_result(case: ModelCase) -> None:
-    """With a seed (or where no chance is involved) two calls agree bit for bit."""
+    """With a seed, or without random numbers, two calls are bitwise equal."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
         first = case.value()
@@ -101,12 +101,12 @@ def check_same_seed_same_result(case: ModelCase) -> None:
 
 
 def check_random_state_is_left_as_found(case: ModelCase) -> None:
-    """The global generators of torch, NumPy and Python are where they were, seed or no seed."""
+    """The global generators of torch, NumPy and Python are unchanged, with and without a seed."""
     for seed in (0, None) if case.traits.seed else (None,):
         before = random_state()
         case.value(seed=seed)
         changed = changes(before, random_state())
-        require(not changed, f"moved, with seed={seed}: {', '.join(changed)}")
+        require(not changed, f"changed with seed={seed}: {', '.join(changed)}")
 
 
 def check_model_is_left_as_found(case: ModelCase) -> None:
@@ -152,7 +152,7 @@ def check_inputs_are_not_modified(case: ModelCase) -> None:
 
 
 def check_noncontiguous_inputs(case: ModelCase) -> None:
-    """Memory layout does not matter: strided inputs give what contiguous ones give."""
+    """Memory layout does not matter: strided and contiguous inputs give the same value."""
     whole, inputs = case.value(), case.model.inputs
     strided = tuple(torch.stack([t, -t], dim=-1)[..., 0] for t in as_tuple(inputs))
     value = case.value(inputs=format_like(inputs, strided))
@@ -160,13 +160,13 @@ def check_noncontiguous_inputs(case: ModelCase) -> None:
 
 
 def check_tuple_of_one_input(case: ModelCase) -> None:
-    """A tuple of one tensor is scored as that tensor."""
+    """A tuple of one tensor has the value of the tensor."""
     value = case.value(inputs=(case.model.inputs,))
     require_close(value, case.value(), "a tuple of one input has another value")
 
 
 def check_dtypes(case: ModelCase) -> None:
-    """Models in float32, bfloat16 and float16 are scored, in at least single precision."""
+    """Models in float32, bfloat16 and float16 have values in at least single precision."""
     dtypes = [torch.float32]
     if case.traits.half_precision:
         dtypes += [torch.bfloat16, torch.float16]
@@ -180,7 +180,7 @@ def check_dtypes(case: ModelCase) -> None:
 
 
 def check_errors_name_the_argument(case: ModelCase) -> None:
-    """Wrong k, a negative radius, chunks of nothing: a ValueError that names the argument."""
+    """Wrong k, a negative radius and empty chunks raise a ValueError that names the argument."""
     wrong: list[tuple[str, Any]] = []
     if case.traits.k is not None:
         wrong += [(case.traits.k, 0), (case.traits.k, 10_000)]

@@ -12,9 +12,9 @@ from captum_robust.testing.report import Rule, run_all
 
 __all__ = ["MAPS_RULES", "MODEL_RULES", "check_metric", "metric_checks"]
 
-#: Every rule of a metric of two maps, and which cases it is a rule of.
+#: Every rule of a metric of two maps, with the cases to which it applies.
 MAPS_RULES: tuple[Rule[MapsCase], ...] = (
-    Rule(of_maps.check_one_value_an_example),
+    Rule(of_maps.check_one_value_per_example),
     Rule(of_maps.check_values_in_range),
     Rule(of_maps.check_identical_maps_are_perfect, lambda c: c.traits.perfect is not None),
     Rule(of_maps.check_maps_are_symmetric, lambda c: c.traits.symmetric),
@@ -27,9 +27,9 @@ MAPS_RULES: tuple[Rule[MapsCase], ...] = (
     Rule(of_maps.check_errors_name_the_argument),
 )
 
-#: Every rule of a metric of an explanation or a model, and which cases it is a rule of.
+#: Every rule of a metric of an explanation or a model, with the cases to which it applies.
 MODEL_RULES: tuple[Rule[ModelCase], ...] = (
-    Rule(of_models.check_one_value_an_example),
+    Rule(of_models.check_one_value_per_example),
     Rule(of_models.check_values_in_range),
     Rule(
         of_models.check_linear_model_is_perfectly_robust,
@@ -60,14 +60,14 @@ def metric_checks(
     For ``pytest.mark.parametrize("name, check", metric_checks(symmetric=True))``.
 
     Args:
-        models (Sequence[SmallModel], optional): where the checks of a metric of explanations or
-            models run. Default: all of :func:`small_models`.
-        **traits: what the metric claims, as in :class:`MetricTraits`.
+        models (Sequence[SmallModel], optional): models of the checks of a metric of explanations
+            or models. Default: all of :func:`small_models`.
+        **traits: declared properties, as in :class:`MetricTraits`.
 
     Examples::
 
         >>> [name for name, _ in metric_checks()][:2]
-        ['check_one_value_an_example', 'check_values_in_range']
+        ['check_one_value_per_example', 'check_values_in_range']
     """
     declared = MetricTraits(**traits)
     if declared.call == "maps":
@@ -84,17 +84,16 @@ def metric_checks(
 def check_metric(
     metric: Callable[..., Any], models: Sequence[SmallModel] | None = None, **traits: Any
 ) -> list[str]:
-    """Check that a metric keeps the rules of this library.
+    """Check that a metric follows the rules of this library.
 
     Each check is one function whose docstring states its rule; :data:`MAPS_RULES` and
     :data:`MODEL_RULES` list them.
 
     Args:
-        metric (Callable): the metric, its other arguments bound, in the call shape that is
-            declared.
-        models (Sequence[SmallModel], optional): where the checks of a metric of explanations or
-            models run. Default: all of :func:`small_models`.
-        **traits: what the metric claims, as in :class:`MetricTraits`.
+        metric (Callable): the metric in the declared call shape, with its other arguments bound.
+        models (Sequence[SmallModel], optional): models of the checks of a metric of explanations
+            or models. Default: all of :func:`small_models`.
+        **traits: declared properties, as in :class:`MetricTraits`.
 
     Returns:
         - **names** (*list[str]*): the checks that ran.
@@ -134,4 +133,4 @@ def _run(
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Stand in for a metric where only the declared properties count."""
+    """Stand in for a metric where only the declared properties matter."""

@@ -1,4 +1,4 @@
-"""The small models on which every check runs, with their examples."""
+"""Small models with examples, for all checks."""
 
 import math
 from collections.abc import Callable
@@ -13,29 +13,29 @@ from captum_robust._utils.captum import Inputs
 
 __all__ = ["N_EXAMPLES", "SmallModel", "small_models"]
 
-#: Examples of every small model; no other dimension has this size.
+#: Number of examples of every small model; no other dimension has this size.
 N_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class SmallModel:
-    """A model in float64 with examples, what is explained of it and what a trainer is told.
+    """A model in float64 with examples, explained outputs and labels.
 
-    Everything is drawn from fixed seeds, the global random state is left alone, and every access
-    makes new tensors, so that no check can spoil the next one.
+    All values are drawn from fixed seeds without a change of the global random state, and every
+    access creates new tensors, so that checks are independent.
 
     Attributes:
-        name (str): what reports call it.
-        build (Callable): makes the model, in evaluation mode.
-        draw (Callable): makes the examples, a tensor or a tuple, along dimension 0.
+        name (str): name in reports.
+        build (Callable): returns the model in evaluation mode.
+        draw (Callable): returns the examples, a tensor or a tuple, along dimension 0.
         n_outputs (int): number of classes; 1 for a single logit.
-        draw_arguments (Callable): makes the further arguments of the model; tensors among them
-            have one row an example.
+        draw_arguments (Callable): returns the further arguments of the model; tensors among them
+            have one row per example.
         radius (float): a radius at which the ranking of some examples changes.
         k (int): size of the top set.
         hides_gradients (bool): the second derivative is zero almost everywhere.
-        constant_map (bool): the saliency is the same everywhere, so that no attack can change it.
-        quadratic (bool): a quadratic function whose gradient stays positive within the radius.
+        constant_map (bool): the saliency is constant, so that no attack can change it.
+        quadratic (bool): a quadratic function whose gradient is positive within the radius.
     """
 
     name: str
@@ -61,18 +61,18 @@ class SmallModel:
 
     @property
     def labels(self) -> Tensor:
-        """The classes that a trainer is told, (N,)."""
+        """The labels for training, (N,)."""
         return (torch.arange(N_EXAMPLES) + 1) % max(2, self.n_outputs)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Target and additional arguments by name, those that there are."""
+        """Target and additional arguments by name, if there are any."""
         given: dict[str, Any] = {"target": self.target}
         given["additional_forward_args"] = self.draw_arguments() or None
         return {name: value for name, value in given.items() if value is not None}
 
     def rows(self, order: list[int]) -> tuple[Inputs, dict[str, Any]]:
-        """Inputs and arguments of some examples, in the given order."""
+        """Return inputs and arguments of some examples in the given order."""
         index = torch.tensor(order)
         inputs = self.inputs
         chosen = inputs[index] if isinstance(inputs, Tensor) else tuple(t[index] for t in inputs)
@@ -89,19 +89,19 @@ class SmallModel:
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in float64 that are the same everywhere."""
+    """Return standard normal numbers in float64 that are the same on all machines."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def _built(make: Callable[[], nn.Module], gain: float = 1.5) -> Callable[[], nn.Module]:
-    """``make``, with parameters from fixed seeds."""
+def _build_fixed(make: Callable[[], nn.Module], gain: float = 1.5) -> Callable[[], nn.Module]:
+    """Return ``make`` with parameters from fixed seeds."""
 
     def build() -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # the layers draw parameters of their own
             model = make().double().eval()
         for seed, parameter in enumerate(model.parameters()):
-            # Small biases, so that predictions do change within a few radii.
+            # Small biases, so that predictions change within a few radii.
             scale = gain / math.sqrt(parameter[0].numel()) if parameter.dim() > 1 else 0.2
             parameter.data = scale * normal(*parameter.shape, seed=100 + seed)
         return model
@@ -110,7 +110,7 @@ def _built(make: Callable[[], nn.Module], gain: float = 1.5) -> Callable[[], nn.
 
 
 def _mlp(activation: type[nn.Module], n_outputs: int = 3) -> Callable[[], nn.Module]:
-    return _built(
+    return _build_fixed(
         lambda: nn.Sequential(
             nn.Linear(6, 8), activation(), nn.Linear(8, 8), activation(), nn.Linear(8, n_outputs)
         )
@@ -140,7 +140,7 @@ class _TwoInputs(nn.Module):
 
 
 class _Shifted(nn.Module):
-    """(N, 6), a shift an example and a factor for all -> (N, 3)."""
+    """(N, 6), a shift per example and a factor for all -> (N, 3)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class _Quadratic(nn.Module):
 
 
 def small_models() -> tuple[SmallModel, ...]:
-    """The registry: what a rule may depend on, each in the smallest model that shows it.
+    """Return the registry of models: each has a property on which rules may depend.
 
     >>> [model.name for model in small_models()]  # doctest: +NORMALIZE_WHITESPACE
     ['mlp_softplus', 'mlp_tanh', 'mlp_relu', 'max_pool', 'two_inputs', 'forward_args',
@@ -209,21 +209,25 @@ def small_models() -> tuple[SmallModel, ...]:
         SmallModel("mlp_softplus", _mlp(nn.Softplus), table),
         SmallModel("mlp_tanh", _mlp(nn.Tanh), table),
         SmallModel("mlp_relu", _mlp(nn.ReLU), table, hides_gradients=True),
-        SmallModel("max_pool", _built(_Convolutional), lambda: normal(N_EXAMPLES, 1, 6, 6)),
+        SmallModel("max_pool", _build_fixed(_Convolutional), lambda: normal(N_EXAMPLES, 1, 6, 6)),
         SmallModel(
             "two_inputs",
-            _built(_TwoInputs),
+            _build_fixed(_TwoInputs),
             lambda: (normal(N_EXAMPLES, 3), normal(N_EXAMPLES, 1, 2, seed=1)),
         ),
         SmallModel(
             "forward_args",
-            _built(_Shifted),
+            _build_fixed(_Shifted),
             table,
             draw_arguments=lambda: (normal(N_EXAMPLES, seed=2), 0.8),
         ),
-        SmallModel("single_logit", _built(_SingleLogit), table, n_outputs=1),
-        SmallModel("norm_and_dropout", _built(_Normalised), lambda: normal(N_EXAMPLES, 2, 3, 3)),
-        SmallModel("linear", _built(lambda: nn.Linear(6, 3)), table, constant_map=True),
+        SmallModel("single_logit", _build_fixed(_SingleLogit), table, n_outputs=1),
+        SmallModel(
+            "norm_and_dropout",
+            _build_fixed(_Normalised),
+            lambda: normal(N_EXAMPLES, 2, 3, 3),
+        ),
+        SmallModel("linear", _build_fixed(lambda: nn.Linear(6, 3)), table, constant_map=True),
         SmallModel(
             "quadratic",
             lambda: _Quadratic().eval(),

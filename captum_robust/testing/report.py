@@ -1,4 +1,4 @@
-"""Rules by name, and the one error that lists all that are broken."""
+"""Rules with names, and one error that lists all broken rules."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Case = TypeVar("Case")
 
 
 class CheckFailure(AssertionError):
-    """A rule is broken; the message says how."""
+    """Error of a broken rule, with the reason."""
 
 
 def require(kept: bool | Tensor, reason: str) -> None:
@@ -36,13 +36,13 @@ def require_close(
 
 
 def always(case: Any) -> bool:
-    """The rule of every case."""
+    """Apply to every case."""
     return True
 
 
 @dataclass(frozen=True)
 class Rule(Generic[Case]):
-    """A check, and the cases that must pass it, by what is declared of them."""
+    """A check, and the cases to which it applies by their declared properties."""
 
     check: Callable[[Case], None]
     applies: Callable[[Case], bool] = always
@@ -54,7 +54,7 @@ class Rule(Generic[Case]):
 
 
 def run_all(checks: Iterable[tuple[str, Callable[[Any], None]]], subject: Any) -> list[str]:
-    """Run every check on the subject; names of the checks, or one AssertionError for all failures.
+    """Run every check on the subject; return the names, or raise one error for all failures.
 
     >>> def check_is_even(number):
     ...     require(number % 2 == 0, f"{number} is odd")
@@ -74,12 +74,12 @@ def run_all(checks: Iterable[tuple[str, Callable[[Any], None]]], subject: Any) -
             check(subject)
         except CheckFailure as error:
             failed.append(f"{name}: {error}")
-        except Exception as error:  # what a contribution raises is a finding like others
+        except Exception as error:  # an exception of a contribution is a failure like others
             failed.append(f"{name}: raised {type(error).__name__}: {error}")
         else:
             passed.append(name)
     if not passed and not failed:
-        raise ValueError("no check applies to what was declared")
+        raise ValueError("no check applies to the declared properties")
     if failed:
         n_checks = len(passed) + len(failed)
         raise CheckFailure("\n".join([f"{len(failed)} of {n_checks} checks failed:", *failed]))

@@ -1,4 +1,4 @@
-"""What a caller finds unchanged: models, tensors and the global random state."""
+"""Snapshots of models, tensors and the global random state, to find changes."""
 
 import random
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["changes", "random_state", "state_of_model", "state_of_tensors"]
 
 
 def state_of_model(model: nn.Module) -> dict[str, Any]:
-    """Everything of a model that its owner may notice."""
+    """Return the state of a model that its owner may notice."""
     state: dict[str, Any] = {"grad mode": torch.is_grad_enabled()}
     for name, module in model.named_modules():
         state[f"mode of {name or 'the model'}"] = module.training
@@ -37,7 +37,7 @@ def state_of_model(model: nn.Module) -> dict[str, Any]:
 
 
 def state_of_tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Values and gradient flags of tensors by name."""
+    """Return values and gradient flags of tensors by name."""
     return {
         name: (t.detach().clone(), t.requires_grad, t.grad is None, t.is_leaf, t._version)
         for name, t in tensors.items()
@@ -45,7 +45,7 @@ def state_of_tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def random_state() -> dict[str, Any]:
-    """The global generators of torch, NumPy and Python."""
+    """Return the states of the global generators of torch, NumPy and Python."""
     on_gpus = {f"generator of GPU {d}": torch.cuda.get_rng_state(d) for d in cuda_devices()}
     return {
         **on_gpus,
@@ -56,7 +56,7 @@ def random_state() -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Names of what differs."""
+    """Return the names of entries that differ."""
     names = [*before, *(name for name in after if name not in before)]
     return [
         name

@@ -24,7 +24,7 @@ from tests.datasets.graph_files import KKI, adhd_folder, kki_folder
 
 
 def subjects(graphs: BrainGraphs) -> list[int]:
-    """Which subject of the made-up file each graph is: its first edge says."""
+    """The subject of each graph, as encoded in its first edge."""
     return graphs.edges.argmax(dim=1).tolist()
 
 

@@ -76,9 +76,15 @@ def test_the_seed_is_all_that_counts():
     [
         ({"topic_sizes": (10,)}, "topic_sizes must be two topics or more"),
         ({"topic_sizes": (10, 1)}, "topic_sizes must be two topics or more"),
-        ({"n_features": 2}, "n_features at least one a topic"),
-        ({"n_edges": 0}, "n_edges must be positive and leave room, got 0"),
-        ({"n_edges": 10**5}, "n_edges must be positive and leave room, got 100000"),
+        ({"n_features": 2}, "n_features at least one per topic"),
+        (
+            {"n_edges": 0},
+            "pairs on one topic, got 0",
+        ),
+        (
+            {"n_edges": 10**5},
+            "pairs on one topic, got 100000",
+        ),
     ],
 )
 def test_refusals(arguments, message):

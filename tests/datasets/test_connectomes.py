@@ -178,7 +178,9 @@ def test_refuses_another_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("1,2")
     with pytest.raises(ValueError, match=r"own\.csv: got a file \.csv, accepted: \.npz, \.npy"):
         load_connectomes(tmp_path / "own.csv")
-    with pytest.raises(FileNotFoundError, match=r"source: got .*gone\.npz', accepted: a file"):
+    with pytest.raises(
+        FileNotFoundError, match=r"source: got .*gone\.npz', accepted: an existing file"
+    ):
         load_connectomes(tmp_path / "gone.npz")
 
 

@@ -1,4 +1,4 @@
-"""What the features are: golden digests of the whole tables, rows read by hand, thresholds."""
+"""The features of the tables: digests of whole tables, rows read by hand, thresholds."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def mnist_folder(folder: Path) -> Path:
 
 
 def numbers(images: Tensor) -> list[int]:
-    """Which image each is."""
+    """The number of each image."""
     return (images[:, 0, 0, 0] * 255).round().int().tolist()
 
 

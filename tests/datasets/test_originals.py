@@ -1,4 +1,4 @@
-"""Where the original files are looked for, and how they are downloaded."""
+"""The search for original files, and their download."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_distinct_refuses_other_rows_of_another_kind(others: Tensor) -> None:
 
 @pytest.mark.parametrize("percent", [(80, 10, 10), (70, 15, 15)])
 def test_parts_of_a_table_of_bits_share_most_rows(percent: tuple[int, int, int]) -> None:
-    """What the docs say: most test rows of Bank have an equal in the training part."""
+    """As the docs state, most test rows of Bank have an equal row in the training part."""
     train, _, test = split(load_bank(), 0, percent)
     trained = {tuple(row) for row in train.inputs.tolist()}
     rows = [tuple(row) for row in test.inputs.tolist()]

@@ -394,8 +394,8 @@ def test_no_gradient_is_no_robustness():
     ("options", "message"),
     [
         ({"n_candidates": 0}, "n_candidates must be an integer of at least 1, got 0"),
-        ({"lower_bound": 0.0}, "lower_bound has no meaning where edges are flipped"),
-        ({"step_rule": "halving"}, "step_rule has no meaning"),
+        ({"lower_bound": 0.0}, "lower_bound must not be given"),
+        ({"step_rule": "halving"}, "step_rule must not be given"),
         ({"preserve_prediction": "gda"}, "preserve_prediction must be one of ('reject', 'none')"),
         ({"gradient": "newton"}, "gradient must be one of"),
     ],

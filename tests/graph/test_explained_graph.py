@@ -18,7 +18,7 @@ INDEX = 2
 
 
 def quietly(explainer, *args, **kwargs):
-    """What the explainer returns, without Captum's warning about its inputs."""
+    """The result of the explainer, without Captum's warning about its inputs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
         return explainer(*args, **kwargs)

@@ -62,7 +62,7 @@ def test_a_map_without_a_ranking():
 
 @torch.no_grad()
 def by_hand(graph, mask):
-    """Whether the label changes, and the unfaithfulness, where messages are weighted by a mask."""
+    """Return whether the label changes, and the unfaithfulness, if a mask weights the messages."""
     model, index = graph.explainer.model, 2
     before = model(X, EDGE_INDEX)[index].softmax(0)
     after = to_captum_model(model, "edge", index)(mask[None], X, EDGE_INDEX)[0].softmax(0)

@@ -1,4 +1,4 @@
-"""What the generic tests of losses try: one line a loss, with the name of its weight."""
+"""The losses of the generic tests: one line per loss, with the name of its weight."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def class_loss(logits: Tensor, label: int) -> Tensor:
 
 
 def score(logits: Tensor, label: int, explain: str) -> Tensor:
-    """What the labelled class of one example scores."""
+    """The score of the labelled class of one example."""
     logits = logits.flatten()
     if len(logits) > 1:
         probability = logits[label].exp() / logits.exp().sum()

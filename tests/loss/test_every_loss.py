@@ -1,4 +1,4 @@
-"""What all losses have in common: the base loss, reductions, independence, what is left behind."""
+"""Common properties of all losses: base loss, reductions, independence, no side effects."""
 
 import copy
 import pickle

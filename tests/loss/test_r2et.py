@@ -123,7 +123,7 @@ def test_normalised_maps(pairs, gap, explain):
             [[0, 1, 0, 2, 3, 3], [3, 2, 1, 0, 0, 0], [0, 0, 1, 2, 3, 1], [0, 1, 2, 3, 0, 1]]
         ),
     ],
-    ids=["one for all", "a vector", "one an example"],
+    ids=["one for all", "a vector", "one per example"],
 )
 def test_groups_of_features(mask, pairs, normalize):
     options = {"feature_mask": mask, "pairs": pairs, "normalize": normalize, "reduction": "none"}

@@ -1,4 +1,4 @@
-"""What a training step with R2ETLoss leaves behind, and what it shares between its two forwards."""
+"""A training step with R2ETLoss: its side effects, and the state of its two forward passes."""
 
 import copy
 import pickle

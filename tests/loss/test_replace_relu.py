@@ -244,7 +244,9 @@ class Inherited(Method):
 def test_what_cannot_be_replaced_is_named_and_nothing_is_changed(part, message):
     model = nn.Sequential(nn.ReLU(), part)
     before = children_of(model)
-    with pytest.raises(ValueError, match=rf"^model holds what replace_relu cannot .*: {message}$"):
+    with pytest.raises(
+        ValueError, match=rf"^model has activations that replace_relu cannot .*: {message}$"
+    ):
         replace_relu(model, 2.0)
     assert children_of(model) == before
 
@@ -264,7 +266,7 @@ def test_what_is_no_relu_is_not_refused():
 
 
 def test_nothing_to_replace():
-    with pytest.raises(ValueError, match=r"model must hold one of nn.ReLU, .* got none$"):
+    with pytest.raises(ValueError, match=r"model must have one of nn.ReLU, .* got none$"):
         replace_relu(nn.Linear(3, 3), 2.0)
     with pytest.raises(ValueError, match=r"the model itself \(it is a ReLU\)$"):
         replace_relu(nn.ReLU(), 2.0)

@@ -24,7 +24,7 @@ Checks = list[tuple[str, Callable[[Any], None]]]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked, the exported name that it checks, and its traits."""
+    """A subject of the checks, the exported name that it checks, and its traits."""
 
     subject: Callable[..., Any]
     exported: str

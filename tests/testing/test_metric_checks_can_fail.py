@@ -88,7 +88,7 @@ def takes_any_k(maps, reference, k=2):
 
 
 BROKEN_OF_MAPS = {
-    loses_rows: {"check_one_value_an_example"},
+    loses_rows: {"check_one_value_per_example"},
     in_per_cent: {"check_values_in_range"},
     never_perfect: {"check_identical_maps_are_perfect"},
     prefers_one_side: {"check_maps_are_symmetric"},
@@ -101,7 +101,7 @@ BROKEN_OF_MAPS = {
     reads_memory: {"check_noncontiguous_inputs"},
     takes_any_k: {"check_errors_name_the_argument"},
 }
-# A metric without one value an example says nothing to most of the rules.
+# Most rules cannot be checked for a metric without one value per example.
 SAYS_LITTLE = {loses_rows}
 
 
@@ -222,7 +222,7 @@ def takes_any_radius(explain, inputs, perturb_radius=0.3, **kwargs):
 
 
 BROKEN = {
-    means_over_examples: {"check_one_value_an_example"},
+    means_over_examples: {"check_one_value_per_example"},
     in_hundredths: {"check_values_in_range"},
     below_one_where_constant: {"check_linear_model_is_perfectly_robust"},
     fills_nan: {"check_broken_rows_give_nan"},

@@ -179,7 +179,7 @@ def test_one_error_names_every_failure_and_its_reason():
     message = str(caught.value)
     assert re.match(r"\d+ of \d+ checks failed:\n", message)
     assert "check_bounds[mlp_softplus-L2]: raised TypeError" in message
-    assert "check_at_least_as_strong_as_random_draws[mlp_softplus-Linf]: less was found" in message
+    assert "check_at_least_as_strong_as_random_draws[mlp_softplus-Linf]: weaker than" in message
     assert "check_stays_in_ball" not in message
 
 
