@@ -11,15 +11,15 @@ STAMP := .venv/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv hooks lint test test-slow demo tutorials docs linkcheck benchmark benchmark-peers wheel clean
+.PHONY: help venv hooks lint test test-portable test-slow demo tutorials docs linkcheck benchmark benchmark-peers wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## set up .venv
 
-# The version stands in captum_robust/__init__.py, and the installed metadata must follow it.
-$(STAMP): pyproject.toml $(CONSTRAINTS) captum_robust/__init__.py
+# The version stands in captum_robust/_version.py, and the installed metadata must follow it.
+$(STAMP): pyproject.toml $(CONSTRAINTS) captum_robust/_version.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[benchmark,dev]'
 	touch $@
@@ -34,6 +34,12 @@ lint: $(STAMP) ## ruff and mypy
 
 test: $(STAMP) ## the tests, the examples of the docstrings and of the README
 	$(BIN)/python -m pytest
+
+# Another processor rounds otherwise: torch without its vector instructions does, too.
+PORTABLE ?= tests/graph tests/robust/test_auto.py tests/robust/test_swaps.py tests/test_curvature.py
+
+test-portable: $(STAMP) ## the tests of near-ties, rounded as another processor would
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest $(PORTABLE)
 
 test-slow: $(STAMP) ## the tests marked slow
 	$(BIN)/python -m pytest -m slow

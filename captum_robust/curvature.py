@@ -1,6 +1,6 @@
-"""The input Hessian of the explained score: norms of it, one value an example.
+"""Norms of the input Hessian of the explained score, one value per example.
 
-Every function works on tuples of inputs, whose features are joined, and takes the gradient of the
+Every function takes a tuple of inputs, whose features form one vector, and the gradient of the
 score with its graph. The norms have a graph of their own unless gradients are switched off.
 """
 
@@ -14,12 +14,12 @@ __all__ = [
     "exact_norm",
     "exact_spectral_norm",
     "finite_difference_norm",
+    "flatten",
     "hessian_operator",
     "hessian_vector_norm",
-    "joined",
-    "parted",
     "sign_direction",
     "spectral_norm",
+    "unflatten",
 ]
 
 Tensors = tuple[Tensor, ...]
@@ -29,37 +29,49 @@ _BLOCK = 2**18
 
 
 def sign_direction(gradients: Tensors) -> Tensors:
-    r"""The direction :math:`v = sign(\nabla f) / \|sign(\nabla f)\|_2` of each example, detached.
+    r"""Direction :math:`v = sign(\nabla f) / \|sign(\nabla f)\|_2` of each example, detached.
 
-    Moosavi-Dezfooli et al. 2019 (arXiv 1811.09716): curvature is high along the gradient's signs.
+    Curvature is high along it (Moosavi-Dezfooli et al. 2019, arXiv 1811.09716).
     Zero where the gradient is zero.
 
         >>> sign_direction((torch.tensor([[3.0, -4.0, 0.0, 1.0, -1.0]]),))
         (tensor([[ 0.5000, -0.5000,  0.0000,  0.5000, -0.5000]]),)
     """
+    signs, length = _signs(gradients)
+    return tuple((s / _for_examples(length, s)).to(s) for s in signs)
+
+
+def _signs(gradients: Tensors) -> tuple[Tensors, Tensor]:
+    """The signs of the gradient, detached, and their Euclidean norm, (N,); 1 where it is zero."""
     signs = tuple(g.detach().sign() for g in gradients)
-    length = joint_norm(signs).clamp_min(1)
-    return tuple((s / length.view(-1, *(1,) * (s.dim() - 1))).to(s) for s in signs)
+    return signs, joint_norm(signs).clamp_min(1)
 
 
-def joined(tensors: Tensors) -> Tensor:
+def _for_examples(values: Tensor, tensor: Tensor) -> Tensor:
+    """One value per example in the shape that broadcasts to the tensor (N, …)."""
+    return values.view(-1, *(1,) * (tensor.dim() - 1))
+
+
+def flatten(tensors: Tensors) -> Tensor:
     """All features of each example in one row; (N, n), float32 for half precision."""
-    flat = torch.cat([t.reshape(t.shape[0], math.prod(t.shape[1:])) for t in tensors], dim=1)
+    rows = [t.reshape(t.shape[0], math.prod(t.shape[1:])) for t in tensors]
+    flat = rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
     return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 
-def parted(rows: Tensor, like: Tensors) -> Tensors:
-    """The inverse of :func:`joined`: rows (N, n) in the shapes and types of ``like``."""
+def unflatten(rows: Tensor, like: Tensors) -> Tensors:
+    """The inverse of :func:`flatten`: rows (N, n) in the shapes and types of ``like``."""
     parts = rows.split([math.prod(t.shape[1:]) for t in like], dim=1)
     return tuple(part.reshape(t.shape).to(t) for part, t in zip(parts, like, strict=True))
 
 
 def joint_norm(tensors: Tensors) -> Tensor:
-    """Euclidean norm of each example over all tensors; (N,), float32 for half precision."""
-    squares = joined(tensors).square().sum(dim=1)  # those of small gradients vanish in float16
-    # norm() of a zero row has no derivative; its subgradient 0 is what a penalty wants.
-    positive = squares != 0  # NaN stays NaN
-    return torch.where(positive, squares.where(positive, 1).sqrt(), 0)
+    """Euclidean norm of each example over all tensors; (N,), float32 for half precision.
+
+    Its derivative at zero is zero.
+    """
+    norm: Tensor = torch.linalg.vector_norm(flatten(tensors), dim=1)
+    return norm
 
 
 def finite_difference_norm(
@@ -77,7 +89,11 @@ def finite_difference_norm(
         gradients: the gradient at x, with its graph.
         kappa: length :math:`\kappa > 0` of the step, in units of the inputs.
     """
-    moved = tuple(x + kappa * v for x, v in zip(inputs, sign_direction(gradients), strict=True))
+    signs, length = _signs(gradients)
+    moved = tuple(
+        torch.addcdiv(x, s, _for_examples(length, s).to(s), value=kappa)
+        for x, s in zip(inputs, signs, strict=True)
+    )
     ahead = gradient_at(moved)
     change = joint_norm(tuple(a - g for a, g in zip(ahead, gradients, strict=True)))
     return change / kappa
@@ -119,14 +135,14 @@ def exact_spectral_norm(inputs: Tensors, gradients: Tensors, interact: bool = Fa
 def hessian_operator(
     inputs: Tensors, gradients: Tensors, interact: bool = False
 ) -> Callable[[Tensor], Tensor]:
-    """The map from joined vectors (N, n) to the products H v of each example, (N, n).
+    """Return the function from flattened vectors (N, n) to the products H v, (N, n).
 
     ``interact`` as for :func:`exact_norm`.
     """
     multiply = _product_of(interact)
 
     def product(vectors: Tensor) -> Tensor:
-        return joined(multiply(inputs, gradients, parted(vectors, gradients)))
+        return flatten(multiply(inputs, gradients, unflatten(vectors, gradients)))
 
     return product
 
@@ -189,7 +205,7 @@ def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
 def _hessian_rows(inputs: Tensors, gradients: Tensors, interact: bool) -> Iterator[Tensor]:
     """Rows of the Hessian of each example, in blocks (N, rows, n) that together are all n."""
     product = _product_of(interact)
-    n_examples, n_features = joined(gradients).shape
+    n_examples, n_features = flatten(gradients).shape
     unit = torch.eye(n_features, dtype=gradients[0].dtype, device=gradients[0].device)
     for block in unit.split(max(1, _BLOCK // max(1, n_examples * n_features))):
         vectors = tuple(
@@ -204,7 +220,7 @@ def _hessian_rows(inputs: Tensors, gradients: Tensors, interact: bool) -> Iterat
         except RuntimeError:  # an operation that cannot be vectorised
             each = [product(inputs, gradients, v) for v in zip(*vectors, strict=True)]
             rows = tuple(torch.stack(found) for found in zip(*each, strict=True))
-        yield torch.stack([joined(row) for row in zip(*rows, strict=True)], dim=1)
+        yield torch.stack([flatten(row) for row in zip(*rows, strict=True)], dim=1)
 
 
 def _product_of(interact: bool) -> Callable[..., Tensors]:
@@ -214,10 +230,9 @@ def _product_of(interact: bool) -> Callable[..., Tensors]:
 def _own_product(
     inputs: Tensors, gradients: Tensors, vectors: Tensors, batched: bool = False
 ) -> Tensors:
-    """As :func:`_hessian_product`, of each example's own block of the Hessian: one by one.
+    """As :func:`_hessian_product`, of each example's own block of the Hessian, one after the other.
 
-    With a vector an example, the product of examples that interact is a sum over all of them, and
-    that of a vector for all is zero behind batch normalisation, which removes common shifts.
+    Where examples interact, one product with the vectors of all examples would add up their blocks.
     """
     dim = int(batched)
     own = []

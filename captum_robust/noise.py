@@ -1,5 +1,6 @@
 """Random neighbours of an input: the uniform ball and the Gaussian."""
 
+import math
 from abc import abstractmethod
 from typing import Literal
 
@@ -11,22 +12,28 @@ from captum_robust._utils.captum import (
     Perturbation,
     TensorOrTupleOfTensorsGeneric,
     as_tuple,
-    like,
+    format_like,
     log_usage,
 )
+from captum_robust._utils.checks import check_norm, check_radius
 from captum_robust._utils.random import example_generators
 
-__all__ = ["GaussianNoise", "Noise", "Norm", "UniformNoise", "check_norm", "check_radius"]
+__all__ = [
+    "GaussianNoise",
+    "Noise",
+    "Norm",
+    "UniformNoise",
+]
 
 Norm = Literal["Linf", "L2"]
 
 
 class Noise(Perturbation):
-    r"""Base of random perturbations, symmetric around the input.
+    r"""Base class of random perturbations that are symmetric around the input.
 
-    A subclass writes :meth:`directions`. The noise of an example depends on the seed and on the
-    values of the example alone, never on the other examples of the batch or on chunks. So equal
-    examples get equal noise; without a seed, every example gets its own.
+    A subclass implements :meth:`directions`. The noise of an example depends on the seed and on its
+    own values only, never on the other examples of the batch or on chunks. With a seed, equal
+    examples therefore get equal noise; without one, each example gets its own.
 
     Args:
         lower_bound (float or Tensor, optional): smallest value of a perturbed input.
@@ -46,8 +53,14 @@ class Noise(Perturbation):
         """Draw noise of radius 1 for one example of shape (...): (n_draws, ...), on the CPU."""
 
     def move(self, inputs: Tensor, directions: Tensor, radius: float | Tensor) -> Tensor:
-        """The neighbours of ``inputs`` at ``radius`` times ``directions``, within the bounds."""
-        moved = inputs + radius * directions
+        """Return ``inputs`` moved by ``radius`` times ``directions``, within the bounds."""
+        if isinstance(radius, Tensor):
+            moved = inputs + radius * directions
+        else:
+            moved = torch.add(inputs, directions, alpha=radius)
+        bounds = (self.lower_bound, self.upper_bound)
+        if not any(isinstance(b, Tensor) for b in bounds) and bounds == (-math.inf, math.inf):
+            return moved
         lower = torch.as_tensor(self.lower_bound, dtype=moved.dtype, device=moved.device)
         upper = torch.as_tensor(self.upper_bound, dtype=moved.dtype, device=moved.device)
         return moved.clamp(lower, upper)
@@ -64,10 +77,10 @@ class Noise(Perturbation):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0.
             radius (float or Tensor): scale of the noise in units of the inputs, not negative; one
-                for all or one an example, shape (N,).
+                for all examples or one per example, shape (N,).
             seed (int, optional): None draws fresh entropy. The global generators are not used.
-                Do not give one where the batch repeats an example to sample its neighbourhood, as
-                ``captum.metrics.sensitivity_max`` does.
+                Leave it None where the batch repeats an example to sample its neighbourhood, as in
+                ``captum.metrics.sensitivity_max``: equal examples would get equal noise.
 
         Returns:
             - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): as ``inputs``.
@@ -91,7 +104,7 @@ class Noise(Perturbation):
             self.move(tensor, _one_each(self, tensor, generators), _spread(radius, tensor))
             for tensor in (t.detach() for t in tensors)
         )
-        perturbed: TensorOrTupleOfTensorsGeneric = like(inputs, moved)
+        perturbed: TensorOrTupleOfTensorsGeneric = format_like(inputs, moved)
         return perturbed
 
 
@@ -101,17 +114,10 @@ def _one_each(noise: Noise, tensor: Tensor, generators: list[torch.Generator]) -
 
 
 def _spread(radius: float | Tensor, tensor: Tensor) -> float | Tensor:
-    """One radius an example, shaped to broadcast over its features."""
+    """Return one radius per example, shaped to broadcast over its features."""
     if not isinstance(radius, Tensor):
         return radius
     return radius.to(tensor).reshape(-1, *(1,) * (tensor.dim() - 1))
-
-
-def check_radius(radius: float | Tensor, name: str = "radius") -> None:
-    """Raise ValueError unless the radius is finite and not negative."""
-    values = torch.as_tensor(radius, dtype=torch.float64)
-    if not bool((torch.isfinite(values) & (values >= 0)).all()):
-        raise ValueError(f"{name} must be finite and not negative, got {radius}")
 
 
 class UniformNoise(Noise):
@@ -166,12 +172,6 @@ class GaussianNoise(Noise):
 
     def directions(self, n_draws: int, example: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
         return _blank(n_draws, example).normal_(generator=generator)
-
-
-def check_norm(norm: str) -> None:
-    """Raise ValueError unless ``norm`` is one of Captum's two."""
-    if norm not in ("Linf", "L2"):
-        raise ValueError(f"norm must be 'Linf' or 'L2', got {norm!r}")
 
 
 def _blank(n_draws: int, example: Tensor) -> Tensor:

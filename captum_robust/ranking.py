@@ -1,25 +1,24 @@
 """The mathematics of a ranking: top-k sets, gaps, pair sums, win counts.
 
-Tensors in, tensors out; no autograd of its own, no model. Every function takes scores of shape
-(N, n): one row an example, one column a feature, higher is more important. Ties go to the lowest
-index. Formulas: arXiv 2212.14106, sections 3 and 4.
+Every function takes scores of shape (N, n): one row per example, one column per feature, higher is
+more important. Ties go to the lowest index. Formulas: arXiv 2212.14106, sections 3 and 4.
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.win_counts import win_counts
 
 __all__ = [
     "Gap",
     "Pairs",
     "check_k",
     "flatten_attributions",
+    "fraction",
     "gap_sum",
     "group_indices",
     "invalid_rows",
@@ -28,40 +27,42 @@ __all__ = [
     "non_finite_rows",
     "pair_features",
     "ranking",
-    "share",
     "top_k_indices",
     "top_k_mask",
+    "top_k_overlap",
     "win_counts",
 ]
 
 Pairs = Literal["anchor", "mm", "all"]
 Gap = Literal["linear", "exp"]
 
-# From this many features on, discarding the features below the whole top-k costs less than sorting
-# them (measured by the benchmark module).
-_PRUNE_FROM = 2048
+# From this many features on, two reductions are faster than torch.aminmax.
+_WIDE = 256
+
+# From this many features on, two reductions are faster than torch.aminmax.
+_WIDE = 256
 
 
 def flatten_attributions(
     attributions: Inputs, feature_mask: Inputs | None = None, absolute: bool = False
 ) -> Tensor:
-    r"""Turn attributions into one row of scores an example, ready to be ranked jointly.
+    r"""Turn attributions into one row of scores per example, to be ranked jointly.
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0.
         feature_mask (Tensor or tuple[Tensor, ...], optional): integer group of every feature, as
-            in Captum: one mask for all examples (first dimension 1) or one an example,
-            broadcastable to the map. Equal ids are one group, also across tensors. Scores are
-            summed within a group, and the column of a group is the place of its id among all ids.
+            in Captum: one mask for all examples (first dimension 1) or one per example,
+            broadcastable to the attributions. Equal ids are one group, also across tensors. Scores
+            are summed within a group, and the columns are in order of the ids.
         absolute (bool, optional): rank :math:`|a|`; applied before groups are summed.
 
     Returns:
-        - **scores** (*Tensor*): shape (N, n), n features or groups. Groups of half-precision maps
-          are summed, and returned, in float32.
+        - **scores** (*Tensor*): shape (N, n), n features or groups. Groups of half-precision
+          attributions are summed, and returned, in float32.
 
     Raises:
-        ValueError: for maps or masks that do not fit together, and for per-example masks that do
-            not use the same ids for every example.
+        ValueError: for attributions and masks that do not fit together, and for per-example masks
+            that do not use the same ids for every example.
 
     Examples::
 
@@ -93,10 +94,12 @@ def _wide(scores: Tensor) -> Tensor:
 
 
 def group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tensor, int]:
-    """Group of every flattened feature, 0 … n_groups − 1, one row or one an example; n_groups."""
+    """Group of every feature, 0 … n_groups − 1, in one row or one per example; n_groups."""
     masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
     if len(masks) != len(maps):
-        raise ValueError(f"feature_mask must hold one mask a map ({len(maps)}), got {len(masks)}")
+        raise ValueError(
+            f"feature_mask must hold one mask per tensor ({len(maps)}), got {len(masks)}"
+        )
     aligned = []
     for number, (mask, example) in enumerate(zip(masks, maps, strict=True)):
         shape = (1,) * (example.dim() - mask.dim()) + mask.shape
@@ -129,9 +132,12 @@ def check_k(k: int, n_features: int) -> None:
 
 
 def invalid_rows(scores: Tensor) -> Tensor:
-    """Rows that hold no ranking: a non-finite score, or all scores equal; (N,) bool."""
-    low, high = scores.amin(dim=1), scores.amax(dim=1)  # on wide rows faster than torch.aminmax
-    return ~(torch.isfinite(low) & torch.isfinite(high)) | (low == high)
+    """Rows that define no ranking: a non-finite score, or all scores equal; (N,) bool."""
+    if scores.shape[1] < _WIDE:
+        low, high = scores.aminmax(dim=1)
+    else:
+        low, high = scores.amin(dim=1), scores.amax(dim=1)
+    return ~((low < high) & (low > -math.inf) & (high < math.inf))  # false for NaN
 
 
 def non_finite_rows(inputs: tuple[Tensor, ...]) -> Tensor:
@@ -163,6 +169,25 @@ def top_k_indices(scores: Tensor, k: int) -> Tensor:
     return top
 
 
+def top_k_overlap(scores: Tensor, is_top: Tensor, k: int) -> Tensor:
+    """Number of features that are true in ``is_top`` and among the k largest scores; (N,) int64.
+
+    Rows with a NaN get any number. Ties as in :func:`top_k_indices`.
+
+    >>> top_k_overlap(torch.tensor([[0., 2., 1.]]), torch.tensor([[True, True, False]]), k=2)
+    tensor([1])
+    """
+    if k == scores.shape[1]:
+        return is_top.sum(dim=1)
+    values, indices = scores.topk(k + 1, dim=1)  # the extra one shows a tie across the boundary
+    overlap = is_top.gather(1, indices[:, :k]).sum(dim=1)
+    tied = values[:, k - 1] == values[:, k]
+    if bool(tied.any()):
+        top = top_k_indices(scores[tied], k)
+        overlap[tied] = is_top[tied].gather(1, top).sum(dim=1)
+    return overlap
+
+
 def top_k_mask(scores: Tensor, k: int) -> Tensor:
     """Boolean mask of the k largest scores of each row, lowest index first at ties; (N, n).
 
@@ -186,12 +211,12 @@ def ranking(scores: Tensor, n_first: int) -> Tensor:
     return top.gather(1, order)
 
 
-def share(count: Tensor, total: float) -> Tensor:
-    """The count as a share of the total, rounded once, so that all of them are exactly 1.
+def fraction(count: Tensor, total: float) -> Tensor:
+    """Fraction that the count is of the total, rounded once, so that a full count is exactly 1.
 
-    On a GPU torch multiplies by the reciprocal of a plain number, by which 49 of 49 are 0.99999994.
+    On a GPU torch would multiply by the reciprocal of a plain number: 49 of 49 would be 0.99999994.
 
-        >>> share(torch.tensor([49, 7]), 49)
+        >>> fraction(torch.tensor([49, 7]), 49)
         tensor([1.0000, 0.1429])
     """
     return count / torch.full_like(count, total)
@@ -210,10 +235,9 @@ def min_gap(scores: Tensor, top: Tensor) -> Tensor:
 def pair_features(
     reference: Tensor, k: int, pairs: Pairs = "all", k_prime: int | None = None
 ) -> Tensor:
-    """Indices of the features that :func:`gap_sum` needs, to be found once for many scores.
+    """Indices of the features that :func:`gap_sum` needs; the same for all scores of an example.
 
-    The k top ones in ascending order for ``pairs="all"``, else the first of the ranking, as far as
-    the pairs reach.
+    The top k in ascending order for ``pairs="all"``, else the first k + k' of the ranking.
 
         >>> pair_features(torch.tensor([[1., 5., 3., 2.]]), k=2, pairs="mm", k_prime=1)
         tensor([[1, 2, 3]])
@@ -251,7 +275,7 @@ def gap_sum(
             the smallest gaps, the q-th feature above the boundary against the q-th below.
         k_prime (int, optional): k' of ``"anchor"`` and ``"mm"``, 1 <= k' <= k. Default: k. Where
             fewer than k' features lie below the boundary, all of them are used.
-        features (Tensor, optional): :func:`pair_features` of the reference, to save a search.
+        features (Tensor, optional): :func:`pair_features` of the reference, where known already.
 
     Examples::
 
@@ -297,57 +321,10 @@ def log_exp_gap_sum(
 def _boundary_gaps(
     scores: Tensor, features: Tensor, k: int, pairs: Pairs, k_prime: int | None
 ) -> Tensor:
-    """The gaps of the ``"anchor"`` or ``"mm"`` pairs, one column a pair."""
+    """Return the gaps of the ``"anchor"`` or ``"mm"`` pairs, one column per pair."""
     ranked = scores.gather(1, features)
     above, below = ranked[:, k - (k if k_prime is None else k_prime) : k], ranked[:, k:]
     if pairs == "mm":
         return above.flip(1)[:, : below.shape[1]] - below
     anchor = above[:, -1:]
     return torch.cat([above[:, :-1] - anchor, anchor - below], dim=1)
-
-
-def win_counts(scores: Tensor, top: Tensor) -> Tensor:
-    r"""Number of pairs (i in top, j not in top) with :math:`I_i \ge I_j` in each row; (N,) int64.
-
-    This is the Mann–Whitney statistic, counted by sorting instead of comparing k(n−k) pairs.
-
-    Args:
-        scores (Tensor): finite scores, shape (N, n).
-        top (Tensor): indices of the top features of each row, shape (N, k).
-
-    Examples::
-
-        >>> win_counts(torch.tensor([[3., 1., 2., 1.]]), torch.tensor([[0, 1]]))
-        tensor([3])
-    """
-    scores = _wide(scores.detach())
-    tops = scores.gather(1, top)
-    rest = scores.scatter(1, top, float("-inf"))
-    weakest = tops.amin(dim=1)
-    n_pairs = top.shape[1] * (scores.shape[1] - top.shape[1])
-    wins = torch.full_like(weakest, n_pairs, dtype=torch.int64)
-    # Calm neighbourhoods flip few rankings: only the rows with a lost pair are sorted.
-    lost = (rest.amax(dim=1) > weakest).nonzero().squeeze(1)
-    if len(lost):
-        wins[lost] -= _losses(rest[lost], tops[lost], weakest[lost])
-    return wins
-
-
-def _losses(rest: Tensor, tops: Tensor, weakest: Tensor) -> Tensor:
-    """Number of pairs in which a score of ``rest`` is larger than one of ``tops``; (N,)."""
-    if rest.device.type == "cpu" and rest.shape[1] >= _PRUNE_FROM:
-        rows = zip(rest.numpy(), tops.numpy(), weakest.numpy(), strict=True)
-        return torch.tensor([_losses_of_row(*row) for row in rows], dtype=torch.int64)
-    # NumPy sorts values with SIMD and moves no indices: several times faster than torch.sort.
-    if rest.device.type == "cpu":
-        ordered = torch.from_numpy(np.sort(rest.numpy(), axis=1))
-    else:
-        ordered = rest.sort(dim=1).values
-    not_larger = torch.searchsorted(ordered, tops, right=True)
-    return rest.shape[1] * tops.shape[1] - not_larger.sum(dim=1)
-
-
-def _losses_of_row(rest: NDArray[Any], tops: NDArray[Any], weakest: float) -> int:
-    """The losses of one wide row: only features above the weakest top one can win."""
-    rivals = np.sort(rest[rest > weakest])
-    return rivals.size * tops.size - int(np.searchsorted(rivals, tops, side="right").sum())

@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``make docs``. Needs no network."""
+"""Configuration of Sphinx for ``make docs``, which needs no network."""
 
 import os
 import sys
@@ -30,8 +30,8 @@ exclude_patterns = ["_ext", "figures", "inventories"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
-# Tutorials: the notebooks lie in tutorials/. They are copied to where Sphinx looks for pages, with
-# their links, and run again there. DOCS_NOTEBOOKS: "cache" runs what has changed, "force" all.
+# Tutorials: the notebooks in tutorials/ are copied to docs/tutorials with adjusted links, and run
+# there. DOCS_NOTEBOOKS: "cache" runs those that have changed, "force" all, "off" none.
 sources = {path.name: path for path in (HERE.parent / "tutorials").glob("*.ipynb")}
 for copy in (HERE / "tutorials").glob("*.ipynb"):
     if copy.name not in sources:
@@ -43,7 +43,7 @@ for name, path in sources.items():
     copy = HERE / "tutorials" / name
     if not copy.exists() or copy.read_text(encoding="utf-8") != text:
         copy.write_text(text, encoding="utf-8")
-os.environ.pop("CAPTUM_ROBUST_DATA", None)  # as a reader runs them: with the data that ship
+os.environ.pop("CAPTUM_ROBUST_DATA", None)  # as readers run them: with the included data
 nb_execution_mode = os.environ.get("DOCS_NOTEBOOKS", "cache")
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_timeout = 300
@@ -61,8 +61,8 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 trim_doctest_flags = True
 
-# Every reference must lead somewhere. The inventories are short lists of the names that we link to,
-# so that the site is built alike with and without a network; `make linkcheck` asks the real pages.
+# Every reference must resolve. The inventories are short lists of the names that we link to, so
+# that the result does not depend on a network; `make linkcheck` checks the real pages.
 nitpicky = True
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3", "inventories/python.inv"),
@@ -80,7 +80,7 @@ linkcheck_timeout = 20
 linkcheck_workers = 4
 linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]  # made by JavaScript
 
-# Looks
+# Appearance
 html_theme = "furo"
 html_title = f"captum_robust {release}"
 html_static_path = ["_static"]

@@ -1,4 +1,4 @@
-"""captum_robust.audit: what it asks, what it answers, and what it leaves alone."""
+"""captum_robust.audit: its numbers, its verdicts, its errors, and the state that it leaves."""
 
 import random
 import subprocess
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import captum_robust
 from captum_robust.auditing import ATTRIBUTIONS, Audit, audit, measure, verdict
-from captum_robust.auditing.attributions import resolve
-from captum_robust.auditing.choices import default_k, explained_output, radii_of
+from captum_robust.auditing.configuration import default_k, radii_of
+from captum_robust.auditing.explanations import OTHER_NAMES, resolve
+from captum_robust.auditing.output import explained_output
 from captum_robust.robust import ERAttack
 
 N, FEATURES, K = 7, 8, 3
@@ -35,14 +36,14 @@ def rows() -> Tensor:
 
 @pytest.fixture(scope="module")
 def found() -> Audit:
-    """The audit of a small network by all there is."""
+    """The audit of a small network by all attacks."""
     classes = torch.arange(N) % 2
     return quiet(network(), rows(), classes, k=K, radius=[0.02, 0.3], labels=classes)
 
 
 @pytest.fixture
 def weak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of the ensemble one attack that needs no gradient, which takes a moment."""
+    """A fast attack without gradients in place of the ensemble."""
     monkeypatch.setattr(measure, "AutoERAttack", partial(ERAttack, gradient="spsa", n_directions=2))
 
 
@@ -54,7 +55,7 @@ def test_the_package_stays_light_and_has_the_function() -> None:
     script = (
         "import sys, captum_robust\n"
         "heavy = [m for m in sys.modules if m.startswith('captum_robust.')"
-        " and m.split('.')[1] in ('auditing', 'report', 'benchmark')]\n"
+        " and m.split('.')[1] in ('_html', 'auditing', 'benchmark')]\n"
         "assert not heavy, heavy\n"
         "function = captum_robust.audit\n"
         "import captum_robust.auditing\n"
@@ -77,12 +78,12 @@ def test_top_sets_and_precision_are_those_of_the_definition(found: Audit) -> Non
     assert list(one.worst.precision) == pytest.approx(kept)
 
 
-def test_the_ensemble_finds_what_the_own_gradient_does_not(found: Audit) -> None:
+def test_all_attacks_together_find_what_the_published_one_does_not(found: Audit) -> None:
     (one,) = found.explanations
     own = one.trial("own gradient", 0.3)
     assert own is not None and set(own.precision) == {1.0}
     assert own.flags["zero_gradient"] == N
-    assert verdict(found, one).status == "broken"
+    assert verdict(found, one).status == "not stable"
     small = one.trial("ensemble", 0.02)
     assert small is not None
     pairs = zip(small.precision, one.worst.precision, strict=True)
@@ -90,7 +91,7 @@ def test_the_ensemble_finds_what_the_own_gradient_does_not(found: Audit) -> None
     assert set(one.worst.changed) == {0.0}
 
 
-def test_no_attack_breaks_what_is_proven(found: Audit) -> None:
+def test_no_attack_changes_what_is_proven(found: Audit) -> None:
     (one,) = found.explanations
     assert one.certified is not None and max(one.certified) > 0
     for radius in found.radii:
@@ -105,7 +106,7 @@ def test_accuracy_and_agreement(found: Audit) -> None:
     assert found.accuracy == found.agreement == pytest.approx(float(right.double().mean()))
 
 
-def test_what_is_needed_to_repeat_it_is_said(found: Audit) -> None:
+def test_it_names_what_is_needed_to_repeat_it(found: Audit) -> None:
     assert found.versions["torch"] == torch.__version__
     assert found.settings["Inputs"] == f"{N} × {FEATURES}, float32, on cpu"
     assert found.command == (
@@ -160,7 +161,7 @@ def test_every_name_is_audited(name: str) -> None:
 def test_a_linear_model_is_proven() -> None:
     torch.manual_seed(0)
     result = quiet(nn.Linear(FEATURES, 2), rows(), 1, k=K, radius=[0.5])
-    assert verdict(result, result.explanations[0]).status == "proven"
+    assert verdict(result, result.explanations[0]).status == "proven stable"
 
 
 @pytest.mark.usefixtures("weak")
@@ -175,7 +176,7 @@ def test_rows_that_cannot_be_ranked_are_never_stable() -> None:
         assert [i for i, p in enumerate(trial.precision) if np.isnan(p)] == [2, 4]
     assert one.top_before[2] == one.top_before[4] == ()
     said = verdict(result, one)
-    assert said.n_rows == N - 2 and said.status in ("broken", "undecided")
+    assert said.n_rows == N - 2 and said.status in ("not stable", "undecided")
 
 
 @pytest.mark.usefixtures("weak")
@@ -188,15 +189,15 @@ def test_a_tie_at_the_boundary_is_no_loss() -> None:
 
 
 @pytest.mark.usefixtures("weak")
-def test_a_model_that_is_not_read_as_meant_is_doubted() -> None:
+def test_a_model_that_is_not_read_as_meant_has_a_caveat() -> None:
     model = nn.Sequential(network(outputs=1), nn.Sigmoid())
     result = quiet(model, rows(), torch.arange(N) % 2, k=K, radius=[0.1])
-    assert "Outputs were read as probabilities" in result.doubts
+    assert "Outputs were read as probabilities" in result.caveats
     assert result.settings["Prediction"] == "class 1 where the output exceeds 0.5"
     right = (model(rows())[:, 0] > 0.5) == torch.arange(N) % 2
     assert result.agreement == pytest.approx(float(right.double().mean()))
     x = rows() * torch.tensor([1e3] + [1.0] * (FEATURES - 1))
-    assert "Features have different units" in quiet(network(), x, 1, k=K, radius=[0.1]).doubts
+    assert "Features have different units" in quiet(network(), x, 1, k=K, radius=[0.1]).caveats
 
 
 @pytest.mark.usefixtures("weak")
@@ -230,6 +231,11 @@ def test_attributions_in_every_form() -> None:
     assert given["a"] == (ig, {"n_steps": 3}) and given["b"][1] == {}
     (_, arguments), *_ = resolve("smooth_grad", model, 4 * x).values()
     assert arguments["stdevs"] == pytest.approx(0.6 * float(x.max() - x.min()))
+    for other, name in OTHER_NAMES.items():
+        (attribution, arguments), (same, same_arguments) = (
+            resolve(n, model, x)[n] for n in (other, name)
+        )
+        assert type(attribution) is type(same) and arguments == same_arguments
     kinds = {"saliency": Saliency, "input_x_gradient": InputXGradient, "deep_lift": DeepLift}
     for name, kind in kinds.items():
         assert type(resolve(name, model, x)[name][0]) is kind
@@ -261,7 +267,7 @@ def test_the_output_that_is_explained(
     output = explained_output(outputs, target, None)
     given = output.target.tolist() if isinstance(output.target, Tensor) else output.target
     assert given == explained
-    assert (None if output.expected is None else output.expected.tolist()) == expected
+    assert (None if output.classes is None else output.classes.tolist()) == expected
 
 
 @pytest.mark.parametrize(
@@ -293,6 +299,6 @@ def test_errors_name_the_argument(changed: dict[str, Any], said: str) -> None:
         quiet(**arguments)
 
 
-def test_printed_it_is_the_verdicts(found: Audit) -> None:
-    assert str(found).startswith("saliency: Broken: within an L∞ radius of 0.3, ")
+def test_it_prints_as_its_verdicts(found: Audit) -> None:
+    assert str(found).startswith("saliency: Not stable: ")
     assert repr(found) == f"<Audit of Sequential>\n{found}"

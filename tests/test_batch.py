@@ -1,4 +1,4 @@
-"""Which arguments belong to examples, and which are for all."""
+"""Arguments that belong to examples, and arguments for all of them."""
 
 import pytest
 import torch
@@ -17,7 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from captum_robust._utils.batch import kwargs_of_examples, of_examples
+from captum_robust._utils.batch import (
+    feature_mask_of_examples,
+    kwargs_of_examples,
+    of_examples,
+)
 
 N = 4
 picked_rows = st.lists(st.integers(0, N - 1), max_size=6)
@@ -38,7 +42,7 @@ def model():
 
 @many
 @given(picked_rows)
-def test_tensors_and_lists_with_an_entry_an_example_are_indexed(rows):
+def test_tensors_and_lists_with_one_entry_per_example_are_indexed(rows):
     matrix, vector = torch.arange(24).view(N, 2, 3), torch.arange(N)
     assert of_examples(matrix, rows_of(rows), N).tolist() == [matrix[r].tolist() for r in rows]
     assert of_examples(vector, rows_of(rows), N).tolist() == rows
@@ -71,7 +75,7 @@ def test_tuples_are_searched_and_stay_tuples(rows):
         len,
     ],
 )
-def test_what_has_no_entry_an_example_is_returned_as_it_is(value):
+def test_other_arguments_are_returned_as_they_are(value):
     assert of_examples(value, rows_of([0, 0, 3]), N) is value
 
 
@@ -163,3 +167,35 @@ def test_other_baselines_belong_to_their_examples(explainer):
     baselines = torch.arange(N * 3).view(N, 3)
     chosen = kwargs_of_examples({"baselines": baselines}, rows_of([2]), N, explainer)
     assert chosen["baselines"].tolist() == [[6, 7, 8]]
+
+
+# --- feature masks -----------------------------------------------------------------------------
+
+
+@many
+@given(picked_rows)
+def test_a_mask_with_a_row_per_example_is_indexed(rows):
+    mask, for_all = torch.arange(2 * N).view(N, 2), torch.arange(3)
+    own, same = feature_mask_of_examples((mask, for_all), rows_of(rows), N, [2, 2])
+    assert own.tolist() == [[2 * r, 2 * r + 1] for r in rows] and same is for_all
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5,), (N,), (2, 5), (1, N, 5)])
+def test_a_mask_for_all_examples_is_returned_as_it_is(shape):
+    mask = torch.zeros(shape, dtype=torch.int64)
+    n_dims = 2 if shape == (1, 5) else 3
+    (found,) = feature_mask_of_examples(mask, rows_of([1, 3]), N, [n_dims])
+    assert found is mask
+
+
+def test_no_mask_stays_none():
+    assert feature_mask_of_examples(None, rows_of([1]), N, [2]) is None
+
+
+@pytest.mark.parametrize("n_rows", [0, 2, 3, N + 1])
+@pytest.mark.parametrize("rows", [[0], [0, 1], list(range(N))])
+def test_a_mask_with_too_few_or_too_many_rows_is_named(n_rows, rows):
+    masks = (torch.zeros(1, 5), torch.zeros(n_rows, 2, 2))
+    message = rf"feature_mask\[1\] must have one row for all .* \(4\), got {n_rows} rows"
+    with pytest.raises(ValueError, match=message):
+        feature_mask_of_examples(masks, rows_of(rows), N, [2, 3])

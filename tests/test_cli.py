@@ -1,4 +1,4 @@
-"""The command line: what it accepts, what it refuses, what it leaves behind."""
+"""The command line: options, errors, and the files that it writes."""
 
 import csv
 import io
@@ -14,8 +14,9 @@ import torch
 from captum_robust import cli
 from captum_robust._utils.files import write_whole
 from captum_robust.benchmark import demo
-from captum_robust.benchmark.methods import METHODS
-from captum_robust.benchmark.store import Store
+from captum_robust.benchmark.plan.store import Store
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Part
+from captum_robust.benchmark.study.methods import METHODS
 
 
 def small_demo(folder: Path) -> list[str]:
@@ -83,7 +84,7 @@ def test_demo_prints_the_table_and_writes_figure_and_csv(
 ) -> None:
     printed, folder = demonstration
     header = next(line for line in printed if line.startswith("model"))
-    for column in ("AUC", "thickness", "P@8 noise", "P@8 own gradient", "P@8 smoothed"):
+    for column in ("AUC", "thickness", "P@8 noise", "P@8 published attack", "P@8 smoothed"):
         assert column in header
     vanilla = next(line for line in printed if line.startswith("vanilla"))
     assert "1.000 *" in vanilla  # the trap: no gradient, so nothing found
@@ -94,7 +95,7 @@ def test_demo_prints_the_table_and_writes_figure_and_csv(
     with (folder / "breast-cancer.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     found = {(r["model"], r["measure"], r["radius"]): float(r["value"]) for r in rows}
-    assert found["vanilla (LeakyReLU)", "P@8 own gradient", "1.0"] == 1
+    assert found["vanilla (LeakyReLU)", "P@8 published attack", "1.0"] == 1
     assert found["vanilla (LeakyReLU)", "P@8 smoothed", "1.0"] < 1
     for model in ("vanilla (LeakyReLU)", "softplus", "R2ET (softplus)"):
         curve = [found[model, "P@8 smoothed", radius] for radius in ("0.0", "0.5", "1.0")]
@@ -151,6 +152,16 @@ def test_seeds_and_ks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert (f"seed {seed}" in listed) == (seed in (3, 4))
     for k in (2, 4, 5, 6, 8):
         assert (f"er saliency {k}" in listed) == (k in (4, 6))
+
+
+def test_other_spellings_of_explanations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = []
+    for names in ("smoothgrad,ig", "smooth_grad,integrated_gradients"):
+        assert cli.main([*SMALL, str(tmp_path), "--dry-run", "--explanations", names]) == 0
+        listed.append(capsys.readouterr().out)
+    assert listed[0] == listed[1] and "er ig 8" in listed[0]
 
 
 RUN = "run --dataset breast-cancer --seeds 1 --methods sp --attacks er --explanations saliency"
@@ -210,7 +221,7 @@ def test_run_reports_and_continues(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(planned) - 1 == len(done)
     assert {unit.method for unit in done} == {"vanilla", "sp"}
     assert {unit.part for unit in done} == {
-        "training", "properties", "er saliency 8", "er saliency 5", "er saliency 2"
+        TRAINING, PROPERTIES, *(Part("er", "saliency", k) for k in (8, 5, 2))
     }  # fmt: skip
     capsys.readouterr()
 
@@ -232,5 +243,5 @@ def test_an_interrupt_says_how_to_go_on(
     with pytest.raises(SystemExit) as exit_info:
         cli.main([*SMALL, str(tmp_path)])
     assert exit_info.value.code == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "the same command continues from here" in capsys.readouterr().err
     assert not Store(tmp_path).finished()

@@ -88,6 +88,18 @@ def test_neighbours_keep_within_bounds(name, seed):
     assert (moved == expected.astype(np.float32)).all()
 
 
+@pytest.mark.parametrize("noise", [UniformNoise, GaussianNoise])
+def test_each_bound_may_be_a_number_a_tensor_or_missing(noise):
+    lows = [float("-inf"), -0.1, torch.tensor([-0.5, -0.25, 0.0])]
+    highs = [float("inf"), 0.1, torch.tensor([0.5, 0.25, 0.0])]
+    inputs = torch.zeros(20, 3)
+    free = noise().perturb(inputs, 2.0, seed=0)
+    for low in lows:
+        for high in highs:
+            moved = noise(lower_bound=low, upper_bound=high).perturb(inputs, 2.0, seed=0)
+            assert torch.equal(moved, free.clamp(torch.as_tensor(low), torch.as_tensor(high)))
+
+
 # --- how they are distributed ------------------------------------------------------------------
 
 

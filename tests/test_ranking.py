@@ -21,6 +21,7 @@ from captum_robust.ranking import (
     invalid_rows,
     log_exp_gap_sum,
     min_gap,
+    non_finite_rows,
     ranking,
     top_k_indices,
     top_k_mask,
@@ -476,7 +477,10 @@ def test_gradient_of_grouped_magnitudes():
         (torch.zeros(1, 4), r"feature_mask\[0\] .*\(2, 3\), got \(1, 4\)"),
         (torch.zeros(3, 3), r"feature_mask\[0\] .*\(2, 3\), got \(3, 3\)"),
         (torch.zeros(1, 1, 3), r"feature_mask\[0\] .*\(2, 3\), got \(1, 1, 3\)"),
-        ((torch.zeros(1, 3), torch.zeros(1, 3)), r"feature_mask .*one mask a map \(1\), got 2"),
+        (
+            (torch.zeros(1, 3), torch.zeros(1, 3)),
+            r"feature_mask .*one mask per tensor \(1\), got 2",
+        ),
         (torch.tensor([[0, 0, 1], [0, 0, 2]]), "feature_mask .*same group ids for every example"),
         (torch.tensor([[0, 1, 2], [0, 1, 1]]), "feature_mask .*same group ids for every example"),
     ],
@@ -529,7 +533,29 @@ def test_invalid_rows_hold_a_non_finite_score_or_equal_scores(dtype):
     }
     scores = torch.tensor(list(rows)).to(dtype)
     assert invalid_rows(scores).tolist() == list(rows.values())
+    assert [bool(invalid_rows(row[None])) for row in scores] == list(rows.values())
     assert invalid_rows(scores[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_finite_scores_whose_sum_is_not_are_valid(dtype):
+    largest = torch.finfo(dtype).max
+    scores = torch.tensor([[largest, largest, 0.0], [1.0, 2.0, 1.0]], dtype=dtype)
+    assert invalid_rows(scores).tolist() == [False, False]
+    assert non_finite_rows((scores,)).tolist() == [False, False]
+    scores[1, 2] = float("nan")
+    assert invalid_rows(scores).tolist() == non_finite_rows((scores,)).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.int64, torch.bool])
+def test_non_finite_rows_of_several_tensors(dtype):
+    image, row = torch.ones(3, 2, 2), torch.arange(6).view(3, 2).to(dtype)
+    assert non_finite_rows((image, row)).tolist() == [False] * 3
+    image[1, 0, 1] = float("inf")
+    assert non_finite_rows((image, row)).tolist() == [False, True, False]
+    if dtype.is_floating_point:
+        row[2] = torch.tensor([float("inf"), -float("inf")])
+        assert non_finite_rows((image, row)).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("k", [0, -1, 5, 6, 2.0, True, None, "2"])

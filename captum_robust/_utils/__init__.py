@@ -1,1 +1,1 @@
-"""Tools that every floor above needs, one subject per file."""
+"""Internal functions that the whole package shares, one subject per file."""

@@ -1,16 +1,17 @@
 """The only file that imports Captum's private names.
 
-When a release of Captum moves one of them, this file is the place to mend. The interception of
-Captum's code by module name (:mod:`captum_robust.attr.differentiable`) is guarded by a canary test.
+When a release of Captum moves one of them, only this file has to change. A test guards the
+interception of Captum's code by module name (:mod:`captum_robust.attr.differentiable`).
 """
 
 from typing import Any, cast
 
 from captum._utils.common import _format_output, _run_forward, _select_targets
+from captum._utils.gradient import compute_gradients
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
 from captum.log import log_usage
 from captum.robust import Perturbation
-from torch import Tensor
+from torch import Tensor, nn
 
 Inputs = Tensor | tuple[Tensor, ...]
 
@@ -20,7 +21,8 @@ __all__ = [
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
     "as_tuple",
-    "like",
+    "compute_gradients",
+    "format_like",
     "log_usage",
     "run_forward",
     "select_target",
@@ -43,8 +45,8 @@ def as_tuple(inputs: Inputs, name: str = "inputs") -> tuple[Tensor, ...]:
     return tensors
 
 
-def like(inputs: Inputs, tensors: tuple[Tensor, ...]) -> Any:
-    """Return ``tensors`` as the caller gave ``inputs``: one tensor, or a tuple."""
+def format_like(inputs: Inputs, tensors: tuple[Tensor, ...]) -> Any:
+    """Return ``tensors`` in the form of ``inputs``: one tensor, or a tuple."""
     return _format_output(isinstance(inputs, tuple), tensors)
 
 
@@ -52,20 +54,27 @@ def run_forward(
     forward_func: Any, inputs: tuple[Tensor, ...], additional_forward_args: Any = None
 ) -> Tensor:
     """Call the model as Captum does: inputs first, then the additional arguments."""
+    if isinstance(forward_func, nn.Module):  # skips Captum's inspection of the signature
+        extra = additional_forward_args
+        further = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
+        return cast(Tensor, forward_func(*inputs, *further))
     return cast(Tensor, _run_forward(forward_func, inputs, None, additional_forward_args))
 
 
 def select_target(outputs: Tensor, target: TargetType) -> Tensor:
-    """The output that ``target``, in any of Captum's forms, selects for each example; (N,)."""
+    """Return the output of each example that ``target`` selects, in any of Captum's forms; (N,)."""
     try:
+        if isinstance(target, Tensor) and target.shape == outputs.shape[:1] and outputs.dim() == 2:
+            # As Captum does, without its checks.
+            return outputs.gather(1, target[:, None]).squeeze(1)
         selected = _select_targets(outputs, target)
     except (AssertionError, IndexError, RuntimeError) as error:
         raise ValueError(_target_message(outputs, target)) from error
     if selected.numel() != len(outputs):
         raise ValueError(_target_message(outputs, target))
-    return selected.reshape(-1)
+    return selected if selected.dim() == 1 else selected.reshape(-1)
 
 
 def _target_message(outputs: Tensor, target: TargetType) -> str:
     shape = tuple(outputs.shape)
-    return f"target must select one output an example from outputs of {shape}, got {target!r}"
+    return f"target must select one output per example from outputs of {shape}, got {target!r}"

@@ -1,54 +1,77 @@
-"""What the arguments of an attack must be; every error names the argument, its value and why."""
+"""Checks of the arguments of attacks: errors name the argument, its value and what is accepted."""
 
 import math
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust.noise import check_radius
+from captum_robust._utils.tensors import wide_dtype
 
 __all__ = [
     "check_choice",
     "check_count",
+    "check_movable",
+    "check_norm",
+    "check_radius",
     "check_smoothness",
     "matching",
     "one_each",
     "valid_bounds",
-    "wide_dtype",
 ]
 
 
-def check_choice(name: str, value: Any, accepted: tuple[str, ...]) -> None:
-    """Raise ValueError unless the value is one of those accepted."""
+def check_choice(name: str, value: Any, accepted: tuple[Any, ...]) -> None:
+    """Raise ValueError unless the value is one of the accepted values."""
     if value not in accepted:
         raise ValueError(f"{name} must be one of {accepted}, got {value!r}")
 
 
 def check_count(name: str, value: int, least: int) -> None:
     """Raise ValueError unless the value is an integer that is large enough."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
-def check_smoothness(beta: float | tuple[float, float] | None) -> None:
-    """Raise ValueError unless beta is None, or positive and finite, or two of these."""
-    given = beta if isinstance(beta, tuple) else (beta, beta)
-    if beta is not None and not (len(given) == 2 and all(b and 0 < b < math.inf for b in given)):
+def check_norm(norm: str) -> None:
+    """Raise ValueError unless ``norm`` is one of Captum's two."""
+    if norm not in ("Linf", "L2"):
+        raise ValueError(f"norm must be 'Linf' or 'L2', got {norm!r}")
+
+
+def check_movable(inputs: tuple[Tensor, ...]) -> None:
+    """Raise ValueError unless noise can move one of the inputs: integers have no neighbours."""
+    if not any(tensor.is_floating_point() for tensor in inputs):
+        dtypes = ", ".join(str(tensor.dtype) for tensor in inputs)
         raise ValueError(
-            "smooth_relu must be a positive, finite beta or None, or a pair of betas to grow "
-            f"through, got {beta}"
+            f"inputs must be floating point for noise to move them, got {dtypes}: an explanation "
+            "that cannot change would look stable. Explain embeddings instead of token ids, floats "
+            "instead of bytes; or pass a perturb_func that substitutes values (words, categories, "
+            "bits), for edges of graphs captum_robust.graph.EdgeFlipAttack"
         )
 
 
-def wide_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype to compute in: that of the tensor, in at least single precision."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+def check_radius(radius: float | Tensor, name: str = "radius") -> None:
+    """Raise ValueError unless the radius is finite and not negative."""
+    values = torch.as_tensor(radius, dtype=torch.float64)
+    if not bool((torch.isfinite(values) & (values >= 0)).all()):
+        raise ValueError(f"{name} must be finite and not negative, got {radius}")
+
+
+def check_smoothness(beta: float | tuple[float, float] | None) -> None:
+    """Raise ValueError unless beta is None, a positive finite number, or a pair of them."""
+    given = beta if isinstance(beta, tuple) else (beta, beta)
+    if beta is not None and not (len(given) == 2 and all(b and 0 < b < math.inf for b in given)):
+        raise ValueError(
+            "smooth_relu must be a positive, finite beta, a pair of them for the first and the "
+            f"last step, or None, got {beta}"
+        )
 
 
 def one_each(name: str, value: float | Tensor, n_examples: int, like: Tensor) -> Tensor:
-    """One number an example, finite and not negative, in at least single precision."""
+    """Return one number per example, finite and not negative, in at least single precision."""
     check_radius(value, name)
     values = torch.as_tensor(value, dtype=wide_dtype(like), device=like.device).detach()
     if values.dim() > 1 or values.numel() not in (1, n_examples):
@@ -62,7 +85,7 @@ def one_each(name: str, value: float | Tensor, n_examples: int, like: Tensor) ->
 def matching(
     name: str, given: Inputs, inputs: tuple[Tensor, ...], broadcast: bool = False
 ) -> tuple[Tensor, ...]:
-    """One tensor for every input tensor, of its shape; where allowed, by broadcasting."""
+    """Return one tensor per input tensor, of its shape; broadcast to it if ``broadcast``."""
     tensors = (given,) if isinstance(given, Tensor) else tuple(given)
     shapes, expected = [tuple(t.shape) for t in tensors], [tuple(t.shape) for t in inputs]
     fits = len(shapes) == len(expected) and all(
@@ -77,7 +100,7 @@ def matching(
 def valid_bounds(
     lower_bound: float | Tensor, upper_bound: float | Tensor, inputs: tuple[Tensor, ...]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The bounds of every feature; inputs that exceed them by a rounding error stretch them."""
+    """Return the bounds of every feature, widened to inputs beyond them by a rounding error."""
     lowest, highest = [], []
     for tensor in inputs:
         if not tensor.is_floating_point():
@@ -98,7 +121,7 @@ def valid_bounds(
 
 
 def _exact(bound: float | Tensor) -> Tensor:
-    """The bound as a tensor that does not round it; torch's default type would."""
+    """Return the bound as a tensor in double precision: torch's default dtype would round it."""
     return bound if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64)
 
 

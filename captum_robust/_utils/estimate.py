@@ -1,4 +1,4 @@
-"""The mean of one value an example, and how sure it is."""
+"""The mean of one value per example, with its confidence interval."""
 
 import math
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Estimate:
         mean (float): weighted mean of the values that are not NaN.
         low (float): lower end of the confidence interval of the mean.
         high (float): upper end.
-        n_examples (int): number of examples, those without a value included.
-        n_nan (int): number of examples without a value, in none of the other numbers.
+        n_examples (int): number of examples, including those without a value.
+        n_nan (int): number of examples without a value, which no other number includes.
         smallest (float): smallest value.
         largest (float): largest value.
     """
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def estimate(values: Tensor, weights: Tensor | None = None, confidence: float = 0.95) -> Estimate:
-    r"""The weighted mean of values (N,) with Student's t interval.
+    r"""Return the weighted mean of values (N,) with Student's t interval.
 
     .. math::
         m = \frac{\sum w_i v_i}{\sum w_i}, \quad
@@ -43,15 +43,15 @@ def estimate(values: Tensor, weights: Tensor | None = None, confidence: float = 
         n' = \frac{(\sum w_i)^2}{\sum w_i^2}, \quad
         m \pm t_{n' - 1} s
 
-    The interval is about the mean over all examples like these, drawn independently: not about
-    another seed of the attack, nor a stronger one. With equal weights it is the textbook interval
-    :math:`m \pm t_{n-1} \, \mathrm{std} / \sqrt{n}`; otherwise n' is Kish's effective number of
-    examples, and the scale of the weights is without effect. It may reach beyond the range of the
-    metric. Where all values are equal it has no width, which says that none varies here, not that
-    none can. NaN for n' < 2.
+    The interval is about the mean over all examples like these, drawn independently. It is not
+    about another seed of the attack, nor about a stronger attack. With equal weights it is the
+    textbook interval :math:`m \pm t_{n-1} \, \mathrm{std} / \sqrt{n}`; otherwise n' is Kish's
+    effective number of examples, and the scale of the weights has no effect. The interval may
+    reach beyond the range of the metric. Where all values are equal its width is 0, although other
+    values may be possible. It is NaN for n' < 2.
 
     Args:
-        values (Tensor): one an example, shape (N,); NaN for examples without a value.
+        values (Tensor): one per example, shape (N,); NaN for examples without a value.
         weights (Tensor, optional): not negative, shape (N,). Default: all equal.
         confidence (float, optional): coverage of the interval, in (0, 1). Default: 0.95.
 
@@ -66,8 +66,8 @@ def estimate(values: Tensor, weights: Tensor | None = None, confidence: float = 
     w = torch.ones_like(v) if weights is None else weights[known].to(v)
     n_examples, n_nan, total = len(values), int((~known).sum()), float(w.sum())
     if total == 0:
-        nothing = math.nan
-        return Estimate(nothing, nothing, nothing, n_examples, n_nan, nothing, nothing)
+        nan = math.nan
+        return Estimate(nan, nan, nan, n_examples, n_nan, nan, nan)
     counted = v[w > 0]
     w = w[w > 0] / total
     mean = float((w * counted).sum())
@@ -84,11 +84,11 @@ def estimate(values: Tensor, weights: Tensor | None = None, confidence: float = 
 
 
 def student_quantile(confidence: float, degrees: float) -> float:
-    r"""The t with :math:`P(|T| \le t)` = ``confidence`` for Student's T, by Newton's method.
+    r"""Return the t with :math:`P(|T| \le t)` = ``confidence`` for Student's T.
 
-    For ``degrees`` of freedom of about 1 or more. The probability is concave in t > 0, so from the
-    quantile of the normal distribution, which is smaller, every step comes closer and none goes
-    too far. To at least seven digits up to a million degrees.
+    It is found by Newton's method, for ``degrees`` of freedom of about 1 or more, to at least seven
+    digits up to a million degrees. The probability is concave in t > 0, so the steps from the
+    quantile of the normal distribution, which is smaller, converge from below.
     """
     log_scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)
     scale = math.exp(log_scale) / math.sqrt(degrees * math.pi)

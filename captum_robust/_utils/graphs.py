@@ -1,4 +1,4 @@
-"""Models of PyTorch Geometric that take one graph at a time, without importing it."""
+"""Models of PyTorch Geometric that take one graph at a time, recognised without an import."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ from captum_robust._utils.state import models_of
 
 __all__ = ["one_graph_at_a_time", "takes_one_graph"]
 
-# What torch_geometric's CaptumModel asserts of everything that is given more than one row.
+# The message of torch_geometric's CaptumModel where an input has more than one row.
 _ASSERTION = "Dimension 0 of input should be 1"
 
 
 def takes_one_graph(explainer: Any) -> bool:
-    """Whether an attribution, or its method, explains a ``to_captum_model``: its batch is one."""
+    """Return whether an attribution, or its method, explains a ``to_captum_model``."""
     return any(
         type(model).__module__.startswith("torch_geometric.explain")
         for model in models_of(explainer)
@@ -22,7 +22,7 @@ def takes_one_graph(explainer: Any) -> bool:
 
 @contextmanager
 def one_graph_at_a_time() -> Iterator[None]:
-    """Say what to do where ``to_captum_model`` got several versions of its graph at once."""
+    """Explain the error of a ``to_captum_model`` that got several versions of its graph."""
     try:
         yield
     except AssertionError as error:

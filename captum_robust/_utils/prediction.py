@@ -1,4 +1,4 @@
-"""What the outputs of a classifier predict."""
+"""Predicted labels and probabilities from the outputs of a classifier."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ __all__ = ["check_logits", "class_probabilities", "predicted_labels"]
 
 
 def predicted_labels(outputs: Tensor) -> Tensor:
-    """The predicted class: the largest of several outputs, or the sign of a single logit."""
+    """Return the predicted class: the largest of several outputs, or the sign of a single logit."""
     if outputs.dim() == 1 or outputs.shape[1] == 1:
         return outputs.reshape(len(outputs)) > 0
     return outputs.argmax(dim=1)

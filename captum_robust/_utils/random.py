@@ -1,4 +1,4 @@
-"""Randomness that neither chunks nor the order of the batch can change, and that leaks nothing."""
+"""Random numbers that depend on the seed and the example, not on chunks or the batch order."""
 
 import hashlib
 import math
@@ -15,19 +15,19 @@ __all__ = ["cuda_devices", "example_generators", "resolve_seed", "seeded"]
 
 
 def resolve_seed(seed: int | None) -> int:
-    """``seed`` itself, or fresh entropy for None, as in ``numpy.random.default_rng``."""
+    """Return ``seed``, or fresh entropy for None, as in ``numpy.random.default_rng``."""
     return secrets.randbits(62) if seed is None else int(seed)
 
 
 def example_generators(
     inputs: tuple[Tensor, ...], seed: int | None, stream: int = 0
 ) -> list[torch.Generator]:
-    """One generator an example, keyed by the seed, the stream and the values of the example.
+    """Return one generator per example, keyed by the seed, the stream and the example's values.
 
-    A generator shared by the batch would give an example other noise whenever its neighbours, the
-    chunks or the order change. Equal examples draw equal numbers; with seed None, every example
-    draws its own. The generators live on the CPU, so that a seed means the same noise on every
-    device.
+    With one generator for the batch, the noise of an example would change with its neighbours,
+    the chunks and the order. Equal examples draw equal numbers; with seed None, every example
+    draws different ones. The generators live on the CPU, so that a seed gives the same noise on
+    every device.
     """
     if seed is None:
         return [torch.Generator().manual_seed(resolve_seed(None)) for _ in inputs[0]]
@@ -74,7 +74,44 @@ def reseed(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
+class SameDraws:
+    """Random numbers that are the same at every evaluation of a function, inside :func:`seeded`.
+
+    The first evaluation shows whether the function draws any. Setting three generators takes as
+    long as a small network, and is skipped for functions that draw none.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._draws = True  # until an evaluation has drawn nothing
+        self._evaluated = False
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """Evaluate the function in this block."""
+        if self._draws:
+            reseed(self.seed)
+        if self._evaluated:
+            yield
+            return
+        before = _states()
+        yield
+        self._evaluated, self._draws = True, before != _states()
+
+
+def _states() -> list[object]:
+    """Return the states of all global generators, as values that can be compared."""
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    torch_states = [torch.default_generator.get_state()]
+    torch_states += [torch.cuda.get_rng_state(device) for device in cuda_devices()]
+    return [
+        random.getstate(),
+        *(part.tobytes() if isinstance(part, np.ndarray) else part for part in numpy_state),
+        *(state.numpy().tobytes() for state in torch_states),
+    ]
+
+
 def cuda_devices() -> range:
-    """The GPUs that hold a state."""
+    """Return the GPUs whose generators are in use."""
     initialised = torch.cuda.is_initialized()
     return range(torch.cuda.device_count() if initialised else 0)

@@ -1,4 +1,4 @@
-"""Make any Captum attribution differentiable, and ReLU networks honest."""
+"""Derivatives of Captum's attributions, also for ReLU networks."""
 
 from captum_robust.attr.check import (
     NotDifferentiableError,

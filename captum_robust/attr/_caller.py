@@ -1,4 +1,4 @@
-"""Which module wrote the call that a ``TorchFunctionMode`` is looking at."""
+"""The module in whose source a call that a ``TorchFunctionMode`` intercepts is written."""
 
 import sys
 from types import FrameType
@@ -15,15 +15,19 @@ _PLUMBING = {
     "torch.utils._contextlib",
     "torch.utils._device",
 }
-_MODES = {"captum_robust.attr.differentiable", "captum_robust.attr.smooth"}
+_MODES = {
+    "captum_robust.attr._attention",
+    "captum_robust.attr.differentiable",
+    "captum_robust.attr.smooth",
+}
 
 
 def calling_module() -> str:
-    """Name of the module in whose source the call stands that the running mode was given.
+    """Return the name of the module in whose source the intercepted call is written.
 
-    The modes themselves are passed over, so their order of nesting does not matter. A function
-    decorated with ``torch.no_grad()`` counts as the place where its gradient mode was written, and
-    the end of a ``with torch.no_grad():`` as torch's own: it restores what was before.
+    The modes themselves are skipped, so their order of nesting does not matter. For a function
+    decorated with ``torch.no_grad()``, the module of that function is returned; for the end of a
+    ``with torch.no_grad():`` block, which restores the state before it, torch's own.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -1,4 +1,4 @@
-"""Normalisation made of elementary operations, whose derivatives of every order are right."""
+"""Normalisation composed of elementary operations, with correct derivatives of every order."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,18 +12,18 @@ __all__ = ["composed_normalisation"]
 
 
 class composed_normalisation(TorchFunctionMode):
-    """Context in which batch, instance and layer normalisation have right third derivatives.
+    """Context in which batch, instance and layer normalisation have correct third derivatives.
 
-    The second derivative of torch's own kernels takes the statistics of the inputs for constants,
-    so the derivative of that one is wrong: the gradient, by the parameters, of a loss that holds a
-    Hessian by the inputs. Inside the block they are composed of elementary operations, for some
-    more time and memory; sizes are checked, running statistics moved and types chosen by torch.
-    Group normalisation needs no help, nor does batch normalisation by running statistics. What is
-    called below ``torch.nn.functional`` is not seen.
+    The second derivatives of torch's own kernels treat the statistics of the inputs as constants,
+    so that their derivatives are wrong: for example the gradient, by the parameters, of a loss that
+    contains a Hessian by the inputs. Inside the block the three are composed of elementary
+    operations, which takes more time and memory; torch still checks sizes, updates running
+    statistics and chooses types. Group normalisation is correct as it is, as is batch normalisation
+    by running statistics. Calls below ``torch.nn.functional`` are not intercepted.
 
     Attributes:
-        couples_examples (bool): whether batch statistics have been taken, so that what an example
-            gives depends on the others.
+        couples_examples (bool): True once batch statistics have been used, so that the output of
+            an example depends on the others.
     """
 
     def __init__(self) -> None:
@@ -105,14 +105,14 @@ _COMPOSED: dict[Any, Callable[..., Tensor]] = {
 
 
 def _of_channels(values: Tensor | None, input: Tensor) -> Tensor | None:
-    """The weight or bias of the channels, in a shape that goes with the inputs."""
+    """Return the weight or bias of the channels in a shape that broadcasts to the inputs."""
     return None if values is None else values.view(-1, *(1,) * (input.dim() - 2))
 
 
 def _normalised(
     input: Tensor, dims: Sequence[int], affine: tuple[Tensor | None, Tensor | None], eps: float
 ) -> Tensor:
-    """Zero mean and unit biased variance over ``dims``, in float32 for half precision."""
+    """Normalise to zero mean and unit biased variance over ``dims``; float32 for half precision."""
     values = input.to(torch.promote_types(input.dtype, torch.float32))
     centred = values - values.mean(tuple(dims), keepdim=True)
     found = centred * (centred.square().mean(tuple(dims), keepdim=True) + eps).rsqrt()

@@ -1,4 +1,4 @@
-"""Which attributions can be differentiated, and a check that they are differentiated rightly."""
+"""Which of Captum's attributions have a correct derivative, and a numerical check of it."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found, models_of
 from captum_robust.attr.differentiable import differentiable_attribution
@@ -72,13 +72,15 @@ class NotDifferentiableError(RuntimeError):
 
 
 def is_differentiable(attribution: Attribution) -> bool:
-    r"""Whether :func:`~captum_robust.attr.differentiable_attribution` differentiates it rightly.
+    r"""Return whether an attribution has a correct gradient in our context.
+
+    The context is :class:`~captum_robust.attr.differentiable_attribution`.
 
     False for DeepLift, DeepLiftShap, LRP, Lime and KernelShap with their layer and neuron
     versions; for GuidedBackprop, Deconvolution and GuidedGradCam on models with ``nn.ReLU``; for
     models compiled by ``torch.compile``; for language model and DataLoader attributions, which
     take no tensors; and for a NoiseTunnel of one of these. True for Captum's other attributions.
-    An attribution of your own is taken at its word, True unless its attribute ``differentiable`` is
+    For an attribution of your own the result is True unless its attribute ``differentiable`` is
     False: check it once with :func:`~captum_robust.attr.attribution_gradcheck`.
 
     Args:
@@ -104,7 +106,7 @@ def require_differentiable(attribution: Attribution) -> None:
     obstacle = _obstacle(attribution)
     if obstacle is not None:
         raise NotDifferentiableError(
-            f"{obstacle}. Alternatives: gradient='spsa', which needs no gradient of the map; "
+            f"{obstacle}. Alternatives: gradient='spsa', which needs no such gradient; "
             "surrogate=, a differentiable attribution whose gradient is used while this one is "
             "scored (IntegratedGradients or InputXGradient come close to DeepLift and LRP)"
         )
@@ -142,13 +144,13 @@ def attribution_gradcheck(
     seed: int = 0,
     **kwargs: Any,
 ) -> float:
-    r"""Compare the gradient of an attribution with central differences, and return the error.
+    r"""Compare the gradient of an attribution with central differences and return the error.
 
     For random weights w and directions v the derivative :math:`\partial_v \langle w, I(x)\rangle`
     is taken by autograd and as :math:`(\langle w, I(x + \epsilon v)\rangle - \langle w, I(x -
     \epsilon v)\rangle) / 2\epsilon`. All evaluations see the same random numbers, so stochastic
-    attributions can be checked too. Use a float64 model without kinks: at a ReLU, neither answer
-    means much.
+    attributions can be checked too. Use a float64 model without kinks: at the kink of a ReLU the
+    two derivatives differ although both are correct.
 
     Args:
         attribution (Attribution): a Captum attribution object.
@@ -163,7 +165,7 @@ def attribution_gradcheck(
           magnitudes over all directions; below 1e-6 for a correct gradient in float64.
 
     Raises:
-        NotDifferentiableError: if :func:`is_differentiable` says no.
+        NotDifferentiableError: if :func:`is_differentiable` returns False.
 
     Examples::
 
@@ -178,7 +180,9 @@ def attribution_gradcheck(
 
     def maps_at(*tensors: Tensor) -> tuple[Tensor, ...]:
         with seeded(seed), torch.enable_grad(), differentiable_attribution():
-            return as_tuple(attribution.attribute(like(inputs, tensors), **kwargs), "attributions")
+            return as_tuple(
+                attribution.attribute(format_like(inputs, tensors), **kwargs), "attributions"
+            )
 
     with left_as_found(attribution):
         leaves = tuple(t.clone().requires_grad_() for t in points)

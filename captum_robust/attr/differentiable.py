@@ -1,25 +1,19 @@
-"""Keep the graph through Captum's attributions, without touching Captum, model or attribution."""
+"""Contexts that keep the graph through Captum's attributions and change nothing in Captum."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from captum_robust.attr._attention import call_with_math_attention, is_attention
 from captum_robust.attr._caller import calling_module
 
 __all__ = ["differentiable_attribution", "summed_gradients"]
 
 _SET_GRAD_ENABLED = torch._C._set_grad_enabled
 _GRAD = torch.autograd.grad
-_ATTENTION = {F.scaled_dot_product_attention, F.multi_head_attention_forward}
-
-# Selecting the attention kernel sets flags of the process; one thread at a time may.
-_ATTENTION_LOCK = threading.RLock()
 
 
 def _sum_of_outputs(outputs: Tensor) -> tuple[Tensor, ...]:
@@ -35,8 +29,8 @@ def _keep_double(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-# What Captum writes for speed of single examples, to save memory, or in a lower precision than the
-# model's; by the modules that write it, what stands there instead.
+# Functions that Captum calls for the speed of single examples, to save memory, or in a lower
+# precision than the model's: the modules that call them, and the replacement.
 _Rewriting = tuple[tuple[str, ...], Callable[..., Any]]
 _GRADIENT = "captum._utils.gradient"
 _LAYER_IG = "captum.attr._core.layer.layer_integrated_gradients"
@@ -53,7 +47,7 @@ _REWRITTEN: dict[Any, _Rewriting] = {
 
 
 def _rewritten(func: Callable[..., Any], rewritings: dict[Any, _Rewriting]) -> Callable[..., Any]:
-    """What stands for ``func`` where it was called."""
+    """Return the replacement of ``func`` for the module that called it."""
     if func not in rewritings:
         return func
     modules, replacement = rewritings[func]
@@ -63,9 +57,9 @@ def _rewritten(func: Callable[..., Any], rewritings: dict[Any, _Rewriting]) -> C
 class summed_gradients(TorchFunctionMode):
     """Let Captum differentiate the sum of the outputs instead of each output on its own.
 
-    ``captum._utils.gradient`` takes the gradient of ``torch.unbind(outputs)``, one graph root an
-    example. Examples do not interact, so the gradient of the sum is the same, and up to 40 times
-    faster on wide batches of small models.
+    ``captum._utils.gradient`` takes the gradient of ``torch.unbind(outputs)``, with one graph root
+    per example. The gradient of the sum is the same, and up to 40 times faster for large batches of
+    small models.
     """
 
     def __torch_function__(
@@ -81,14 +75,15 @@ class summed_gradients(TorchFunctionMode):
 class differentiable_attribution(TorchFunctionMode):
     r"""Context in which any Captum attribution is differentiable.
 
-    Inside the block ``attribute`` returns maps whose graph reaches the inputs and the parameters:
-    the gradients that Captum takes keep their graph, Captum's own ``no_grad`` blocks and
-    ``detach`` calls become transparent, the sums of Occlusion and Shapley values keep float64, and
-    fused attention, which has no second derivative, falls back to the math kernel. The model's own
-    ``no_grad`` and ``detach`` stay. The mode is thread-local and changes neither Captum nor the
-    attribution nor the model. Take the outer gradient of the maps outside the block. A further
-    derivative of that gradient is wrong behind torch's layer and instance normalisation, and behind
-    batch normalisation in training mode; the losses of :mod:`captum_robust.loss` take care of it.
+    Inside the block ``attribute`` returns attributions whose graph reaches the inputs and the
+    parameters: the gradients that Captum takes keep their graph, Captum's own ``no_grad`` blocks
+    and ``detach`` calls have no effect, the sums of Occlusion and Shapley values stay in float64,
+    and attention uses the math kernel, because fused kernels have no second derivative. The
+    ``no_grad`` and ``detach`` of the model itself keep their effect. The context is thread-local
+    and changes neither Captum nor the attribution nor the model. Differentiate the attributions
+    outside the block. A further derivative, of that gradient, is wrong for models with layer or
+    instance normalisation, or with batch normalisation in training mode; the losses of
+    :mod:`captum_robust.loss` correct this.
 
     Exact for Saliency, InputXGradient, IntegratedGradients, NoiseTunnel, GradientShap, the
     ablation and Shapley sampling family, and the layer and neuron versions of gradient methods;
@@ -97,8 +92,8 @@ class differentiable_attribution(TorchFunctionMode):
     (disable cuDNN around the forward), whose second derivatives torch does not implement.
 
     Args:
-        packages (tuple[str, ...], optional): module prefixes whose ``no_grad`` is made
-            transparent. Add your own for an attribution of yours that uses it.
+        packages (tuple[str, ...], optional): prefixes of the modules whose ``no_grad`` has no
+            effect. Add your own package for an attribution of yours that uses ``no_grad``.
 
     Examples::
 
@@ -124,9 +119,8 @@ class differentiable_attribution(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = {} if kwargs is None else kwargs
-        if func in _ATTENTION:
-            with _ATTENTION_LOCK, sdpa_kernel(SDPBackend.MATH):
-                return func(*args, **kwargs)
+        if is_attention(func):
+            return call_with_math_attention(func, *args, **kwargs)
         if func is _GRAD:
             kwargs = {**kwargs, "create_graph": True}
         elif func is _SET_GRAD_ENABLED and args[0] is False:

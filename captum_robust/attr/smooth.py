@@ -1,4 +1,4 @@
-"""Smooth the ReLU family while a gradient is taken: ReLU networks hide their second derivative."""
+"""Smooth activations in place of the ReLU family, whose second derivative is zero."""
 
 import math
 from collections.abc import Callable
@@ -21,14 +21,15 @@ class smooth_relu(TorchFunctionMode):
     member is written with it: LeakyReLU and PReLU as :math:`a x + (1 - a)\,relu(x)`, RReLU with
     its mean slope, ReLU6, Hardtanh and ``clamp`` as :math:`l + relu(x - l) - relu(x - u)`.
     Modules, functions, tensor methods and in-place forms are all replaced, also where a model
-    uses ``clamp`` as a guard (``norm.clamp(min=1e-12)``). Captum's own ReLU of a finished map is
-    not; the model itself is not touched, and other threads are not affected.
+    uses ``clamp`` as a guard (``norm.clamp(min=1e-12)``). The ReLU that Captum applies to finished
+    attributions is not replaced. The model itself is not changed, and other threads are not
+    affected.
 
-    Max-pooling is left exact: it chooses the same maximum under small perturbations, so its own
-    second derivative stays zero, and only that of the activations is seen. What Python does not
-    call is not replaced either: ReLUs inside TorchScript, compiled models and recurrent kernels
-    (``nn.RNN(nonlinearity="relu")``); nor are calls with ``out=``, which torch cannot
-    differentiate.
+    Max-pooling stays exact: it selects the same entries under small perturbations, so its own
+    second derivative stays zero, and only the activations contribute one. Calls that Python does
+    not make are not replaced: ReLUs inside TorchScript, compiled models and recurrent kernels
+    (``nn.RNN(nonlinearity="relu")``). The same goes for calls with ``out=``, which
+    torch cannot differentiate.
 
     Source: Dombrowski et al. 2019 (arXiv 1906.07983) for the softplus; ``forward="exact"`` is the
     same derivative behind the unchanged forward values.
@@ -79,20 +80,20 @@ class smooth_relu(TorchFunctionMode):
         if self.forward == "exact":
             exact = _exact(func, x.detach().clone() if in_place else x.detach(), args, kwargs)
             smooth = _Exact.apply(exact, smooth)  # type: ignore[no-untyped-call]
-        if in_place:  # the caller may go on with the tensor that was changed
+        if in_place:  # the caller may use the tensor that was changed
             return x.copy_(smooth)
         return smooth
 
 
 def _applies(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether the model applies the function to real numbers, not Captum to a finished map."""
+    """Return whether the model calls the function on real numbers, and not Captum on a result."""
     x = args[0] if args else kwargs.get("input")
     real = isinstance(x, Tensor) and x.is_floating_point() and "out" not in kwargs
     return real and not calling_module().startswith("captum.attr.")
 
 
 class _Exact(torch.autograd.Function):
-    """The value of the first argument with the derivatives of the second."""
+    """Value of the first argument with the derivatives of the second."""
 
     @staticmethod
     def forward(ctx: Any, exact: Tensor, smooth: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class _Exact(torch.autograd.Function):
 def _exact(
     func: Callable[..., Any], x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
-    """The function that is being replaced, of ``x`` in the place of its first argument."""
+    """Call the replaced function with ``x`` as its first argument."""
     others = {name: value for name, value in kwargs.items() if name != "input"}
     value: Tensor = func(x, *args[1:], **others)
     return value
@@ -138,7 +139,7 @@ def _leaky_relu(
 
 
 def _prelu(beta: float, input: Tensor, weight: Tensor) -> _Smoothed:
-    if weight.numel() > 1:  # one slope a channel
+    if weight.numel() > 1:  # one slope per channel
         weight = weight.reshape(-1, *(1,) * max(input.dim() - 2, 0))
     return input, _leaky(input, weight, beta), False
 
@@ -195,7 +196,7 @@ def _clamp_max(beta: float, input: Tensor, max: Any) -> _Smoothed:
 
 
 def _in_place(rule: Callable[..., _Smoothed]) -> Callable[..., _Smoothed]:
-    """The rule of the function whose name ends in an underscore."""
+    """Return the rule of the in-place form of a function."""
 
     def overwriting(beta: float, input: Tensor, *args: Any, **kwargs: Any) -> _Smoothed:
         _, smooth, _ = rule(beta, input.clone(), *args, **kwargs)

@@ -1,4 +1,4 @@
-"""A user's model from a factory, and rows from a file."""
+"""Load a model from a factory, and rows from a file."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 __all__ = ["LoadError", "Rows", "load_model", "load_rows"]
 
-#: What a factory may return beside the model: arguments of audit that no option can name.
+#: Arguments of ``audit`` without an option, which a factory may return with the model.
 _OPTIONS = (
     "additional_forward_args", "attributions", "decision_func", "feature_mask", "feature_names",
     "labels", "target",
@@ -23,11 +23,11 @@ _ARRAYS = ("inputs", "targets", "labels", "feature_names")
 
 
 class LoadError(ValueError):
-    """What was named cannot be used; the message says why in one line."""
+    """A factory, file or option that cannot be used; the message gives the reason in one line."""
 
 
 class Rows(NamedTuple):
-    """The rows of a file, and what belongs to them."""
+    """The rows of a file, with their classes and the names of the features."""
 
     inputs: Tensor
     targets: Tensor | None
@@ -39,14 +39,14 @@ def load_model(text: str) -> tuple[nn.Module, dict[str, Any]]:
     """Import ``module:factory``, call the factory, and put its model in evaluation mode.
 
     The module is looked for in the current folder, then among the installed packages. It is the
-    user's own code and is executed; what it raises is not caught.
+    user's own code and is executed; its exceptions are not caught.
 
     Returns:
         - **model** (*nn.Module*)
-        - **options** (*dict*): arguments of ``audit`` that the factory gave, if any.
+        - **options** (*dict*): arguments of ``audit`` that the factory returned, if any.
 
     Raises:
-        LoadError: if there is no such factory, or it returns something else.
+        LoadError: for a factory that does not exist or returns something else.
     """
     module_name, colon, factory_name = text.partition(":")
     if not (module_name and colon and factory_name):
@@ -79,13 +79,13 @@ def load_model(text: str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def load_rows(path: Path, model: nn.Module, n_rows: int) -> Rows:
-    """The first rows of an ``.npz`` file, in the precision and on the device of the model.
+    """Load the first rows of an ``.npz`` file, in the precision and on the device of the model.
 
-    It holds ``inputs`` and may hold ``targets`` and ``labels``, one integer a row, and
+    The file holds ``inputs`` and may hold ``targets`` and ``labels``, one integer per row, and
     ``feature_names``. Files that would have to be unpickled are refused.
 
     Raises:
-        LoadError: if the file is missing, of another form, or holds something else.
+        LoadError: for a file that is missing, of another form, or holds something else.
     """
     arrays = _arrays(path)
     unknown = set(arrays) - set(_ARRAYS)
@@ -134,14 +134,14 @@ def _classes(
     if values.dtype.kind not in "iub" or len(values) != len(arrays["inputs"]):
         raise LoadError(
             f"{name} of {path} have {len(values)} values of {values.dtype}, accepted: "
-            f"{len(arrays['inputs'])} integers, one a row"
+            f"{len(arrays['inputs'])} integers, one per row"
         )
     return torch.from_numpy(values[:n_rows].astype(np.int64)).to(device)
 
 
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
-    """Let modules of the current folder be found, as by ``python -m``."""
+    """Let Python find modules in the current folder, as ``python -m`` does."""
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:

@@ -1,214 +1,126 @@
-"""Everything there is, against the explanations of one attribution."""
+"""The audit of one explanation: its attacks, its measures and its certificate."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-from captum.attr import Attribution, Saliency
-from torch import Tensor, nn
+from captum.attr import Attribution
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward
-from captum_robust._utils.random import seeded
-from captum_robust._utils.state import left_as_found
+from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust.attr import is_differentiable
-from captum_robust.auditing.result import ENSEMBLE, OWN_GRADIENT, AuditedExplanation, Trial
-from captum_robust.certify.network import read_network
-from captum_robust.metrics import certified_top_k_radius, precision_at_k, ranking_thickness
-from captum_robust.noise import Norm, UniformNoise
+from captum_robust.auditing.certificate import certify
+from captum_robust.auditing.configuration import AuditConfig
+from captum_robust.auditing.numbers import ENSEMBLE, OWN_GRADIENT, AuditedExplanation, Trial
+from captum_robust.auditing.row_measures import ROW_MEASURES
+from captum_robust.metrics import precision_at_k
 from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite_rows, top_k_indices
 from captum_robust.robust.auto import AutoERAttack
 from captum_robust.robust.er import ERAttack
 from captum_robust.robust.evaluation.comparator import ExplanationComparator
-from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED, RobustnessTable
+from captum_robust.robust.evaluation.robustness_table import RobustnessTable
 from captum_robust.robust.evaluation.scoring import Scorer
 
-__all__ = ["Question", "audited", "outputs_of", "scores_of"]
+__all__ = ["METRICS", "audit_explanation", "scores_of"]
 
-#: From this many hidden units on, a certificate of 100 rows takes minutes.
-_MOST_HIDDEN_UNITS = 256
-_N_STEPS_OF_THICKNESS = 16
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of every explanation."""
-
-    model: nn.Module
-    inputs: Inputs
-    target: TargetType
-    additional_forward_args: Any
-    k: int
-    radii: tuple[float, ...]
-    norm: Norm
-    absolute: bool
-    feature_mask: Inputs | None
-    lower_bound: float | Tensor
-    upper_bound: float | Tensor
-    decision_func: Callable[[Tensor], Tensor]
-    seed: int
-    max_examples_per_batch: int | None
-
-    @property
-    def ranking(self) -> dict[str, Any]:
-        """What is ranked, in the arguments of attacks and metrics."""
-        return {"k": self.k, "absolute": self.absolute, "feature_mask": self.feature_mask}
-
-    @property
-    def n_rows(self) -> int:
-        """Number of examples."""
-        return len(as_tuple(self.inputs)[0])
-
-    @property
-    def model_arguments(self) -> dict[str, Any]:
-        """Target and additional arguments, where there are any."""
-        given = {
-            "target": self.target, "additional_forward_args": self.additional_forward_args,
-        }  # fmt: skip
-        return {name: value for name, value in given.items() if value is not None}
-
-    @property
-    def n_steps(self) -> int:
-        """Number of times that :func:`audited` moves the bar."""
-        return len(self.radii) + 1
+#: The metrics of each attack, functions of attributions and reference attributions, which are made
+#: for the configuration of the audit. A metric added here is stored, and the report shows its mean.
+METRICS: dict[str, Callable[[AuditConfig], Callable[..., Tensor]]] = {
+    "precision": lambda config: partial(precision_at_k, **config.ranking),
+}
 
 
 def scores_of(
-    question: Question, attribution: Attribution, arguments: dict[str, Any], points: Inputs
+    attribution: Attribution, arguments: dict[str, Any], config: AuditConfig, points: Inputs
 ) -> Tensor:
-    """The scores (N, n) that are ranked; on the CPU."""
+    """Return the scores that are ranked, (N, n), on the CPU."""
     scorer = Scorer(
-        attribution, {**arguments, **question.model_arguments}, question.seed,
-        question.max_examples_per_batch,
+        attribution, {**arguments, **config.model_arguments}, config.seed,
+        config.max_examples_per_batch,
     )  # fmt: skip
     maps = scorer.maps(points)
-    return flatten_attributions(maps, question.feature_mask, question.absolute).cpu()
+    return flatten_attributions(maps, config.feature_mask, config.absolute).cpu()
 
 
-def audited(
+def audit_explanation(
     name: str,
     attribution: Attribution,
     arguments: dict[str, Any],
-    question: Question,
+    config: AuditConfig,
     bar: "tqdm[Any]",
 ) -> AuditedExplanation:
     """Attack the explanations of one attribution, measure them, and prove what can be proven."""
-    scores = scores_of(question, attribution, arguments, question.inputs)
-    unranked = invalid_rows(scores) | non_finite_rows(as_tuple(question.inputs)).cpu()
-    tied = _tied(scores, question.k) & ~unranked
+    scores = scores_of(attribution, arguments, config, config.inputs)
+    unranked = invalid_rows(scores) | non_finite_rows(as_tuple(config.inputs)).cpu()
+    tied = _tied(scores, config.k) & ~unranked
     without = unranked | tied
     trials: list[Trial] = []
     points: Inputs | None = None
-    for radius in question.radii:
+    for radius in config.radii:
         bar.set_description(f"{name}: attacks within {radius:g}")
-        table = _attacked(name, attribution, arguments, question, radius, points)
+        table = _attack(name, attribution, arguments, config, radius, points)
         points = table[name, ENSEMBLE].perturbed
-        trials += [
-            Trial(
-                m.attack, radius, _masked(m.values["precision"], without),
-                _masked(m.values[PREDICTION_CHANGED], without), dict(m.flags),
-            )
-            for m in table.measurements
-        ]  # fmt: skip
+        for m in table.measurements:
+            values = {metric: _masked(v, without) for metric, v in m.values.items()}
+            trials.append(Trial(m.attack, radius, values, dict(m.flags)))
         bar.update()
     assert points is not None
-    bar.set_description(f"{name}: thickness and certificate")
-    thickness = _thickness(attribution, arguments, question)
-    certified, not_certified = _certified(attribution, arguments, question)
-    after = scores_of(question, attribution, arguments, _moved(points, question.inputs))
+    bar.set_description(f"{name}: measures and certificate")
+    measures = {
+        title: _masked(measure.measure(attribution, arguments, config), without)
+        for title, measure in ROW_MEASURES.items()
+    }
+    certified, not_certified = certify(attribution, arguments, config)
+    after = scores_of(attribution, arguments, config, _like(points, config.inputs))
     differentiable = is_differentiable(attribution)
     bar.update()
     return AuditedExplanation(
         name=name,
-        arguments=_said(attribution, arguments),
+        arguments=_described(attribution, arguments),
         trials=tuple(trials),
         tied=tuple(tied.tolist()),
-        thickness=_masked(thickness, without),
+        measures=measures,
         certified=None if certified is None else _masked(certified, unranked),
         not_certified=not_certified,
         not_attacked="" if differentiable else f"{type(attribution).__name__} has no gradient",
-        top_before=_top(scores, question.k, without),
-        top_after=_top(after, question.k, without | invalid_rows(after)),
+        top_before=_top(scores, config.k, without),
+        top_after=_top(after, config.k, without | invalid_rows(after)),
     )
 
 
-def _attacked(
+def _attack(
     name: str,
     attribution: Attribution,
     arguments: dict[str, Any],
-    q: Question,
+    config: AuditConfig,
     radius: float,
     start: Inputs | None,
 ) -> RobustnessTable:
-    """Noise, the own gradient where there is one, and the ensemble, from where it came before."""
-    bounds: dict[str, Any] = {"lower_bound": q.lower_bound, "upper_bound": q.upper_bound}
-    options = {**q.ranking, **bounds, "decision_func": q.decision_func}
-    begin = {} if start is None else {"start": _moved(start, q.inputs)}
+    """Attack by random noise, by the published attack where it applies, and by all together.
+
+    All together start from the points that they found within a smaller radius.
+    """
+    options = {**config.ranking, **config.bounds, "decision_func": config.decision_func}
+    begin = {} if start is None else {"start": _like(start, config.inputs)}
     attacks: dict[str, Any] = {ENSEMBLE: (partial(AutoERAttack, **options), begin)}
     if is_differentiable(attribution):
         attacks = {OWN_GRADIENT: partial(ERAttack, **options), **attacks}
+    metrics = {name: make(config) for name, make in METRICS.items()}
     comparator = ExplanationComparator(
-        {name: (attribution, arguments)}, attacks,
-        {"precision": partial(precision_at_k, **q.ranking)}, **bounds,
-        decision_func=q.decision_func,
+        {name: (attribution, arguments)}, attacks, metrics, **config.bounds,
+        decision_func=config.decision_func,
     )  # fmt: skip
     table: RobustnessTable = comparator.evaluate(
-        q.inputs, radius, q.target, q.additional_forward_args, norm=q.norm, seed=q.seed,
-        max_examples_per_batch=q.max_examples_per_batch, return_perturbed=True,
+        config.inputs, radius, config.target, config.additional_forward_args, norm=config.norm,
+        seed=config.seed, max_examples_per_batch=config.max_examples_per_batch,
+        return_perturbed=True,
     )  # fmt: skip
     return table
 
 
-def _thickness(attribution: Attribution, arguments: dict[str, Any], question: Question) -> Tensor:
-    noise = UniformNoise(question.norm, question.lower_bound, question.upper_bound)
-    explain = partial(attribution.attribute, **arguments)
-    return ranking_thickness(
-        explain, question.inputs, **question.ranking, perturb_func=noise,
-        perturb_radius=question.radii[-1], n_steps=_N_STEPS_OF_THICKNESS,
-        max_examples_per_batch=question.max_examples_per_batch, seed=question.seed,
-        **question.model_arguments,
-    ).double().cpu()  # fmt: skip
-
-
-def _certified(
-    attribution: Attribution, arguments: dict[str, Any], question: Question
-) -> tuple[Tensor | None, str]:
-    """The certified radii, or why there are none."""
-    if type(attribution) is not Saliency:
-        return (
-            None,
-            f"only Saliency can be proven, and this is {type(attribution).__name__}",
-        )
-    if set(arguments) - {"abs"}:
-        return None, f"Saliency was called with {', '.join(arguments)}"
-    if attribution.forward_func is not question.model:
-        return None, "the attribution explains a function around the model"
-    if question.feature_mask is not None or isinstance(question.inputs, tuple):
-        return None, "there is a proof for single features of a single input tensor alone"
-    if question.additional_forward_args is not None:
-        return None, "there is a proof for models without further arguments alone"
-    try:
-        _, *hidden, _ = read_network(question.model).widths
-    except ValueError as error:
-        reason = str(error).partition(", got ")[2].partition(";")[0]
-        return None, f"no bound is known for {reason}"
-    if sum(hidden) > _MOST_HIDDEN_UNITS:
-        return None, (
-            f"the network has {sum(hidden)} hidden units, and from {_MOST_HIDDEN_UNITS} on a proof "
-            "takes minutes: call captum_robust.metrics.certified_top_k_radius"
-        )
-    assert isinstance(question.inputs, Tensor)
-    absolute = question.absolute or bool(arguments.get("abs", True))
-    return certified_top_k_radius(
-        question.model, question.inputs, question.k, question.target, question.norm,
-        max_radius=question.radii[-1], absolute=absolute,
-    ).cpu(), ""  # fmt: skip
-
-
 def _tied(scores: Tensor, k: int) -> Tensor:
-    """Rows whose k-th score equals the next, so that no top k is theirs; (N,) bool."""
+    """Return the rows whose k-th score equals the next, so that they have no top k; (N,) bool."""
     highest = scores.nan_to_num().topk(k + 1, dim=1).values
     return highest[:, k - 1] == highest[:, k]
 
@@ -224,15 +136,15 @@ def _masked(values: Tensor, without: Tensor) -> tuple[float, ...]:
     return tuple(values.double().cpu().masked_fill(without, float("nan")).tolist())
 
 
-def _moved(points: Inputs, inputs: Inputs) -> Inputs:
-    """Perturbed inputs from the CPU to where the inputs are."""
+def _like(points: Inputs, inputs: Inputs) -> Inputs:
+    """Move perturbed inputs from the CPU to the devices of the inputs."""
     if isinstance(points, Tensor):
         return points.to(as_tuple(inputs)[0].device)
     return tuple(p.to(x.device) for p, x in zip(points, as_tuple(inputs), strict=True))
 
 
-def _said(attribution: Attribution, arguments: dict[str, Any]) -> str:
-    """``"NoiseTunnel(Saliency), nt_samples = 20"``."""
+def _described(attribution: Attribution, arguments: dict[str, Any]) -> str:
+    """Return a description such as ``"NoiseTunnel(Saliency), nt_samples = 20"``."""
     inner = getattr(attribution, "attribution_method", None)
     kind = type(attribution).__name__ + (f"({type(inner).__name__})" if inner is not None else "")
     values = [f"{name} = {_value(value)}" for name, value in arguments.items()]
@@ -243,9 +155,3 @@ def _value(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"tensor of shape {tuple(value.shape)}"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def outputs_of(model: nn.Module, inputs: Inputs, additional_forward_args: Any, seed: int) -> Tensor:
-    """The outputs of the model, detached; model and random state are left as found."""
-    with left_as_found(model), seeded(seed), torch.no_grad():
-        return run_forward(model, as_tuple(inputs), additional_forward_args).detach()

@@ -1,4 +1,4 @@
-"""One call from a model and its data to what can be said of its explanations."""
+"""The audit of the explanations of a model, in one call."""
 
 import datetime
 import warnings
@@ -11,20 +11,16 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple, log_usage
-from captum_robust._utils.checks import check_count
-from captum_robust.auditing.attributions import Chosen, resolve
-from captum_robust.auditing.choices import default_k, explained_output, radii_of
-from captum_robust.auditing.description import (
-    call_of,
-    doubts_of,
-    names_of_features,
-    settings_of,
-    versions,
-)
-from captum_robust.auditing.measure import Question, audited, outputs_of, scores_of
+from captum_robust._utils.checks import check_count, check_norm
+from captum_robust._utils.state import in_training_mode
+from captum_robust.auditing.caveats import caveats_of
+from captum_robust.auditing.configuration import AuditConfig, default_k, default_names, radii_of
+from captum_robust.auditing.explanations import Chosen, resolve
+from captum_robust.auditing.measure import audit_explanation, scores_of
+from captum_robust.auditing.output import explained_output, outputs_of
+from captum_robust.auditing.provenance import call_of, settings_of, versions
 from captum_robust.auditing.result import Audit
-from captum_robust.noise import Norm, check_norm
-from captum_robust.robust.flags import in_training_mode
+from captum_robust.noise import Norm
 
 __all__ = ["audit"]
 
@@ -55,17 +51,17 @@ def audit(
 ) -> Audit:
     r"""Audit the explanations of a model on examples of your own.
 
-    Each attribution is attacked within balls of several radii by one random draw (the baseline),
-    by the gradient of the attribution itself (:class:`~captum_robust.robust.ERAttack`, which a
-    ReLU network blinds), and by all there is (:class:`~captum_robust.robust.AutoERAttack`), under
-    an unchanged prediction; the thickness is measured; and where the model is a network that can
-    be bounded, the radius within which the top k provably stays is computed
-    (:func:`~captum_robust.metrics.certified_top_k_radius`). The verdict counts the rows that lost
-    any of their top k features. Rows whose map is not finite, constant, or tied at the boundary of
-    the top k have no value, and count neither way.
+    Each attribution is attacked within balls of several radii, with the prediction kept: by one
+    draw of random noise; by the published attack (:class:`~captum_robust.robust.ERAttack`), which
+    does not move where the second derivative is zero, as in ReLU networks; and by all attacks
+    together (:class:`~captum_robust.robust.AutoERAttack`). The thickness is measured; and where
+    the gradient of the network can be bounded, the radius within which the top k provably stays is
+    computed (:func:`~captum_robust.metrics.certified_top_k_radius`). The verdict counts the rows
+    that lost any of their top k features. Rows whose attribution is not finite, constant, or tied
+    at the boundary of the top k have no value, and are counted separately.
 
-    With Saliency, the ensemble takes 500 to 1,500 saliencies for each row and radius, half of them
-    with a second derivative.
+    With Saliency, all attacks together take 500 to 1,500 saliencies for each row and radius, half
+    of them with a second derivative.
 
     Args:
         model (nn.Module): a classifier in evaluation mode, which is left as it was found.
@@ -75,12 +71,12 @@ def audit(
             a model with a single output, that output is explained, and the classes are 0 and 1.
             Default: the predicted class.
         attributions (optional): a name of ``captum_robust.auditing.ATTRIBUTIONS``, such as
-            ``"saliency"`` or ``"integrated_gradients"``, a Captum attribution of the model, several
-            of these, or a dict of attributions by name; ``(attribution, arguments)`` for one whose
-            ``attribute`` takes further arguments. Default: ``"saliency"``.
+            ``"saliency"`` or ``"ig"``, a Captum attribution of the model, several of these, or a
+            dict of attributions by name; ``(attribution, arguments)`` for one whose ``attribute``
+            takes further arguments. Default: ``"saliency"``.
         k (int, optional): size of the top set, 1 <= k < n. Default: 8, at most n / 3.
-        radius (float or list of float, optional): radius of the ball, in units of the inputs; also
-            tried are a quarter and half of it, unless several are given. The verdict is about the
+        radius (float or list of float, optional): radius of the ball, in units of the inputs, or
+            several; a quarter and half of a single one are tried as well. The verdict is about the
             largest. Default: a tenth of the typical standard deviation of a feature.
         additional_forward_args (optional): further arguments of the model, as in Captum.
         labels (Tensor, optional): true classes, shape (N,), for the accuracy.
@@ -92,15 +88,15 @@ def audit(
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
             Default: argmax over dimension 1; of a single output, its sign, or whether it exceeds
-            0.5 where all outputs lie in [0, 1], which the report says.
+            0.5 where all outputs lie in [0, 1], about which the report warns.
         feature_names (sequence of str, optional): one for each of the n features that are ranked.
-        name (str, optional): of the model, in the report. Default: its class.
+        name (str, optional): name of the model in the report. Default: its class.
         seed (int, optional): seed of everything random. Default: 0.
         max_examples_per_batch (int, optional): rows attacked and explained at once; lower it when
             memory runs out. Never changes the result of a deterministic attribution. Default: all.
         show_progress (bool, optional): show a progress bar. Default: True.
-        date (str, optional): day that the report names. Default: today.
-        command (str, optional): how to make the same audit, in the report. Default: this call.
+        date (str, optional): day of the audit in the report. Default: today.
+        command (str, optional): command in the report that repeats the audit. Default: this call.
 
     Returns:
         - **audit** (*Audit*): print it for the verdicts; ``to_html(path)`` writes the report,
@@ -118,8 +114,8 @@ def audit(
         >>> x, y = torch.randn(8, 6), torch.arange(8) % 2
         >>> found = audit(model, x, y, k=2, radius=[0.1, 0.5], show_progress=False)
         >>> print(found)                                              # doctest: +ELLIPSIS
-        saliency: Broken: within an L∞ radius of 0.5, ... of 8 rows lose ...
-        >>> found.explanations[0].trial("own gradient", 0.5).flags    # what ERAttack alone misses
+        saliency: Not stable: within an L∞ radius of 0.5, ... of 8 rows (... %) lose ...
+        >>> found.explanations[0].trial("own gradient", 0.5).flags    # the published attack
         {'zero_gradient': 8, 'unmoved': 8}
     """
     given = as_tuple(inputs)
@@ -127,37 +123,40 @@ def audit(
     outputs = outputs_of(model, inputs, additional_forward_args, seed)
     output = explained_output(outputs, target, decision_func)
     predicted = output.decision(outputs).detach().cpu().reshape(len(given[0]), -1)
-    explained = resolve(attributions, model, inputs)
-    question = Question(
+    attributions_by_name = resolve(attributions, model, inputs)
+    config = AuditConfig(
         model, inputs, output.target, additional_forward_args, 1, radii_of(radius, inputs), norm,
         absolute, feature_mask, lower_bound, upper_bound, output.decision, int(seed),
         max_examples_per_batch,
     )  # fmt: skip
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")  # Captum, each time
-        n_features = _n_features(question, explained)
-        question = replace(question, k=default_k(k, n_features))
-        names = names_of_features(feature_names, n_features, given, feature_mask)
-        total = len(explained) * question.n_steps
+        # Captum warns of its hooks in every call.
+        warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
+        n_features = _n_features(config, attributions_by_name)
+        config = replace(config, k=default_k(k, n_features))
+        names = default_names(feature_names, n_features, given, feature_mask)
+        total = len(attributions_by_name) * config.n_steps
         with tqdm(total=total, disable=not show_progress, unit="step") as bar:
             explanations = tuple(
-                audited(title, *pair, question, bar) for title, pair in explained.items()
+                audit_explanation(title, *pair, config, bar)
+                for title, pair in attributions_by_name.items()
             )
+    has_target = target is not None
     return Audit(
         model=type(model).__name__ if name is None else str(name),
-        n_rows=question.n_rows,
+        n_rows=config.n_rows,
         n_features=n_features,
-        k=question.k,
-        radii=question.radii,
+        k=config.k,
+        radii=config.radii,
         norm=norm,
         explanations=explanations,
         feature_names=names,
-        agreement=_share_equal(predicted, output.expected),
-        accuracy=_share_equal(predicted, labels),
-        doubts=doubts_of(inputs, output, predicted),
-        settings=settings_of(question, output),
+        agreement=_fraction_equal(predicted, output.classes),
+        accuracy=_fraction_equal(predicted, labels),
+        caveats=caveats_of(inputs, output, predicted),
+        settings=settings_of(config, output),
         versions=versions(),
-        command=call_of(question, list(explained), target is not None)
+        command=call_of(config, list(attributions_by_name), has_target)
         if command is None
         else command,
         date=datetime.date.today().isoformat() if date is None else date,
@@ -193,17 +192,20 @@ def _check(
 
 
 def _n_features(
-    question: Question, explained: dict[str, tuple[Attribution, dict[str, Any]]]
+    config: AuditConfig, attributions: dict[str, tuple[Attribution, dict[str, Any]]]
 ) -> int:
-    """Number of features, or groups, that all attributions rank."""
-    found = {n: scores_of(question, *p, question.inputs).shape[1] for n, p in explained.items()}
+    """Return the number of features, or groups, that all attributions rank."""
+    found = {
+        name: scores_of(*pair, config, config.inputs).shape[1]
+        for name, pair in attributions.items()
+    }
     if len(set(found.values())) > 1:
         raise ValueError(f"attributions must rank the same features, got {found} of them")
     return next(iter(found.values()))
 
 
-def _share_equal(predicted: Tensor, classes: Tensor | None) -> float | None:
-    """Share of the rows whose prediction is the class; None where there is not one of each."""
+def _fraction_equal(predicted: Tensor, classes: Tensor | None) -> float | None:
+    """Return the fraction of rows whose prediction is the class; None without one class per row."""
     if classes is None or predicted.shape[1] != 1:
         return None
     return float((predicted[:, 0].long() == classes.cpu().long()).double().mean())

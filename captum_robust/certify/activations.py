@@ -81,7 +81,7 @@ def _relu(module: nn.Module) -> Activation:
 
     def derivative(low: Tensor, high: Tensor) -> Band:
         one = torch.ones_like(low)
-        # Written so that NaN, of an overflow, stands for any sign.
+        # Written so that NaN, the result of an overflow, allows for any sign.
         smallest, largest = torch.where(low > 0, one, left), torch.where(high <= 0, left, one)
         middle, half = (smallest + largest) / 2, (largest - smallest) / 2
         return Band(torch.zeros_like(low), middle, half)

@@ -1,12 +1,12 @@
-r"""Affine forms: enclosures that remember what they depend on.
+r"""Affine forms: enclosures that keep track of what they depend on.
 
 A form encloses every component of a vector as
 
 .. math:: q \in c + G s \pm e,
 
 where the first symbols :math:`s` are a point of the unit ball of a norm (the scaled perturbation)
-and each of the others lies in [−1, 1]. What two quantities share cancels in their difference, which
-intervals cannot see. Source: Stolfi and de Figueiredo 1997, "Self-validated numerical methods and
+and each of the others lies in [−1, 1]. Common terms of two quantities cancel in their difference,
+unlike with intervals. Source: Stolfi and de Figueiredo 1997, "Self-validated numerical methods and
 applications"; for networks, Singh et al. 2018 (DeepZ).
 
 Rounding. A form encloses the quantity as float64 evaluates it, in any order of summation. A sum of
@@ -43,7 +43,7 @@ def rounding(n_terms: int, size: Tensor) -> Tensor:
 
 
 class Symbols:
-    """The symbols that forms share: the perturbation, then as many in [−1, 1] as were drawn."""
+    """Symbols of all forms: the perturbation, then as many in [−1, 1] as were drawn."""
 
     def __init__(self, n_features: int, norm: Norm) -> None:
         self.n_features = n_features

@@ -1,8 +1,8 @@
 """Smooth curves between two parallel lines.
 
 A curve is convex or concave between its inflections. There, a chord bounds it on one side and any
-tangent on the other, so that the search for the best tangent may be as rough as it likes: the lines
-enclose the curve whatever it finds.
+tangent on the other. The search for the best tangent may be rough, because every tangent gives a
+valid bound.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from captum_robust.certify.affine import Band, rounding
 
 __all__ = ["BELL", "SIGMOID", "SOFTPLUS", "Curve", "kinked"]
 
-_HALVINGS = 12  # leaves a band less than two parts in a thousand wider than need be
+_HALVINGS = 12  # leaves a band less than two parts in a thousand wider than necessary
 
 
 @dataclass(frozen=True)

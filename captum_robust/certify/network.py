@@ -35,7 +35,7 @@ class Dense(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """A linear layer, and linear layers and activations behind it; the last is linear."""
+    """A linear layer, followed by linear layers and activations; the last is linear."""
 
     first: Dense
     rest: list[Dense | Activation]
@@ -53,7 +53,7 @@ class Network:
 
 
 def read_network(model: nn.Module) -> Network:
-    """The layers of ``model``, as far as the last linear one, whose outputs are explained.
+    """Return the layers of ``model`` up to the last linear one, whose outputs are explained.
 
     Raises:
         ValueError: for a network that is not of the accepted form.

@@ -1,13 +1,14 @@
 """Explanations of graphs: edges as features, pairs of graphs, attacks that flip edges."""
 
-from captum_robust.graph.black_box import AlgorithmAttribution
 from captum_robust.graph.edge_flip import EdgeFlipAttack
-from captum_robust.graph.edge_weights import weighted_messages
-from captum_robust.graph.explained import ExplainedGraph
 from captum_robust.graph.flips import FlipInfo
-from captum_robust.graph.neighbourhood import receptive_field, undirected_edge_groups
-from captum_robust.graph.padded import PaddedGraphs, padded_graphs
-from captum_robust.graph.scorecard import compare_explainers, top_k_explanation
+from captum_robust.graph.pyg.black_box import AlgorithmAttribution
+from captum_robust.graph.pyg.edge_weights import weighted_messages
+from captum_robust.graph.pyg.explained import ExplainedGraph
+from captum_robust.graph.pyg.masked import MaskedGraph
+from captum_robust.graph.pyg.neighbourhood import receptive_field, undirected_edge_groups
+from captum_robust.graph.pyg.padded import PaddedGraphs, padded_graphs
+from captum_robust.graph.pyg.scorecard import compare_explainers, top_k_explanation
 from captum_robust.graph.triangle import adjacency, upper_triangle
 from captum_robust.graph.undirected import UndirectedModel
 
@@ -16,6 +17,7 @@ __all__ = [
     "EdgeFlipAttack",
     "ExplainedGraph",
     "FlipInfo",
+    "MaskedGraph",
     "PaddedGraphs",
     "UndirectedModel",
     "adjacency",

@@ -9,7 +9,7 @@ from captum.attr import Attribution
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
 from captum_robust._utils.checks import check_choice, check_count
 from captum_robust.graph.flips import FlipInfo, FlipSearch
-from captum_robust.robust._search.search import Keep
+from captum_robust.robust._search.settings import Keep
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import Objective
 from captum_robust.robust.swaps import SwapCountObjective
@@ -94,6 +94,9 @@ class EdgeFlipAttack(ExplanationAttack):
         check_choice("preserve_prediction", self.preserve_prediction, ("reject", "none"))
         check_count("n_candidates", n_candidates, 1)
         self.n_candidates = n_candidates
+
+    def _search_options(self) -> dict[str, Any]:
+        return {"n_candidates": self.n_candidates}
 
     def perturb(  # type: ignore[override]  # a budget is no radius, and has no norm
         self,

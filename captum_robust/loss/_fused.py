@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust.attr._normalisation import composed_normalisation
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import (
@@ -17,11 +17,12 @@ from captum_robust.curvature import (
     finite_difference_norm,
     hessian_vector_norm,
 )
+from captum_robust.loss._gaps import gap_weights
 from captum_robust.loss._repeat import Repeat
 from captum_robust.loss._score import Explain, attribute_label, explained_score, input_gradient
-from captum_robust.ranking import flatten_attributions
+from captum_robust.ranking import flatten_attributions, pair_features
 
-__all__ = ["FusedForward", "Hessian", "order_of"]
+__all__ = ["Examples", "FusedForward", "Hessian", "order_of"]
 
 Hessian = Literal["finite_difference", "hvp", "exact", "spectral"]
 
@@ -31,39 +32,57 @@ def order_of(hessian: Hessian) -> int:
     return 2 if hessian == "finite_difference" else 3
 
 
+class Examples(NamedTuple):
+    """The arguments of a call, and the groups of the features.
+
+    The maps of ``reference_attributions``, if any, define the ranking.
+    """
+
+    inputs: Inputs
+    target: Tensor
+    additional_forward_args: Any = None
+    reference_attributions: Inputs | None = None
+    feature_mask: Inputs | None = None
+
+    @property
+    def n_examples(self) -> int:
+        """The number of examples."""
+        return len(as_tuple(self.inputs)[0])
+
+
 class FusedForward:
     """The outputs of a batch and, on demand, the saliency of its labels and its Hessian's norm.
 
-    Made and used where gradients are enabled. Only the finite difference calls the model again,
-    and an attribution does.
+    To be made and used where gradients are enabled. Only the finite difference and an attribution
+    call the model again.
 
     Args:
-        order: how often the outputs will be differentiated, the gradient by the parameters
-            included; 2 or 3.
+        order: number of times that the outputs will be differentiated, the gradient by the
+            parameters included; 2 or 3.
     """
+
+    repeat = Repeat
+    gap_weights = staticmethod(gap_weights)
+    pair_features = staticmethod(pair_features)
 
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
+        examples: Examples,
         explain: Explain,
         order: int = 2,
     ) -> None:
         self.forward_func = forward_func
-        self.inputs = inputs
-        self.target = target
-        self.additional_forward_args = additional_forward_args
+        self.examples = examples
         self.explain = explain
-        self.points = as_tuple(inputs)
+        self.points = as_tuple(examples.inputs)
         self.leaves = _differentiable(self.points)
         self._normalisation = composed_normalisation() if order > 2 else None
-        self._repeat = Repeat(forward_func)
+        self._repeat = self.repeat(forward_func)
         self.outputs = self._outputs_at(self.leaves)
         if self.outputs.dim() > 0 and len(self.outputs) != len(self.points[0]):
             raise ValueError(
-                "inputs must have one example an output of forward_func along dimension 0, got "
+                "inputs must have one example per output of forward_func along dimension 0, got "
                 f"{len(self.points[0])} for {len(self.outputs)} outputs; node features of a batch "
                 "of graphs need captum_robust.graph.PaddedGraphs"
             )
@@ -90,10 +109,10 @@ class FusedForward:
             with self._normalisation or nullcontext():
                 maps = attribute_label(
                     attribution,
-                    like(self.inputs, self.leaves),
+                    format_like(self.examples.inputs, self.leaves),
                     self.outputs,
-                    self.target,
-                    self.additional_forward_args,
+                    self.examples.target,
+                    self.examples.additional_forward_args,
                 )
         scores = flatten_attributions(maps, feature_mask)
         if normalize:
@@ -115,10 +134,10 @@ class FusedForward:
     def _outputs_at(self, leaves: tuple[Tensor, ...]) -> Tensor:
         # Fused attention has no second derivative, fused normalisation a wrong third one.
         with self._normalisation or nullcontext(), differentiable_attribution():
-            return run_forward(self.forward_func, leaves, self.additional_forward_args)
+            return run_forward(self.forward_func, leaves, self.examples.additional_forward_args)
 
     def _gradient_of(self, outputs: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return input_gradient(explained_score(outputs, self.target, self.explain), leaves)
+        return input_gradient(explained_score(outputs, self.examples.target, self.explain), leaves)
 
 
 def _differentiable(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""What all losses share: the classification loss, weighted terms beside it, and the reduction."""
+"""The common base of the losses: a classification loss, weighted terms and a reduction."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -9,21 +9,24 @@ from torch import Tensor, nn
 from captum_robust._utils.captum import Inputs, as_tuple, run_forward
 from captum_robust.loss._checks import check_choices
 from captum_robust.loss._distributed import inside_forward
-from captum_robust.loss._fused import FusedForward
+from captum_robust.loss._fused import Examples, FusedForward
 from captum_robust.loss._score import Explain, default_loss
 
-__all__ = ["Reduction", "RegularisedLoss", "Terms"]
+__all__ = ["Loss", "Reduction", "RegularisedLoss", "Terms"]
 
 Reduction = Literal["mean", "sum", "none"]
 
-#: Of each term its weight and its values, one an example.
+#: The weight of each term and its values, one per example.
 Terms = Mapping[str, tuple[float, Tensor]]
+
+#: A loss, and the detached means of its parts.
+Loss = tuple[Tensor, dict[str, Tensor]]
 
 
 class RegularisedLoss(nn.Module):
     """A classification loss and weighted terms from the same forward.
 
-    A subclass says which terms (:meth:`_terms`), and whether there are any (:meth:`_is_plain`).
+    A subclass defines the terms (:meth:`_terms`) and when there are none (:meth:`_is_plain`).
     """
 
     def __init__(
@@ -72,58 +75,35 @@ class RegularisedLoss(nn.Module):
             self.forward_func, self._of_batch, inputs, target, additional_forward_args
         )
 
+    def _of_batch(self, model: Callable[..., Tensor], *call: Any) -> Tensor:
+        loss, self.last_terms = self._loss(model, Examples(*call))
+        return loss
+
     def _is_plain(self) -> bool:
-        """Whether nothing is to be added to the classification loss."""
+        """Return whether there is nothing to add to the classification loss."""
         raise NotImplementedError
 
-    def _terms(self, batch: FusedForward, *context: Any) -> Terms:
-        """The terms of a forward; ``context`` is what a subclass adds to the call."""
+    def _terms(self, batch: FusedForward) -> Terms:
+        """The terms, from a forward of the model."""
         raise NotImplementedError
 
     def _order(self) -> int:
-        """How often the outputs are differentiated, the gradient by the parameters included."""
+        """Number of times that the outputs are differentiated, by the parameters included."""
         return 2
 
-    def _of_batch(
-        self,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
-        *context: Any,
-    ) -> Tensor:
-        call = (model, inputs, target, additional_forward_args)
+    def _loss(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
         if self._is_plain():
-            return self._plain(*call)
+            return self._plain(model, examples)
         with torch.enable_grad():
-            base, terms = self._fused(*call, *context)
-        return self._total(base, terms, len(as_tuple(inputs)[0]))
+            batch = FusedForward(model, examples, self.explain, self._order())
+            base, terms = self._base(batch.outputs, examples.target), self._terms(batch)
+        return self._total(base, terms, examples.n_examples)
 
-    def _fused(
-        self,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
-        *context: Any,
-    ) -> tuple[Tensor, Terms]:
-        """The classification loss and the terms from one forward."""
-        batch = FusedForward(
-            model, inputs, target, additional_forward_args, self.explain, self._order()
-        )
-        return self._base(batch.outputs, target), self._terms(batch, *context)
-
-    def _plain(
-        self,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
-    ) -> Tensor:
+    def _plain(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
         """The classification loss alone."""
-        points = as_tuple(inputs)
-        outputs = run_forward(model, points, additional_forward_args)
-        return self._total(self._base(outputs, target), {}, len(points[0]))
+        points = as_tuple(examples.inputs)
+        outputs = run_forward(model, points, examples.additional_forward_args)
+        return self._total(self._base(outputs, examples.target), {}, len(points[0]))
 
     def _base(self, outputs: Tensor, target: Tensor) -> Tensor:
         if self.base_loss is None:
@@ -133,23 +113,25 @@ class RegularisedLoss(nn.Module):
             return self._reduced(loss.reshape(-1))
         if self.reduction == "none":
             raise ValueError(
-                "base_loss must return one value an example for reduction='none', got a scalar"
+                "base_loss must return one value per example for reduction='none', got a scalar"
             )
         return loss
 
-    def _total(self, base: Tensor, terms: Terms, n_examples: int) -> Tensor:
-        mean = base.detach() / n_examples if self.reduction == "sum" else base.detach().mean()
-        means = {name: values.detach().mean() for name, (_, values) in terms.items()}
-        self.last_terms = {"base": mean, **means}
+    def _total(self, base: Tensor, terms: Terms, n_examples: int) -> Loss:
+        known = base.detach()
+        # What is returned may be written to.
+        mean = known.clone() if self.reduction == "mean" else known.sum() / n_examples
+        means = {"base": mean}
         total = base
-        for given, values in terms.values():
+        for name, (given, values) in terms.items():
             reduced = self._reduced(values)
+            means[name] = (reduced if self.reduction == "mean" else values.mean()).detach()
             weight: float | Tensor = given
             if self.adaptive:
                 size = reduced.detach().abs()
-                weight = weight * (base.detach() + 1).abs() / size.where(size > 0, 1)
+                weight = weight * (known + 1).abs() / size.where(size > 0, 1)
             total = total + weight * reduced
-        return total
+        return total, means
 
     def _reduced(self, values: Tensor) -> Tensor:
         if self.reduction == "none":

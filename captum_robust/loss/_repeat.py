@@ -34,6 +34,15 @@ class Repeat:
         self.cpu = torch.get_rng_state()
         self.cuda = [torch.cuda.get_rng_state(device) for device in self.devices]
 
+    def has_moved(self) -> bool:
+        """Return whether the forwards since have drawn random numbers or written to a buffer."""
+        now = [torch.cuda.get_rng_state(device) for device in self.devices]
+        return (
+            any(not torch.equal(getattr(m, name), buffer) for m, name, buffer in self.buffers)
+            or not torch.equal(torch.get_rng_state(), self.cpu)
+            or any(not torch.equal(a, b) for a, b in zip(now, self.cuda, strict=True))
+        )
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """The block of the second forward."""

@@ -6,10 +6,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from captum_robust._utils.captum import Inputs
 from captum_robust._utils.random import resolve_seed
 
-__all__ = ["Schedule", "masks_of_rows", "spread"]
+__all__ = ["Schedule", "spread"]
 
 
 class Schedule(nn.Module):
@@ -27,11 +26,11 @@ class Schedule(nn.Module):
         self.seed = resolve_seed(seed)
         self.step = 0
 
-    def rows(self, n_examples: int) -> Tensor:
-        """The examples that this step regularises, in ascending order; counts the step."""
+    def rows(self, n_examples: int) -> Tensor | None:
+        """The examples that this step regularises, in ascending order, if any; counts the step."""
         step, self.step = self.step, self.step + 1
         if step % self.every:
-            return torch.arange(0)
+            return None
         n_chosen = math.ceil(self.fraction * n_examples)
         digest = hashlib.blake2b(f"{self.seed},{step}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
@@ -50,16 +49,3 @@ def spread(values: Tensor, rows: Tensor, n_examples: int) -> Tensor:
     """The values of some rows as values of all: the others zero, the mean that of the rows."""
     scale = n_examples / len(rows)
     return values.new_zeros(n_examples).index_put((rows.to(values.device),), scale * values)
-
-
-def masks_of_rows(
-    feature_mask: Inputs | None, rows: Tensor, points: tuple[Tensor, ...]
-) -> Inputs | None:
-    """The masks of these examples: a mask for all has one row, or fewer dimensions."""
-    masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
-    if masks is None or len(masks) != len(points):
-        return feature_mask
-    return tuple(
-        mask[rows] if mask.dim() == point.dim() and len(mask) > 1 else mask
-        for mask, point in zip(masks, points, strict=True)
-    )

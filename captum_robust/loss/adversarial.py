@@ -1,15 +1,15 @@
 """Adversarial training against an attack on the ranking of the explanation."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
-from captum_robust._utils.state import models_of
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
+from captum_robust._utils.checks import check_norm
+from captum_robust._utils.state import evaluation_mode
 from captum_robust.attr.check import require_differentiable
 from captum_robust.attr.smooth import smooth_relu as smoothed
 from captum_robust.loss._checks import (
@@ -19,10 +19,10 @@ from captum_robust.loss._checks import (
     check_weights,
     is_count,
 )
-from captum_robust.loss._fused import FusedForward
-from captum_robust.loss._regularised import Reduction, RegularisedLoss
+from captum_robust.loss._fused import Examples, FusedForward
+from captum_robust.loss._regularised import Loss, Reduction, RegularisedLoss
 from captum_robust.loss._score import Explain, input_gradient
-from captum_robust.noise import Norm, check_norm
+from captum_robust.noise import Norm
 from captum_robust.ranking import Gap, Pairs, check_k, gap_sum, log_exp_gap_sum, pair_features
 
 __all__ = ["AdversarialRankingLoss"]
@@ -145,31 +145,19 @@ class AdversarialRankingLoss(RegularisedLoss):
         self.smooth_relu = smooth_relu
         self.feature_mask = feature_mask
 
-    def _of_batch(
-        self,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
-        *context: Any,
-    ) -> Tensor:
+    def _loss(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
         if self.radius > 0:
-            with _evaluating(model), torch.enable_grad():
-                shifts = self._attack(model, inputs, target, additional_forward_args)
+            with evaluation_mode(model), torch.enable_grad():
+                shifts = self._attack(model, examples)
             # Added to the inputs themselves, behind which there may be a graph.
-            points = (p + s.to(p) for p, s in zip(as_tuple(inputs), shifts, strict=True))
-            inputs = like(inputs, tuple(points))
-        return self._plain(model, inputs, target, additional_forward_args)
+            points = as_tuple(examples.inputs)
+            moved = tuple(p + s.to(p) for p, s in zip(points, shifts, strict=True))
+            examples = examples._replace(inputs=format_like(examples.inputs, moved))
+        return self._plain(model, examples)
 
-    def _attack(
-        self,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
-    ) -> tuple[Tensor, ...]:
+    def _attack(self, model: Callable[..., Tensor], examples: Examples) -> tuple[Tensor, ...]:
         """The perturbation of every input tensor."""
-        points = tuple(p.detach() for p in as_tuple(inputs))
+        points = tuple(p.detach() for p in as_tuple(examples.inputs))
         # In half precision small steps would round to nothing.
         shifts = tuple(
             torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in points
@@ -179,9 +167,8 @@ class AdversarialRankingLoss(RegularisedLoss):
         for _ in range(self.step_num):
             moved = tuple((p + s).to(p) for p, s in zip(points, shifts, strict=True))
             with nullcontext() if self.smooth_relu is None else smoothed(self.smooth_relu):
-                batch = FusedForward(
-                    model, like(inputs, moved), target, additional_forward_args, self.explain
-                )
+                attacked = examples._replace(inputs=format_like(examples.inputs, moved))
+                batch = FusedForward(model, attacked, self.explain)
                 scores = batch.scores(self.attribution, self.feature_mask, self.normalize)
             if features is None:  # the pairs are those at the inputs
                 check_k(self.k, scores.shape[1])
@@ -195,20 +182,6 @@ class AdversarialRankingLoss(RegularisedLoss):
                 for shift, slope in zip(shifts, slopes, strict=True)
             )
         return shifts
-
-
-@contextmanager
-def _evaluating(forward_func: Callable[..., Tensor]) -> Iterator[None]:
-    """Evaluation mode inside the block; every module in its own mode again after it."""
-    modules = [module for model in models_of(forward_func) for module in model.modules()]
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
 
 
 def _unit(slopes: Tensor, norm: Norm) -> Tensor:

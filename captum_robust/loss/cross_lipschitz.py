@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
 from captum_robust.attr.check import require_differentiable
-from captum_robust.curvature import joined, joint_norm
+from captum_robust.curvature import flatten, joint_norm
 from captum_robust.loss._checks import check_choices, check_ranking, check_weights
 from captum_robust.loss._fused import FusedForward
 from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
@@ -122,7 +122,7 @@ class CrossLipschitzLoss(RegularisedLoss):
         ranked = scores.gather(1, places)
         # Slopes of one feature an example: those of the sum over the batch.
         slopes = torch.stack(
-            [joined(input_gradient(score, batch.leaves)) for score in ranked.unbind(dim=1)], dim=1
+            [flatten(input_gradient(score, batch.leaves)) for score in ranked.unbind(dim=1)], dim=1
         )
         i, j = ([rank - first for rank in ranks] for ranks in (above, below))
         change = slopes[:, i] - slopes[:, j]

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from captum.attr import Attribution
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from captum_robust._utils.batch import of_examples
-from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.batch import feature_mask_of_examples, of_examples
+from captum_robust._utils.captum import Inputs, as_tuple, run_forward
 from captum_robust.attr.check import require_differentiable
 from captum_robust.loss._checks import (
     check_choices,
@@ -17,18 +18,17 @@ from captum_robust.loss._checks import (
     check_weights,
     is_count,
 )
+from captum_robust.loss._compiled import CompiledStep
 from captum_robust.loss._distributed import inside_forward
-from captum_robust.loss._fused import FusedForward, Hessian, order_of
-from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
-from captum_robust.loss._repeat import Repeat
-from captum_robust.loss._schedule import Schedule, masks_of_rows, spread
+from captum_robust.loss._fused import Examples, FusedForward, Hessian, order_of
+from captum_robust.loss._regularised import Loss, Reduction, RegularisedLoss, Terms
+from captum_robust.loss._schedule import Schedule, spread
 from captum_robust.loss._score import Explain
 from captum_robust.ranking import (
     Gap,
     Pairs,
     check_k,
     flatten_attributions,
-    gap_sum,
     log_exp_gap_sum,
 )
 
@@ -146,6 +146,7 @@ class R2ETLoss(RegularisedLoss):
         every: int = 1,
         fraction: float = 1.0,
         seed: int | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__(forward_func, base_loss, explain, adaptive, reduction)
         check_choices(Pairs, pairs=pairs)
@@ -178,6 +179,7 @@ class R2ETLoss(RegularisedLoss):
         self.feature_mask = feature_mask
         lazy = every > 1 or fraction < 1
         self.schedule = Schedule(every, fraction, seed) if lazy else None
+        self._compiled = CompiledStep() if compile else None
 
     def forward(
         self,
@@ -215,94 +217,103 @@ class R2ETLoss(RegularisedLoss):
     def _order(self) -> int:
         return 2 if self.lambda2 == 0 else order_of(self.hessian)
 
-    def _terms(
+    def _loss(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
+        if self._is_plain():
+            return self._plain(model, examples)
+        examples = examples._replace(feature_mask=self.feature_mask)
+        rows, times = None, 1
+        if self.schedule is not None and self.training and torch.is_grad_enabled():
+            rows, times = self.schedule.rows(examples.n_examples), self.schedule.every
+            if rows is None:
+                return self._plain(model, examples)
+        if self._compiled is not None and torch.is_grad_enabled():
+            return self._compiled(self._obstacle(), self._step, model, examples, rows, times)
+        return self._step(model, examples, rows, times)
+
+    def _obstacle(self) -> str:
+        """Return the option that does not allow to compile the step; or ""."""
+        if self.attribution is not None:
+            return "an attribution is given"
+        if self.lambda2 > 0 and self.hessian != "finite_difference":
+            return f"hessian is {self.hessian!r}"
+        if self.feature_mask is not None:
+            return "a feature_mask is given"
+        if isinstance(self.forward_func, DistributedDataParallel):
+            return "forward_func is distributed"
+        return ""
+
+    def _step(
         self,
-        batch: FusedForward,
-        reference_attributions: Inputs | None = None,
-        rows: Tensor | None = None,
-    ) -> Terms:
+        model: Callable[..., Tensor],
+        examples: Examples,
+        rows: Tensor | None,
+        times: int,
+        forward: type[FusedForward] = FusedForward,
+    ) -> Loss:
+        """The loss with ``times`` the terms, of all examples or of the ``rows`` alone."""
+        with torch.enable_grad():
+            if rows is None or len(rows) == examples.n_examples:
+                batch = forward(model, examples, self.explain, self._order())
+                base, terms = self._base(batch.outputs, examples.target), self._terms(batch)
+            else:
+                base, terms = self._of_part(model, examples, rows, forward)
+        weighted = {name: (times * weight, values) for name, (weight, values) in terms.items()}
+        return self._total(base, weighted, examples.n_examples)
+
+    def _of_part(
+        self,
+        model: Callable[..., Tensor],
+        examples: Examples,
+        rows: Tensor,
+        forward: type[FusedForward],
+    ) -> tuple[Tensor, Terms]:
+        """The loss of all examples and the terms of some, which stand for those of all.
+
+        Each by a forward of its own, so that batch normalisation gives the same loss as without
+        the terms.
+        """
+        n_examples = examples.n_examples
+        repeat = forward.repeat(model)
+        points = as_tuple(examples.inputs)
+        outputs = run_forward(model, points, examples.additional_forward_args)
+        n_dims = [point.dim() for point in points]
+        part = Examples(*of_examples(examples[:-1], rows, n_examples))._replace(
+            feature_mask=feature_mask_of_examples(self.feature_mask, rows, n_examples, n_dims)
+        )
+        with repeat.again():
+            terms = self._terms(forward(model, part, self.explain, self._order()))
+        spread_terms = {
+            name: (weight, spread(values, rows, n_examples))
+            for name, (weight, values) in terms.items()
+        }
+        return self._base(outputs, examples.target), spread_terms
+
+    def _terms(self, batch: FusedForward) -> Terms:
         terms: dict[str, tuple[float, Tensor]] = {}
         if self.lambda1 > 0:
             weight = -self.lambda1 if self.gap == "linear" else self.lambda1
-            feature_mask = self.feature_mask
-            if rows is not None:
-                feature_mask = masks_of_rows(feature_mask, rows, batch.points)
-            scores = batch.scores(self.attribution, feature_mask, self.normalize)
-            terms["gap"] = weight, self._gaps(scores, feature_mask, reference_attributions)
+            terms["gap"] = weight, self._gaps(batch)
         if self.lambda2 > 0:
             terms["hessian"] = self.lambda2, batch.hessian_norm(self.hessian, self.kappa)
         return terms
 
-    def _gaps(
-        self, scores: Tensor, feature_mask: Inputs | None, reference_attributions: Inputs | None
-    ) -> Tensor:
+    def _gaps(self, batch: FusedForward) -> Tensor:
         """Sum of the gaps (linear) or of their negative exponentials (exp); (N,)."""
+        examples = batch.examples
+        scores = batch.scores(self.attribution, examples.feature_mask, self.normalize)
         check_k(self.k, scores.shape[1])
         reference = scores.detach()
-        if reference_attributions is not None:
-            reference = flatten_attributions(reference_attributions, feature_mask).detach()
+        if examples.reference_attributions is not None:
+            reference = flatten_attributions(
+                examples.reference_attributions, examples.feature_mask
+            ).detach()
             if reference.shape != scores.shape:
                 raise ValueError(
                     f"reference_attributions must have the shape of the maps {tuple(scores.shape)} "
                     f"once flattened, got {tuple(reference.shape)}"
                 )
+        pairs = self.k, self.pairs, self.k_prime
         if self.gap == "linear":
-            return gap_sum(scores, reference, self.k, self.pairs, self.k_prime)
-        return log_exp_gap_sum(scores, reference, self.k, self.pairs, self.k_prime).exp()
-
-    def _of_batch(
-        self,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        additional_forward_args: Any,
-        *context: Any,
-    ) -> Tensor:
-        steps = self.training and torch.is_grad_enabled() and not self._is_plain()
-        call = (model, inputs, target, additional_forward_args)
-        if self.schedule is None or not steps:
-            return super()._of_batch(*call, *context)
-        n_examples = len(as_tuple(inputs)[0])
-        rows = self.schedule.rows(n_examples)
-        if len(rows) == 0:
-            return self._plain(*call)
-        if len(rows) == n_examples:
-            base, terms = self._fused(*call, *context)
-        else:
-            base, terms = self._of_part(rows, n_examples, *call, *context)
-        times = self.schedule.every
-        weighted = {name: (times * weight, values) for name, (weight, values) in terms.items()}
-        return self._total(base, weighted, n_examples)
-
-    def _of_part(
-        self,
-        rows: Tensor,
-        n_examples: int,
-        model: Callable[..., Tensor],
-        inputs: Inputs,
-        target: Tensor,
-        *further: Any,
-    ) -> tuple[Tensor, Terms]:
-        """The loss of all examples and the terms of some, as those of all in expectation.
-
-        By a forward each: what batch normalisation does to the loss is not to change.
-        """
-        repeat = Repeat(model)
-        points = as_tuple(inputs)
-        base = self._base(run_forward(model, points, further[0]), target)
-        of_rows = of_examples((points, target, *further), rows, n_examples)
-        points, target, additional_forward_args, reference_attributions = of_rows
-        with repeat.again():
-            batch = FusedForward(
-                model,
-                like(inputs, points),
-                target,
-                additional_forward_args,
-                self.explain,
-                self._order(),
-            )
-            terms = self._terms(batch, reference_attributions, rows)
-        return base, {
-            name: (weight, spread(values, rows, n_examples))
-            for name, (weight, values) in terms.items()
-        }
+            return (batch.gap_weights(reference, *pairs) * scores).sum(dim=1)
+        features = batch.pair_features(reference, *pairs)
+        return log_exp_gap_sum(scores, reference, *pairs, features).exp()

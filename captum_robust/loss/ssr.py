@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captum_robust.curvature import joined
+from captum_robust.curvature import flatten
 from captum_robust.loss._checks import check_weights
 from captum_robust.loss._fused import FusedForward
 from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
@@ -91,7 +91,7 @@ def _largest_eigenvalue(outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         )
     # Only differences of logits count: those to the first class, which a single logit is itself.
     logits = outputs.reshape(-1, 1) if is_binary(outputs) else outputs[:, 1:] - outputs[:, :1]
-    rows = [joined(input_gradient(logit, inputs)) for logit in logits.unbind(dim=1)]
+    rows = [flatten(input_gradient(logit, inputs)) for logit in logits.unbind(dim=1)]
     jacobian = torch.stack([torch.zeros_like(rows[0]), *rows], dim=1)  # (N, C, n)
     log_p = torch.nn.functional.pad(logits.to(jacobian), (1, 0)).log_softmax(dim=1)[:, :, None]
     centred = jacobian - (log_p.exp() * jacobian).sum(dim=1, keepdim=True)

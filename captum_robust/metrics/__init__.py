@@ -1,4 +1,4 @@
-"""How stable is an explanation: one value per example, in Captum's call shapes."""
+"""Metrics of the stability of explanations: one value per example, in Captum's call shapes."""
 
 from captum_robust.metrics.bounds import pairwise_thickness_bounds, thickness_bounds
 from captum_robust.metrics.certified_precision import certified_precision_at_k

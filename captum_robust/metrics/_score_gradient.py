@@ -1,4 +1,4 @@
-"""The gradient of the explained output, with its graph, a chunk of examples at a time."""
+"""Gradients of the explained output, with their graph, a chunk of examples at a time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -11,24 +11,18 @@ from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward, select_target
 from captum_robust._utils.random import reseed
 from captum_robust.attr.differentiable import differentiable_attribution
-from captum_robust.curvature import joined
-from captum_robust.metrics._neighbours import SavedBytes, bytes_per_call
+from captum_robust.curvature import flatten
+from captum_robust.metrics._chunks import SavedBytes, bytes_per_call, check_chunk
 
-__all__ = ["ScoreGradient", "check_chunk"]
+__all__ = ["ScoreGradient"]
 
 _FIRST_CALL = 8
 
 
-def check_chunk(max_examples_per_batch: int | None) -> None:
-    """Raise ValueError unless a chunk holds at least one example."""
-    if max_examples_per_batch is not None and max_examples_per_batch < 1:
-        raise ValueError(f"max_examples_per_batch must be at least 1, got {max_examples_per_batch}")
-
-
 class ScoreGradient:
-    """The gradient of the output that ``target`` selects, at points of the given examples.
+    """Gradient of the output that ``target`` selects, at points of the given examples.
 
-    To be used where the model and the global random state are left as found.
+    The caller restores the model and the global random state.
     """
 
     def __init__(
@@ -58,7 +52,7 @@ class ScoreGradient:
         self._known_apart = False
 
     def chunks(self) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-        """Consecutive rows and their inputs, so many that their Hessians fit into little memory."""
+        """Yield consecutive rows and their inputs, as many as have Hessians of little memory."""
         start = 0
         while start < self.n_examples:
             stop = min(start + (self.rows_per_call or _FIRST_CALL), self.n_examples)
@@ -68,7 +62,7 @@ class ScoreGradient:
     def at(
         self, points: tuple[Tensor, ...], rows: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Leaves with the values of ``points``, one for each of ``rows``; the gradient there."""
+        """Return leaves with the values of ``points``, one per row, and the gradients there."""
         leaves = tuple(p.detach().requires_grad_() for p in points)
         arguments = kwargs_of_examples(self.arguments, rows, self.n_examples)
         reseed(self.seed)  # every call sees the same dropout masks
@@ -80,7 +74,7 @@ class ScoreGradient:
                 )
             if outputs.dim() == 0 or len(outputs) != len(rows):
                 raise ValueError(
-                    f"forward_func must return one output an example ({len(rows)}), "
+                    f"forward_func must return one output per example ({len(rows)}), "
                     f"got {tuple(outputs.shape)}"
                 )
             score = select_target(outputs, arguments["target"])
@@ -91,7 +85,7 @@ class ScoreGradient:
             torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
         )
         if self.rows_per_call is None:
-            row = joined(leaves)[0]
+            row = flatten(leaves)[0]
             hessian = row.numel() ** 2 * row.element_size()
             size = max(saved.count // len(rows), hessian, 1)
             self.rows_per_call = max(1, bytes_per_call(row.device) // size)
@@ -99,14 +93,17 @@ class ScoreGradient:
 
 
 def _check_apart(score: Tensor, leaves: tuple[Tensor, ...]) -> bool:
-    """Whether scores are seen to depend on their own example only; ValueError where they do not.
+    """Return whether each score is seen to depend on its own example only.
 
-    The derivatives of all examples are taken at once, of the sum of their scores. That can be flat
-    though no score is: the sum over the outputs of batch normalisation is constant. Looked at are
-    the scores of every other example, and the examples between them.
+    The derivatives of all examples are taken at once, of the sum of their scores. This is wrong
+    where examples interact: the sum over the outputs of batch normalisation is constant. The test
+    takes the scores of every other example and their derivative by the examples between them.
+
+    Raises:
+        ValueError: if a score depends on another example.
     """
     found = torch.autograd.grad(score[::2].sum(), leaves, retain_graph=True, allow_unused=True)
-    across = joined(
+    across = flatten(
         tuple(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))
     )[1::2]
     if bool((across.abs() > 0).any()):
@@ -115,4 +112,4 @@ def _check_apart(score: Tensor, leaves: tuple[Tensor, ...]) -> bool:
             "does, as by batch normalisation in training mode or without running statistics: call "
             "model.eval(), or pass max_examples_per_batch=1"
         )
-    return bool((across == 0).all(dim=1).any())  # nothing is seen where all are NaN
+    return bool((across == 0).all(dim=1).any())  # NaN shows nothing

@@ -1,20 +1,21 @@
 """Bounds of the ranking thickness from the gaps and the Hessian at the example."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_robust._utils.batch import of_examples
+from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.random import example_generators, resolve_seed, seeded
+from captum_robust._utils.checks import check_count, check_radius
+from captum_robust._utils.random import resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
-from captum_robust.curvature import hessian_operator, joined, parted
+from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._score_gradient import ScoreGradient
 from captum_robust.metrics._scores import nan_where
-from captum_robust.noise import UniformNoise, check_radius
-from captum_robust.ranking import check_k, flatten_attributions, invalid_rows, top_k_mask
+from captum_robust.metrics._slopes import ScoreSlopes, slopes_around
+from captum_robust.ranking import check_k, top_k_mask
 
 __all__ = ["pairwise_thickness_bounds", "thickness_bounds"]
 
@@ -46,13 +47,13 @@ def thickness_bounds(
     explained output, or its magnitude; their slopes :math:`\nabla I_i` are the rows of the Hessian,
     with the sign of the i-th derivative for the magnitude.
 
-    What they are not: the lower bound is of the first order. It takes the Hessian and the signs of
-    the derivatives at the example for those of the whole ball, and can fail where they change in
-    it; it is no certificate. The upper bound holds with half of its :math:`\epsilon` term and is
-    loose by that factor of 2; but :math:`L_i` is the largest slope at the example and n_samples
-    points of the ball, a lower estimate of the maximum. Both collapse to the gap where the Hessian
-    vanishes, as it does in networks of ReLUs almost everywhere, whose explanations change at kinks
-    that no bound here can see: call the metric inside :class:`~captum_robust.attr.smooth_relu`.
+    Limits. The lower bound is of the first order: it uses the Hessian and the signs of the
+    derivatives at the example for the whole ball, and can fail where they change within the ball,
+    so that it is no certificate. The upper bound is valid even with half of its :math:`\epsilon`
+    term, but :math:`L_i` is the largest slope at the example and at n_samples points of the ball,
+    and the maximum over the ball may be larger. Both bounds equal the gap where the Hessian is
+    zero. In networks of ReLUs it is zero almost everywhere, and their explanations change at kinks
+    that the bounds do not see: call the metric inside :class:`~captum_robust.attr.smooth_relu`.
 
     Source: arXiv 2212.14106, equations (4) and (20), divided by k(n−k). Cost: one gradient and n
     Hessian-vector products for each example and each of its n_samples points.
@@ -61,7 +62,7 @@ def thickness_bounds(
         forward_func (Callable): the model, or any function of the inputs. The explained score is
             its output as it is.
         inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0. The
-            features of a tuple are ranked jointly and share one ball.
+            features of a tuple are ranked jointly, in one ball over all tensors.
         k (int): size of the top set, 1 <= k < n, the number of features or groups.
         radius (float): radius :math:`\epsilon` of the Euclidean ball, in units of the inputs.
         target (int, tuple, Tensor or list, optional): the output that is explained, as in Captum.
@@ -72,19 +73,19 @@ def thickness_bounds(
             :class:`captum.attr.Saliency` does. Default: True.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             scores are summed first, as in Captum; groups are ranked.
-        max_examples_per_batch (int, optional): rows evaluated at once; never changes the result
-            but by rounding. Default: about 30 MB of graphs or Hessians.
+        max_examples_per_batch (int, optional): number of examples evaluated at once; changes the
+            result by rounding at most. Default: about 30 MB of graphs or Hessians.
         seed (int, optional): seed of the points. None: fresh entropy. Those of an example depend
             on its own values and the seed only.
 
     Returns:
         - **lower**, **upper** (*Tensor*): shape (N,) each, in units of the gradient. NaN where the
-          gradient at the example is not finite or has no ranking, and where a gradient or Hessian
-          at a sampled point is not finite.
+          gradient at the example is not finite or all its entries are equal, and where a gradient
+          or Hessian at a sampled point is not finite.
 
     Raises:
         ValueError: for arguments outside their ranges, for a target that does not select one output
-            an example, and where an output depends on other examples, as behind batch normalisation
+            per example, and where an output depends on other examples, as with batch normalisation
             in training mode.
 
     Examples::
@@ -96,7 +97,7 @@ def thickness_bounds(
         (tensor([1.9293]), tensor([2.2000]))
     """
 
-    def bounds(near: _Neighbourhood) -> tuple[Tensor, Tensor]:
+    def bounds(near: ScoreSlopes) -> tuple[Tensor, Tensor]:
         check_k(k, near.scores.shape[1])
         top = top_k_mask(near.scores.where(~near.broken[:, None], 0), k)
         score_i, score_j = _split(near.scores.double(), top)
@@ -131,9 +132,9 @@ def pairwise_thickness_bounds(
 ) -> tuple[Tensor, Tensor]:
     r"""Lower and upper bound of the relaxed thickness of given pairs of features.
 
-    Those of :func:`thickness_bounds`, which says what they are worth, before the average over the
-    pairs; for :func:`pairwise_ranking_thickness` with ``surrogate="margin"``. Source: arXiv
-    2212.14106, equation (4). Arguments as in :func:`thickness_bounds`, but:
+    They bound :func:`pairwise_ranking_thickness` with ``surrogate="margin"``, as
+    :func:`thickness_bounds` does for the average over the pairs, with the limits named there.
+    Source: arXiv 2212.14106, equation (4). Arguments as in :func:`thickness_bounds`, but:
 
     Args:
         forward_func (Callable): the model, or any function of the inputs.
@@ -146,16 +147,15 @@ def pairwise_thickness_bounds(
         n_samples (int, optional): points of the ball at which the slopes are compared. Default: 10.
         absolute (bool, optional): rank the magnitude of the gradient. Default: True.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
-        max_examples_per_batch (int, optional): rows evaluated at once.
+        max_examples_per_batch (int, optional): number of examples evaluated at once.
         seed (int, optional): seed of the points. None: fresh entropy.
 
     Returns:
-        - **lower**, **upper** (*Tensor*): shape (N, P) each, NaN for the examples that have no
-          ranking.
+        - **lower**, **upper** (*Tensor*): shape (N, P) each. NaN as in :func:`thickness_bounds`.
 
     Raises:
         ValueError: for arguments outside their ranges, for a target that does not select one output
-            an example, and where an output depends on other examples, as behind batch normalisation
+            per example, and where an output depends on other examples, as with batch normalisation
             in training mode.
 
     Examples::
@@ -167,25 +167,11 @@ def pairwise_thickness_bounds(
         >>> lower, upper
         (tensor([[ 1.9293, -2.0707]]), tensor([[ 2.2000, -1.8000]]))
     """
-    n_examples = len(as_tuple(inputs)[0])
-    pairs = torch.as_tensor(pairs)
-    if pairs.is_floating_point():
-        raise ValueError(f"pairs must hold integers, got {pairs.dtype}")
-    fits = pairs.dim() in (2, 3) and pairs.shape[-1] == 2
-    if not fits or (pairs.dim() == 3 and len(pairs) != n_examples):
-        raise ValueError(
-            f"pairs must have shape (P, 2) or ({n_examples}, P, 2), got {tuple(pairs.shape)}"
-        )
-    pairs = pairs.expand(n_examples, *pairs.shape[-2:])
+    pairs = expanded_pairs(pairs, len(as_tuple(inputs)[0]))
 
-    def bounds(near: _Neighbourhood) -> tuple[Tensor, Tensor]:
+    def bounds(near: ScoreSlopes) -> tuple[Tensor, Tensor]:
         own = pairs[near.rows].to(near.scores.device)
-        n_features = near.scores.shape[1]
-        if own.numel() and not 0 <= int(own.min()) <= int(own.max()) < n_features:
-            raise ValueError(
-                f"pairs must hold indices in 0 … {n_features - 1}, got "
-                f"{int(own.min())} … {int(own.max())}"
-            )
+        check_pair_range(own, near.scores.shape[1])
         at = torch.arange(len(own), device=own.device)[:, None]
         i, j = own.unbind(dim=2)
         gap = near.scores[at, i].double() - near.scores[at, j].double()
@@ -200,17 +186,6 @@ def pairwise_thickness_bounds(
     )  # fmt: skip
 
 
-class _Neighbourhood(NamedTuple):
-    """The scores of some examples and how they change around them."""
-
-    rows: Tensor  # the examples in the batch, (E,)
-    scores: Tensor  # (E, n)
-    slopes: Tensor  # gradient of each score by the m joined inputs, (E, n, m)
-    kinks: Tensor  # how fast each score can rise besides, see _kinks; (E, n)
-    lipschitz: Tensor  # largest slope of each score in the ball, (E, n)
-    broken: Tensor  # which examples have no ranking, (E,)
-
-
 def _split(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """Values (E, n, ...) of the k top features and of the others: (E, k, ...), (E, n − k, ...)."""
     n_examples, _, *shape = values.shape
@@ -219,7 +194,7 @@ def _split(values: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _over_chunks(
-    bounds: Callable[[_Neighbourhood], tuple[Tensor, Tensor]],
+    bounds: Callable[[ScoreSlopes], tuple[Tensor, Tensor]],
     forward_func: Callable[..., Tensor],
     inputs: Inputs,
     radius: float,
@@ -231,10 +206,9 @@ def _over_chunks(
     max_examples_per_batch: int | None,
     seed: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """The bounds of all examples, NaN for those that have no ranking."""
+    """Return the bounds of all examples, chunk by chunk; NaN for broken ones."""
     check_radius(radius)
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    check_count("n_samples", n_samples, 1)
     seed = resolve_seed(seed)
     gradient = ScoreGradient(
         forward_func, inputs, target, additional_forward_args, max_examples_per_batch, seed
@@ -243,95 +217,9 @@ def _over_chunks(
     upper: list[Tensor] = []
     with left_as_found(forward_func), seeded(seed), torch.no_grad():
         for rows, centre in gradient.chunks():
-            mask = _mask_of(feature_mask, gradient, rows)
-            near = _explore(gradient, centre, rows, radius, n_samples, absolute, mask)
+            n_dims = [x.dim() for x in gradient.inputs]
+            mask = feature_mask_of_examples(feature_mask, rows, gradient.n_examples, n_dims)
+            near = slopes_around(gradient, centre, rows, radius, n_samples, absolute, mask)
             for bound, found in zip((lower, upper), bounds(near), strict=True):
                 bound.append(nan_where(near.broken, found).to(near.scores.dtype))
     return torch.cat(lower), torch.cat(upper)
-
-
-def _mask_of(feature_mask: Inputs | None, gradient: ScoreGradient, rows: Tensor) -> Inputs | None:
-    """The feature mask of the examples ``rows``; one for all has one row, or fewer dimensions."""
-    if feature_mask is None:
-        return None
-    masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
-    n_dims = [x.dim() for x in gradient.inputs]
-    return tuple(
-        of_examples(mask, rows, gradient.n_examples) if [mask.dim()] == n_dims[i : i + 1] else mask
-        for i, mask in enumerate(masks)
-    )
-
-
-def _explore(
-    gradient: ScoreGradient,
-    centre: tuple[Tensor, ...],
-    rows: Tensor,
-    radius: float,
-    n_samples: int,
-    absolute: bool,
-    feature_mask: Inputs | None,
-) -> _Neighbourhood:
-    """Look at the examples ``rows`` and at points drawn uniformly from the balls around them."""
-    scores, slopes, kinks = _scores_at(gradient, centre, rows, absolute, feature_mask)
-    lipschitz = slopes.norm(dim=2) + kinks
-    flat = joined(centre)
-    broken = invalid_rows(scores) | ~flat.isfinite().all(dim=1)
-    generators = example_generators(centre, gradient.seed)
-    directions = torch.stack(
-        [
-            UniformNoise("L2").directions(n_samples, row, generator)
-            for row, generator in zip(flat, generators, strict=True)
-        ]
-    )
-    for direction in directions.to(flat).unbind(dim=1):
-        points = parted(flat + radius * direction, centre)
-        there, slope, kink = _scores_at(gradient, points, rows, absolute, feature_mask)
-        lipschitz = torch.maximum(lipschitz, slope.norm(dim=2) + kink)
-        broken = broken | ~there.isfinite().all(dim=1)
-    broken = broken | ~lipschitz.isfinite().all(dim=1)
-    return _Neighbourhood(rows, scores, slopes, kinks, lipschitz, broken)
-
-
-def _scores_at(
-    gradient: ScoreGradient,
-    points: tuple[Tensor, ...],
-    rows: Tensor,
-    absolute: bool,
-    feature_mask: Inputs | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, slopes and kinks at some points."""
-    leaves, gradients = gradient.at(points, rows)
-    with torch.enable_grad():
-        scores = flatten_attributions(gradients, feature_mask, absolute)
-        totals = scores.sum(dim=0).unbind()
-    slopes = torch.stack([_slope(total, leaves) for total in totals], dim=1)
-    wide = scores.detach().to(slopes)
-    kinks = _kinks(leaves, gradients, feature_mask) if absolute else torch.zeros_like(wide)
-    return wide, slopes, kinks.to(wide)
-
-
-def _slope(total: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
-    """Gradient (E, m) of a score of each example, given their sum."""
-    if not total.requires_grad:
-        return torch.zeros_like(joined(leaves))
-    found = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
-    parts = zip(leaves, found, strict=True)
-    return joined(tuple(torch.zeros_like(x) if g is None else g for x, g in parts))
-
-
-def _kinks(
-    leaves: tuple[Tensor, ...], gradients: tuple[Tensor, ...], feature_mask: Inputs | None
-) -> Tensor:
-    """How fast the magnitudes of derivatives that are zero can rise, whichever way x moves; (E, n).
-
-    Their slope as autograd sees it is zero.
-    """
-    flat = joined(gradients)
-    zero = flat == 0
-    rates = torch.zeros_like(flat)
-    product = hessian_operator(leaves, gradients)
-    for feature in zero.any(dim=0).nonzero().flatten().tolist():
-        unit = torch.zeros_like(flat)
-        unit[:, feature] = 1
-        rates[:, feature] = product(unit).norm(dim=1)
-    return flatten_attributions(parted(rates.where(zero, 0), gradients), feature_mask)

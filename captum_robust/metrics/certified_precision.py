@@ -1,4 +1,4 @@
-"""How much of a smoothed top-k provably stays, for any attribution: randomised smoothing."""
+"""Certified precision of a smoothed attribution, by randomised smoothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust.metrics._neighbours import Explainer, neighbour_scores
+from captum_robust._utils.checks import check_count, check_radius
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where
-from captum_robust.noise import GaussianNoise, check_radius
-from captum_robust.ranking import check_k, share, top_k_mask
+from captum_robust.metrics._top_sets import in_top_k
+from captum_robust.noise import GaussianNoise
+from captum_robust.ranking import check_k, fraction
 
 __all__ = ["certified_precision_at_k"]
 
@@ -30,19 +33,19 @@ def certified_precision_at_k(
     seed: int | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    r"""Share of the top-k of the smoothed, sparsified map that provably stays within an L2 radius.
+    r"""Fraction of the top-k of the smoothed attribution that provably stays within an L2 radius.
 
-    What is certified is not the map of ``explanation_func`` but the smoothed one, sparsified
+    Certified is not the attribution of ``explanation_func`` but a smoothed one, sparsified
     SmoothGrad (Levine, Singla and Feizi 2019, arXiv 1905.12105): the probability that a feature
     ranks among the top k of a noisy input,
 
     .. math:: s_i(x) = P(i \in top_k(I(x + \eta))), \quad \eta \sim N(0, \sigma^2 1).
 
     The result bounds :math:`|top_k(s(x)) \cap top_k(s(x + \delta))| / k` from below, for all
-    :math:`\|\delta\|_2 \le r` at once; of the unsmoothed map at x, or of one averaged over finitely
-    many draws, it says nothing. The explanation is a black box: nothing is assumed of it, except
-    that it always gives the same map for the same input. One that draws random numbers of its own
-    falls outside the statement. Higher is more stable.
+    :math:`\|\delta\|_2 \le r` at once. It does not apply to the unsmoothed attribution at x, nor to
+    an average over finitely many draws. The explanation may be any function that always gives the
+    same attribution for the same input; one that draws random numbers of its own is not covered.
+    Higher is more stable.
 
     The indicator lies in [0, 1], so by Neyman and Pearson (Cohen et al. 2019, arXiv 1902.02918)
 
@@ -75,19 +78,20 @@ def certified_precision_at_k(
         k (int): size of the top sets, of the indicator and of the overlap; 1 <= k < n.
         radius (float): L2 radius r over all input tensors jointly, in units of the inputs.
         sigma (float): standard deviation of the noise, in units of the inputs, positive.
-        n_samples (int, optional): noisy maps of each example. Default: 1000.
-        confidence (float, optional): probability, in (0, 1), with which the bound of an example
-            holds over the draw of the noise. Default: 0.95.
+        n_samples (int, optional): number of noisy inputs per example. Default: 1000.
+        confidence (float, optional): probability, in (0, 1), over the draw of the noise with which
+            the bound of an example is valid. Default: 0.95.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
-        max_examples_per_batch (int, optional): rows explained at once; never changes the result.
+        max_examples_per_batch (int, optional): number of points explained at once; never changes
+            the result.
         show_progress (bool, optional): show a progress bar over the rows. Default: False.
         seed (int, optional): seed of the noise. None: fresh entropy.
         **kwargs: passed to ``explanation_func``; per-example arguments are expanded.
 
     Returns:
-        - **precision** (*Tensor*): lower bound in [0, 1], shape (N,). NaN where a map, noisy or
-          not, is not finite or constant.
+        - **precision** (*Tensor*): lower bound in [0, 1], shape (N,). NaN where the attributions of
+          the example or of a noisy input are not finite or are all equal.
 
     Raises:
         ImportError: without scipy, which ``captum-robust[benchmark]`` brings.
@@ -96,7 +100,7 @@ def certified_precision_at_k(
     Examples::
 
         >>> x = torch.tensor([[3.0, 2.0, 0.0, 0.0]])
-        >>> for radius in (1.0, 1.4, 2.0):                           # the input is its own map
+        >>> for radius in (1.0, 1.4, 2.0):                   # the input is its own attribution
         ...     certified_precision_at_k(
         ...         lambda x: x, x, k=2, radius=radius, sigma=0.5, n_samples=10_000, seed=0
         ...     )
@@ -108,8 +112,7 @@ def certified_precision_at_k(
     check_radius(sigma, "sigma")
     if sigma == 0:
         raise ValueError("sigma must be positive, got 0")
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    check_count("n_samples", n_samples, 1)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     with Explainer(
@@ -125,17 +128,17 @@ def certified_precision_at_k(
         for rows, _, scores, invalid in neighbour_scores(
             explainer, GaussianNoise(), sigma, n_samples, torch.ones(1), show_progress
         ):
-            hits.index_add_(0, rows, top_k_mask(scores, k).long())
+            hits.index_add_(0, rows, in_top_k(scores, k).long())
             broken[rows[invalid]] = True
     kept = features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, radius / sigma)
-    return nan_where(broken, share(kept, k).to(reference.dtype))
+    return nan_where(broken, fraction(kept, k).to(reference.dtype))
 
 
 def lower_bounds(n_samples: int, level: float) -> Tensor:
-    """Clopper–Pearson: the probability that 0 … n_samples hits prove to be exceeded.
+    """Clopper–Pearson lower bounds of a probability, from 0 … n_samples hits among the samples.
 
-    Each holds with probability 1 − ``level``; by symmetry, 1 − the bound of the misses is the upper
-    bound of the hits. Float64, shape (n_samples + 1,).
+    Each is valid with probability 1 − ``level``; by symmetry, 1 − the bound of the misses is the
+    upper bound of the hits. Float64, shape (n_samples + 1,).
     """
     try:
         from scipy.special import betaincinv
@@ -150,12 +153,12 @@ def lower_bounds(n_samples: int, level: float) -> Tensor:
 
 
 def features_that_stay(lower: Tensor, upper: Tensor, k: int, shift: float) -> Tensor:
-    """The largest T that meets the condition above, for quantiles Φ⁻¹ (N, n) and r/σ; (N,)."""
+    """Return the largest T that meets the condition, for quantiles Φ⁻¹ (N, n) and r/σ; (N,)."""
     n_features = lower.shape[1]
     first = torch.arange(k, device=lower.device)  # T − 1
     rival = 2 * k - 1 - first  # 2k − T + 1, counted from 0
     stays = lower.sort(dim=1, descending=True).values - shift
     enters = upper.sort(dim=1, descending=True).values + shift
     holds = stays[:, first] > enters[:, rival.clamp(max=n_features - 1)]
-    kept: Tensor = (holds | (rival >= n_features)).sum(dim=1)  # it only hardens as T grows
+    kept: Tensor = (holds | (rival >= n_features)).sum(dim=1)  # it gets harder as T grows
     return kept

@@ -1,4 +1,4 @@
-"""A radius within which the top-k set of a gradient saliency provably stays."""
+"""Radius within which the top-k set of a gradient saliency provably stays."""
 
 import math
 
@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._utils.captum import TargetType
+from captum_robust._utils.checks import check_norm
 from captum_robust.certify.affine import Affine
 from captum_robust.certify.gradient import gradient_at, gradient_over_ball
 from captum_robust.certify.network import Network, read_network
 from captum_robust.metrics._scores import nan_where
-from captum_robust.noise import Norm, check_norm
+from captum_robust.noise import Norm
 from captum_robust.ranking import check_k, invalid_rows, top_k_mask
 
 __all__ = ["certified_top_k_radius"]
@@ -34,9 +35,9 @@ def certified_top_k_radius(
         r(x) \le \sup \{\, r : top_k(|\nabla f(x + \delta)|) = top_k(|\nabla f(x)|)
         \;\; \forall\, \|\delta\| \le r \,\}
 
-    A proof, not an estimate: no attack within the radius, however strong, changes the set. Nothing
-    is said beyond the radius, where a better method might still find a proof. Higher is more
-    stable; in units of the inputs.
+    The result is proven, not estimated: no attack within the radius, however strong, changes the
+    set. Beyond the radius the set may or may not change. Higher is more stable; in units of the
+    inputs.
 
     Affine forms enclose the gradient over the ball (DeepZ, Singh et al. 2018, carried through the
     chain rule), and the gap of every pair of a top feature i and another j is bounded jointly,
@@ -51,23 +52,24 @@ def certified_top_k_radius(
 
     The statement is about the saliency as float64 evaluates it, in any order of summation, at every
     float64 point of the ball: all rounding, of the network and of the proof, is accounted for
-    (:mod:`captum_robust.certify.affine`). Narrower models and inputs are widened first, exactly; of
-    their own saliency, in float32 say, nothing is proven, though it differs from the widened one by
-    rounding alone. The ball is not cut to valid inputs, and the prediction may change in it.
+    (:mod:`captum_robust.certify.affine`). Models and inputs in float32, say, are widened first,
+    exactly; the proof does not cover their saliency as float32 evaluates it, which differs by
+    rounding. The ball is not cut to valid inputs, and the prediction may change in it.
 
-    Explained is the logit. A Sigmoid at the end of the network is left out: it multiplies the map
-    by a positive factor, which changes no ranking as long as the factor is not rounded to zero, as
-    it is for logits above 37. The softmax of several logits is another map.
+    The logit is explained. A Sigmoid at the end of the network is left out: it multiplies the
+    saliency by a positive factor, which changes no ranking unless the factor is rounded to zero, as
+    for logits above 37. The saliency of a softmax over several logits is not covered.
 
     Args:
         model (nn.Module): ``nn.Sequential``, nested or not, or
             :class:`~captum_robust.models.TabularMLP`, made of Linear, Softplus, Sigmoid, Tanh,
             ReLU, LeakyReLU, Flatten, Identity and Dropout in evaluation mode; Linear first and
-            last. A ReLU whose sign may change in the ball counts with every slope between its two.
+            last. For a ReLU whose sign may change in the ball, all slopes between its two are
+            allowed for.
         inputs (Tensor): examples along dimension 0.
         k (int): size of the top set, 1 <= k < n.
         target (int, list of int, or Tensor, optional): output that is explained, one for all or one
-            an example. None: the only output.
+            per example. None: the only output.
         norm (str, optional): of the ball, ``"Linf"`` or ``"L2"``. Default: ``"Linf"``.
         max_radius (float, optional): where the search ends, positive. Default: 1.0.
         absolute (bool, optional): rank :math:`|\partial_i f|`, as ``Saliency`` does by default, or
@@ -76,7 +78,7 @@ def certified_top_k_radius(
     Returns:
         - **radius** (*Tensor*): in [0, max_radius], float64, shape (N,). max_radius: the set stays
           at least so far. 0: nothing is certified, as with a tie at the boundary of the top-k. NaN
-          where the map at the input is not finite or constant.
+          where the saliency at the input is not finite or all its entries are equal.
 
     Raises:
         ValueError: for a network that cannot be bounded, and for arguments outside their ranges.
@@ -116,7 +118,7 @@ def _radius(
     max_radius: float,
     absolute: bool,
 ) -> Tensor:
-    """The radius of a few examples; NaN where there is no ranking."""
+    """Return the radius of a few examples; NaN where there is no ranking."""
     certified = inputs.new_zeros(len(inputs))
     refused = torch.full_like(certified, max_radius)
     saliency = gradient_at(network, inputs, output)
@@ -133,7 +135,7 @@ def _radius(
 
 
 def _keeps(gradient: Affine, top: Tensor, k: int, absolute: bool) -> Tensor:
-    """Whether all k features of ``top`` (N, n) exceed the others, whatever the symbols; (N,)."""
+    """Return where all k features of ``top`` (N, n) exceed the others for all symbols; (N,)."""
     if absolute:  # |I_i| > |I_j| everywhere if and only if I_i, of its sign here, exceeds ±I_j
         gradient = gradient.negated_where(gradient.centre < 0)
     below = gradient.take(_places(~top, top.shape[1] - k))
@@ -147,12 +149,12 @@ def _keeps(gradient: Affine, top: Tensor, k: int, absolute: bool) -> Tensor:
 
 
 def _places(mask: Tensor, count: int) -> Tensor:
-    """Indices of the features of a mask with ``count`` of them in each row; (N, count)."""
+    """Return the indices of the features of a mask with ``count`` of them per row; (N, count)."""
     return mask.nonzero()[:, 1].view(-1, count)
 
 
 def _rows(inputs: Tensor, n_features: int) -> Tensor:
-    """The inputs, one row an example, in float64."""
+    """Return the inputs, one row per example, in float64."""
     accepted = f"inputs must be a floating point Tensor of examples with {n_features} features"
     if not isinstance(inputs, Tensor):
         raise ValueError(f"{accepted}, got {type(inputs).__name__}")
@@ -166,7 +168,7 @@ def _rows(inputs: Tensor, n_features: int) -> Tensor:
 
 
 def _outputs(target: TargetType, n_examples: int, n_outputs: int) -> Tensor:
-    """The index of the explained output of every example."""
+    """Return the index of the explained output of every example."""
     if target is None and n_outputs == 1:
         target = 0
     try:
@@ -184,6 +186,6 @@ def _outputs(target: TargetType, n_examples: int, n_outputs: int) -> Tensor:
 
 
 def _rows_at_once(widths: list[int]) -> int:
-    """Examples whose forms and gaps take about 30 MB."""
+    """Return how many examples have forms and gaps of about 30 MB together."""
     n_symbols = widths[0] + 3 * sum(widths[1:])
     return max(1, _BYTES_AT_ONCE // (8 * 8 * n_symbols * max(widths)))

@@ -1,4 +1,4 @@
-"""How curved the model is around an example."""
+"""Curvature of the model around an example."""
 
 import math
 from collections.abc import Callable
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, TargetType
+from captum_robust._utils.checks import check_choice, check_count
 from captum_robust._utils.random import example_generators, resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.curvature import (
     exact_norm,
     finite_difference_norm,
+    flatten,
     hessian_operator,
-    joined,
     spectral_norm,
 )
 from captum_robust.metrics._score_gradient import ScoreGradient
@@ -38,14 +39,14 @@ def hessian_norm(
 ) -> Tensor:
     r"""Norm of the :term:`Hessian` :math:`H = \nabla_x^2 f(x)` of the explained output.
 
-    Lower is flatter: gradients, and rankings by them, change less nearby. The paper warns that a
-    small norm alone does not make a ranking stable, the gaps have to be wide as well. In units of
-    the output by squared units of the input.
+    Where the norm is low, gradients and the rankings that they give change little nearby. A small
+    norm alone does not make a ranking stable: the gaps between features have to be wide as well. In
+    units of the output divided by squared units of the input.
 
     - ``"frobenius"``: :math:`\|H\|_F = (\sum_{ij} H_{ij}^2)^{1/2}`, exact, by one Hessian-vector
       product for each of the n features.
     - ``"spectral"``: :math:`\|H\|_2 = \max |\lambda(H)|` by Lanczos iteration, to a relative
-      residual of the square root of the machine precision; as a rule far fewer than n products.
+      residual of the square root of the machine precision; usually far fewer than n products.
     - ``"hutchinson"``: an estimate of :math:`\|H\|_F` by :math:`E \|H z\|_2^2 = \|H\|_F^2` over
       random signs z; n_probes products. Its relative error is below
       :math:`1 / \sqrt{2\,n_{probes}}` (one standard deviation), and smaller where no eigenvalue
@@ -65,15 +66,15 @@ def hessian_norm(
         forward_func (Callable): the model, or any function of the inputs. The explained score is
             its output as it is: for the Hessian of a probability, return probabilities.
         inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0. The
-            features of a tuple are joined.
+            features of a tuple are taken as one vector.
         target (int, tuple, Tensor or list, optional): the output that is explained, as in Captum.
         additional_forward_args (Any, optional): further arguments of the model, as in Captum.
         method (str, optional): one of the above. Default: ``"frobenius"``.
         n_probes (int, optional): number of random vectors of ``"hutchinson"``. Default: 10.
         kappa (float, optional): length of the step of ``"finite_difference"``, in units of the
             inputs. Default: 0.01.
-        max_examples_per_batch (int, optional): rows evaluated at once; never changes the result
-            but by rounding. Default: about 30 MB of graphs or Hessians.
+        max_examples_per_batch (int, optional): number of examples evaluated at once; changes the
+            result by rounding at most. Default: about 30 MB of graphs or Hessians.
         seed (int, optional): seed of the random vectors. None: fresh entropy. Those of an example
             depend on its own values and the seed only.
 
@@ -84,7 +85,7 @@ def hessian_norm(
 
     Raises:
         ValueError: for arguments outside their ranges, for a target that does not select one output
-            an example, and where an output depends on other examples, as behind batch normalisation
+            per example, and where an output depends on other examples, as with batch normalisation
             in training mode.
 
     Examples::
@@ -96,10 +97,8 @@ def hessian_norm(
         >>> hessian_norm(quadratic, torch.ones(1, 2), method="spectral").round()
         tensor([6.])
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
-    if n_probes < 1:
-        raise ValueError(f"n_probes must be at least 1, got {n_probes}")
+    check_choice("method", method, get_args(Method))
+    check_count("n_probes", n_probes, 1)
     if not (math.isfinite(kappa) and kappa > 0):
         raise ValueError(f"kappa must be positive and finite, got {kappa}")
     seed = resolve_seed(seed)
@@ -109,7 +108,7 @@ def hessian_norm(
 
     def norms(points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         leaves, gradients = gradient.at(points, rows)
-        broken = ~joined(leaves + gradients).isfinite().all(dim=1)
+        broken = ~flatten(leaves + gradients).isfinite().all(dim=1)
         product = hessian_operator(leaves, gradients)
         if method == "frobenius":
             norm = exact_norm(leaves, gradients)
@@ -120,7 +119,7 @@ def hessian_norm(
             squares = [product(probe).square().sum(dim=1) for probe in probes.unbind(dim=1)]
             norm = torch.stack(squares).mean(dim=0).sqrt()
         else:
-            broken = broken | (joined(gradients) == 0).all(dim=1)
+            broken = broken | (flatten(gradients) == 0).all(dim=1)
             norm = finite_difference_norm(
                 lambda moved: gradient.at(moved, rows)[1], leaves, gradients, kappa
             )
@@ -131,8 +130,8 @@ def hessian_norm(
 
 
 def _random_vectors(points: tuple[Tensor, ...], n_vectors: int, seed: int) -> Tensor:
-    """Gaussian vectors over the joined features of each example; (N, n_vectors, n)."""
-    rows = joined(points)
+    """Gaussian vectors over all features of each example; (N, n_vectors, n)."""
+    rows = flatten(points)
     drawn = [
         torch.randn(n_vectors, rows.shape[1], dtype=torch.float64, generator=generator)
         for generator in example_generators(points, seed)

@@ -1,4 +1,4 @@
-"""Where on the map the attribution lies."""
+"""Centre of mass of an attribution."""
 
 import torch
 from torch import Tensor
@@ -10,22 +10,22 @@ __all__ = ["center_of_mass", "center_of_mass_shift"]
 
 
 def center_of_mass_shift(attributions: Inputs, reference_attributions: Inputs) -> Tensor:
-    r"""Distance between the centres of mass of two maps, in positions (pixels, features).
+    r"""Distance between the centres of mass of two attributions, in pixels or features.
 
-    The mass is :math:`|I|`, summed over channels; the centre is the mean position weighted with
-    it. Lower is more stable. Source: Ghorbani, Abid, Zou 2019 (arXiv 1710.10547), section 2.
+    The mass is :math:`|I|`, summed over channels; the centre is the mean position weighted by the
+    mass. Lower is more stable. Source: Ghorbani, Abid, Zou 2019 (arXiv 1710.10547), section 2.
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps of shape (N, F), (N, H, W) or
-            (N, C, H, W). The centres of a tuple of maps are compared as one long vector.
-        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+        attributions (Tensor or tuple[Tensor, ...]): attributions of shape (N, F), (N, H, W) or
+            (N, C, H, W). The centres of a tuple are compared as one long vector.
+        reference_attributions (Tensor or tuple[Tensor, ...]): attributions of the same shape.
 
     Returns:
-        - **shift** (*Tensor*): Euclidean distance, shape (N,). NaN where a map is not finite or
-          constant.
+        - **shift** (*Tensor*): Euclidean distance, shape (N,). NaN where the attributions of an
+          example are not finite or are all equal.
 
     Raises:
-        ValueError: for maps of different shapes, or of other dimensions.
+        ValueError: for attributions of different shapes, or of other dimensions.
 
     Examples::
 
@@ -43,9 +43,9 @@ def center_of_mass_shift(attributions: Inputs, reference_attributions: Inputs) -
 
 
 def center_of_mass(attributions: Tensor) -> Tensor:
-    """Centre of mass of each map, in positions along its axes, differentiable; (N, n_axes).
+    """Centre of mass of each example, in positions along its axes, differentiable; (N, n_axes).
 
-    Maps as in :func:`center_of_mass_shift`. NaN for a map of zeros.
+    Attributions as in :func:`center_of_mass_shift`. NaN where all attributions are zero.
 
         >>> center_of_mass(torch.tensor([[0., -1., 3.]]))
         tensor([[1.7500]])

@@ -1,4 +1,4 @@
-"""How many of the top-k features survive."""
+"""Precision at k: the fraction of the top-k features that two attributions share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust.metrics._neighbours import Explainer, neighbour_scores
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where, paired_scores
+from captum_robust.metrics._top_sets import common_top_k, in_top_k
 from captum_robust.metrics.thickness import default_perturb_func
-from captum_robust.ranking import check_k, share, top_k_indices
+from captum_robust.ranking import check_k, fraction, top_k_indices
 
 __all__ = ["precision_at_k", "precision_at_k_min"]
 
@@ -22,7 +24,7 @@ def precision_at_k(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Share of the top-k features that two :term:`maps <map>` have in common (P@k).
+    r"""Fraction of the top-k features that two :term:`attribution maps <map>` share (P@k).
 
     .. math:: P@k = |\,top_k(I) \cap top_k(I')\,| \,/\, k
 
@@ -30,19 +32,20 @@ def precision_at_k(
     intersection. Source: arXiv 2212.14106, C.2.
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple
-            is ranked jointly.
-        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0; a
+            tuple is ranked jointly.
+        reference_attributions (Tensor or tuple[Tensor, ...]): attributions of the same shape.
         k (int): size of the top sets, 1 <= k < n.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum; groups are ranked.
 
     Returns:
-        - **precision** (*Tensor*): shape (N,). NaN where a map is not finite or constant.
+        - **precision** (*Tensor*): shape (N,). NaN where the attributions of an example are not
+          finite or are all equal.
 
     Raises:
-        ValueError: for k outside 1 … n − 1, or maps of different shapes.
+        ValueError: for k outside 1 … n − 1, or attributions of different shapes.
 
     Examples::
 
@@ -56,14 +59,8 @@ def precision_at_k(
         attributions, reference_attributions, feature_mask, absolute
     )
     check_k(k, scores.shape[1])
-    common = _common(top_k_indices(scores, k), top_k_indices(reference, k))
-    return nan_where(broken, share(common, k).to(scores.dtype))
-
-
-def _common(left: Tensor, right: Tensor) -> Tensor:
-    """Number of indices that stand in both of two ascending rows; (N,)."""
-    place = torch.searchsorted(left, right).clamp(max=left.shape[1] - 1)
-    return (left.gather(1, place) == right).sum(dim=1)
+    common = common_top_k(scores, reference, k)
+    return nan_where(broken, fraction(common, k).to(scores.dtype))
 
 
 def precision_at_k_min(
@@ -81,10 +78,10 @@ def precision_at_k_min(
     seed: int | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    r"""Worst :func:`precision_at_k` over n perturbations of each example.
+    r"""Smallest :func:`precision_at_k` over n perturbations of each example.
 
-    Random perturbations give an optimistic bound: pass an attack as ``perturb_func`` for an
-    honest one.
+    Random perturbations rarely find the worst one, so that the result is optimistic; pass an attack
+    as ``perturb_func`` for a smaller value.
 
     Args:
         explanation_func (Callable): returns attributions of inputs, as in
@@ -94,18 +91,19 @@ def precision_at_k_min(
         perturb_func (Callable or Perturbation, optional): as in :func:`ranking_thickness`.
         perturb_radius (float, optional): radius given to it, in units of the inputs.
         n_perturb_samples (int, optional): number of perturbations of each example. Default: 10.
-        reference_attributions (Tensor or tuple[Tensor, ...], optional): maps of the unperturbed
-            inputs, to save their computation.
+        reference_attributions (Tensor or tuple[Tensor, ...], optional): attributions of the
+            unperturbed inputs, where they are known already.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
-        max_examples_per_batch (int, optional): rows explained at once; never changes the result.
+        max_examples_per_batch (int, optional): number of points explained at once; never changes
+            the result of a deterministic attribution.
         show_progress (bool, optional): show a progress bar over the rows. Default: False.
         seed (int, optional): seed of the perturbations. None: fresh entropy.
         **kwargs: passed to ``explanation_func``; per-example arguments are expanded.
 
     Returns:
         - **precision** (*Tensor*): minimum over the perturbations, in [0, 1], shape (N,). NaN where
-          any of the maps is not finite or constant.
+          any of the attributions is not finite, or all are equal.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -128,7 +126,8 @@ def precision_at_k_min(
         for rows, _, scores, invalid in neighbour_scores(
             explainer, perturb_func, perturb_radius, n_perturb_samples, times, show_progress
         ):
-            precision = share(_common(top_k_indices(scores, k), top[rows]), k).to(worst)
+            common = in_top_k(scores, k).gather(1, top[rows]).sum(dim=1)
+            precision = fraction(common, k).to(worst)
             worst.scatter_reduce_(0, rows, precision, "amin")
             broken[rows[invalid]] = True
     return nan_where(broken, worst)

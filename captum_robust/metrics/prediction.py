@@ -1,4 +1,4 @@
-"""Whether the prediction changed with the explanation."""
+"""Changes of the prediction under a perturbation of the explanation."""
 
 import torch
 from torch import Tensor
@@ -11,14 +11,14 @@ __all__ = ["prediction_change_rate"]
 
 
 def prediction_change_rate(outputs: Inputs, reference_outputs: Inputs) -> Tensor:
-    r"""Whether the predicted class changed: 1 for a change, 0 for none; its mean is the rate.
+    r"""Change of the predicted class: 1 for a change, 0 for none; the mean is the rate.
 
     .. math:: \max_m \; 1[\, \arg\max_c f^m_c(x') \ne \arg\max_c f^m_c(x) \,]
 
-    The sensitivity (Sen) of the paper; lower is stealthier, for an attack on the explanation that
-    should not be noticed. A model with several results, the similarity of a Siamese network and the
-    classes of the two members of the pair, say, gives a tuple of outputs: a change of any of them
-    counts. Source: arXiv 2212.14106, C.2.
+    The sensitivity (Sen) of the paper. An attack on the explanation should leave the prediction
+    unchanged, so lower is better for the attack. A model with several results, such as the
+    similarity of a Siamese network and the classes of the two members of the pair, gives a tuple of
+    outputs, and a change of any of them counts. Source: arXiv 2212.14106, C.2.
 
     Args:
         outputs (Tensor or tuple[Tensor, ...]): outputs of the model for the perturbed inputs:

@@ -1,5 +1,6 @@
-"""Distances and correlations between two maps of the same example."""
+"""Distances and correlations between two attributions of the same example."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,23 +16,24 @@ def attribution_mse(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Mean squared difference of two maps, :math:`\frac{1}{n}\sum_i (I_i - I'_i)^2`.
+    r"""Mean squared difference of two attributions, :math:`\frac{1}{n}\sum_i (I_i - I'_i)^2`.
 
     Lower is more stable; in squared units of the attribution. Source: arXiv 2212.14106, C.2.
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple
-            is compared jointly.
-        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0; a
+            tuple is compared jointly.
+        reference_attributions (Tensor or tuple[Tensor, ...]): attributions of the same shape.
         absolute (bool, optional): compare :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum.
 
     Returns:
-        - **mse** (*Tensor*): shape (N,). NaN where a map is not finite or constant.
+        - **mse** (*Tensor*): shape (N,). NaN where the attributions of an example are not finite or
+          are all equal.
 
     Raises:
-        ValueError: for maps of different shapes.
+        ValueError: for attributions of different shapes.
 
     Examples::
 
@@ -50,23 +52,24 @@ def pearson_correlation(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Pearson correlation of two maps over their features; in [−1, 1], higher is more stable.
+    r"""Pearson correlation of two attributions; in [−1, 1], higher is more stable.
 
     Source: arXiv 2212.14106, C.2 (PCC).
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple
-            is compared jointly.
-        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0; a
+            tuple is compared jointly.
+        reference_attributions (Tensor or tuple[Tensor, ...]): attributions of the same shape.
         absolute (bool, optional): compare :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum.
 
     Returns:
-        - **correlation** (*Tensor*): shape (N,). NaN where a map is not finite or constant.
+        - **correlation** (*Tensor*): shape (N,). NaN where the attributions of an example are not
+          finite or are all equal.
 
     Raises:
-        ValueError: for maps of different shapes.
+        ValueError: for attributions of different shapes.
 
     Examples::
 
@@ -76,7 +79,8 @@ def pearson_correlation(
     scores, reference, broken = paired_scores(
         attributions, reference_attributions, feature_mask, absolute
     )
-    return nan_where(broken, _correlation(scores, reference).to(scores.dtype))
+    correlation = _cosine(_centred(scores), _centred(reference))
+    return nan_where(broken, correlation.to(scores.dtype))
 
 
 def spearman_correlation(
@@ -85,24 +89,25 @@ def spearman_correlation(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
 ) -> Tensor:
-    r"""Spearman rank correlation of two maps; in [−1, 1], higher is more stable.
+    r"""Spearman rank correlation of two attributions; in [−1, 1], higher is more stable.
 
-    The Pearson correlation of the ranks, tied features sharing their average rank. It weighs all
-    features alike, where :func:`precision_at_k` looks at the top only.
+    The Pearson correlation of the ranks of the features, where tied features get their average
+    rank. All features count alike, while :func:`precision_at_k` compares the top ones only.
 
     Args:
-        attributions (Tensor or tuple[Tensor, ...]): maps with examples along dimension 0; a tuple
-            is ranked jointly.
-        reference_attributions (Tensor or tuple[Tensor, ...]): maps of the same shape.
+        attributions (Tensor or tuple[Tensor, ...]): attributions, examples along dimension 0; a
+            tuple is ranked jointly.
+        reference_attributions (Tensor or tuple[Tensor, ...]): attributions of the same shape.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum.
 
     Returns:
-        - **correlation** (*Tensor*): shape (N,). NaN where a map is not finite or constant.
+        - **correlation** (*Tensor*): shape (N,). NaN where the attributions of an example are not
+          finite or are all equal.
 
     Raises:
-        ValueError: for maps of different shapes.
+        ValueError: for attributions of different shapes.
 
     Examples::
 
@@ -112,12 +117,12 @@ def spearman_correlation(
     scores, reference, broken = paired_scores(
         attributions, reference_attributions, feature_mask, absolute
     )
-    correlation = _correlation(_average_ranks(scores), _average_ranks(reference))
+    correlation = _cosine(_centred_ranks(scores), _centred_ranks(reference))
     return nan_where(broken, correlation.to(scores.dtype))
 
 
-def _correlation(left: Tensor, right: Tensor) -> Tensor:
-    left, right = _centred(left), _centred(right)
+def _cosine(left: Tensor, right: Tensor) -> Tensor:
+    """Cosine of the angle between two rows; (N,)."""
     lengths: Tensor = left.norm(dim=1) * right.norm(dim=1)
     return ((left * right).sum(dim=1) / lengths).clamp(-1, 1)
 
@@ -128,10 +133,22 @@ def _centred(scores: Tensor) -> Tensor:
     return scaled - scaled.mean(dim=1, keepdim=True)
 
 
-def _average_ranks(scores: Tensor) -> Tensor:
-    """Ranks from 1, ties sharing the mean of the ranks that they span."""
-    ordered = scores.sort(dim=1).values
-    below = torch.searchsorted(ordered, scores, right=False)
-    up_to = torch.searchsorted(ordered, scores, right=True)
-    ranks: Tensor = (below + up_to + 1).to(torch.float64) / 2
-    return ranks
+def _centred_ranks(scores: Tensor) -> Tensor:
+    """Ranks minus their mean, ties sharing the mean of the ranks that they span; (N, n) float64."""
+    n_features = scores.shape[1]
+    order = _ascending(scores)
+    ordered = scores.gather(1, order)
+    first = torch.ones_like(ordered, dtype=torch.bool)  # of a run of equal scores
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    starts = first.flatten().nonzero().squeeze(1)
+    lengths = starts.diff(append=starts.new_tensor([ordered.numel()]))
+    ranks = (starts % n_features).double() + (lengths - n_features) / 2
+    spread = ranks.repeat_interleave(lengths).view_as(ordered)
+    return torch.zeros_like(spread).scatter_(1, order, spread)
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    """Indices that sort each row; NumPy finds them with SIMD, several times faster than torch."""
+    if scores.device.type != "cpu":
+        return scores.argsort(dim=1)
+    return torch.from_numpy(np.argsort(scores.detach().numpy(), axis=1))

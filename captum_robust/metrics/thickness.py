@@ -1,16 +1,19 @@
-"""Ranking thickness: how much of the neighbourhood keeps the ranking."""
+"""Ranking thickness: the fraction of the neighbourhood that keeps the ranking."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple
-from captum_robust.metrics._neighbours import Explainer, neighbour_scores
+from captum_robust._utils.checks import check_choice, check_count
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._neighbours import neighbour_scores
+from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._scores import nan_where
 from captum_robust.noise import Noise, UniformNoise
-from captum_robust.ranking import check_k, share, top_k_indices, win_counts
+from captum_robust.ranking import check_k, fraction, top_k_indices, win_counts
 
 __all__ = ["default_perturb_func", "pairwise_ranking_thickness", "ranking_thickness"]
 
@@ -41,16 +44,19 @@ def ranking_thickness(
     seed: int | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    r"""Share of the neighbourhood in which the top-k features stay above the others.
+    r"""Fraction of the neighbourhood in which the top-k features stay above the others.
 
     .. math::
         \Theta(x, k) = \frac{1}{k(n-k)} \sum_{i \in top_k(x)} \sum_{j \notin top_k(x)}
         E_{x' \sim D} \int_0^1 1[\, I_i(x(t)) \ge I_j(x(t)) \,]\, dt, \quad x(t) = (1-t) x + t x'
 
-    In [0, 1], higher is more stable; 1 if no order of a top and a lower feature ever changes.
-    Source: arXiv 2212.14106, equations (2) and (3). The sum over pairs is a Mann–Whitney count,
-    so its cost is that of a sort. Cost: one attribution for each example and each of its
-    n_perturb_samples × n_steps points.
+    where :math:`I_i` is the attribution of feature i, D the distribution of the neighbours x' and
+    x(t) a point between the example and a neighbour. In [0, 1], higher is more stable; 1 if no top
+    feature ever falls below another feature.
+
+    Source: arXiv 2212.14106, equations (2) and (3). Cost: one attribution for each example and each
+    of its n_perturb_samples × n_steps points, and one sort per point for the sum over pairs, which
+    is a Mann–Whitney count.
 
     Args:
         explanation_func (Callable): ``explanation_func(inputs, **kwargs)`` returns attributions;
@@ -60,9 +66,9 @@ def ranking_thickness(
         k (int): size of the top set, 1 <= k < n, the number of features or groups.
         perturb_func (Callable or Perturbation, optional): where the neighbours x' come from.
             :class:`~captum_robust.robust.UniformNoise` (both norms) and
-            :class:`~captum_robust.robust.GaussianNoise` draw them; any other Perturbation, an
-            attack for the adversarial thickness, is called with the radius, the ``kwargs`` and a
-            seed as far as it accepts them; a function is called as ``perturb_func(inputs,
+            :class:`~captum_robust.robust.GaussianNoise` draw them. Any other Perturbation, such as
+            an attack for the adversarial thickness, is called with the radius, the ``kwargs`` and a
+            seed as far as it accepts them. A function is called as ``perturb_func(inputs,
             perturb_radius)``, as by ``captum.metrics.sensitivity_max``. Default: uniform noise in
             the :math:`L_\infty` ball.
         perturb_radius (float, optional): :term:`radius` of the neighbourhood, in input units.
@@ -75,29 +81,32 @@ def ranking_thickness(
         sampling (str, optional): ``"grid"``: n_steps points on the segment to each of
             n_perturb_samples neighbours, the definition. ``"stratified"``: n_perturb_samples ×
             n_steps neighbours with one stratified t each, in antithetic pairs for noise; an
-            unbiased estimate of the same integral with fewer gradients for equal error. Default:
-            stratified for the mean over noise, grid for the minimum, which needs it, and for any
-            other ``perturb_func``, whose every call may be an attack.
-        reference_attributions (Tensor or tuple[Tensor, ...], optional): maps of the unperturbed
-            inputs, to save their computation.
+            unbiased estimate of the same integral, which needs fewer gradients for equal error.
+            Default: stratified for the mean over noise; grid for the minimum, which is taken over
+            whole segments, and for any other ``perturb_func``, each call of which may be an attack.
+        reference_attributions (Tensor or tuple[Tensor, ...], optional): attributions of the
+            unperturbed inputs, where they are known already.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum; groups are ranked.
-        max_examples_per_batch (int, optional): rows explained at once. Never changes the result
-            of a deterministic attribution. Default: about 30 MB of what autograd saves.
+        max_examples_per_batch (int, optional): number of points explained at once. Never changes
+            the result of a deterministic attribution. Default: as many as make autograd save about
+            30 MB.
         show_progress (bool, optional): show a progress bar over the points. Default: False.
         seed (int, optional): seed of the neighbours and of the attribution's own randomness. None:
             fresh entropy. The noise of an example depends on its own values and the seed only.
-        **kwargs: passed to ``explanation_func``. Arguments with one entry an example (targets,
-            additional forward arguments, baselines) are expanded; others are left alone. Bind the
-            names that this function has too, n_steps and feature_mask, with functools.partial.
+        **kwargs: passed to ``explanation_func``. Arguments with one entry per example (targets,
+            additional forward arguments, baselines) are expanded; others are left alone. Bind
+            arguments whose names this function has too, n_steps and feature_mask, with
+            ``functools.partial``; they are expanded as well.
 
     Returns:
         - **thickness** (*Tensor*): shape (N,); its mean is the model-level thickness. NaN where the
-          map of the example or of one of its points is not finite or constant.
+          attributions of the example, or of one of its points, are not finite or are all equal.
 
     Raises:
-        ValueError: for arguments outside their ranges.
+        ValueError: for arguments outside their ranges, and for arguments, masks or attributions
+            whose shapes do not fit the inputs.
 
     Examples::
 
@@ -106,8 +115,7 @@ def ranking_thickness(
         >>> ranking_thickness(Saliency(model).attribute, torch.ones(2, 5), k=2, target=0)
         tensor([1., 1.])
     """
-    if surrogate not in ("indicator", "margin"):
-        raise ValueError(f"surrogate must be 'indicator' or 'margin', got {surrogate!r}")
+    check_choice("surrogate", surrogate, get_args(Surrogate))
 
     def judge(reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         n_features = reference.shape[1]
@@ -115,15 +123,15 @@ def ranking_thickness(
         top = top_k_indices(reference, k)
         n_pairs = k * (n_features - k)
 
-        def held(scores: Tensor, rows: Tensor) -> Tensor:
-            own = top[rows]
+        def judge_points(scores: Tensor, rows: Tensor) -> Tensor:
+            own = top.index_select(0, rows)  # several times faster than top[rows]
             if surrogate == "indicator":
-                return share(win_counts(scores, own).double(), n_pairs)[:, None]
+                return fraction(win_counts(scores, own).double(), n_pairs)[:, None]
             scores = scores.double()  # the difference of two large sums
             gaps = n_features * scores.gather(1, own).sum(dim=1) - k * scores.sum(dim=1)
             return gaps[:, None] / n_pairs
 
-        return held
+        return judge_points
 
     with Explainer(
         explanation_func, inputs, kwargs, absolute, feature_mask, max_examples_per_batch, seed
@@ -153,7 +161,7 @@ def pairwise_ranking_thickness(
     seed: int | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    r"""Share of the neighbourhood in which feature i stays above feature j, for given pairs.
+    r"""Fraction of the neighbourhood in which feature i stays above feature j, for given pairs.
 
     .. math:: \Theta(x, i, j) = E_{x' \sim D} \int_0^1 1[\, I_i(x(t)) \ge I_j(x(t)) \,]\, dt
 
@@ -171,17 +179,18 @@ def pairwise_ranking_thickness(
         surrogate (str, optional): ``"indicator"`` or ``"margin"``.
         reduction (str, optional): ``"mean"`` or ``"min"`` over the neighbours.
         sampling (str, optional): ``"grid"``, ``"stratified"`` or None.
-        reference_attributions (Tensor or tuple[Tensor, ...], optional): maps of the unperturbed
-            inputs, to save their computation.
+        reference_attributions (Tensor or tuple[Tensor, ...], optional): attributions of the
+            unperturbed inputs, where they are known already.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
-        max_examples_per_batch (int, optional): rows explained at once.
+        max_examples_per_batch (int, optional): number of points explained at once.
         show_progress (bool, optional): show a progress bar over the points. Default: False.
         seed (int, optional): seed of the neighbours. None: fresh entropy.
         **kwargs: passed to ``explanation_func``.
 
     Returns:
-        - **thickness** (*Tensor*): shape (N, P), NaN for the examples that have no ranking.
+        - **thickness** (*Tensor*): shape (N, P). NaN for examples whose attributions, or those of
+          one of their points, are not finite or are all equal.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -196,33 +205,18 @@ def pairwise_ranking_thickness(
         ...     InputXGradient(model).attribute, x, pairs, perturb_radius=0.4, target=0)
         tensor([[1., 0.]])
     """
-    if surrogate not in ("indicator", "margin"):
-        raise ValueError(f"surrogate must be 'indicator' or 'margin', got {surrogate!r}")
-    n_examples = as_tuple(inputs)[0].shape[0]
-    pairs = torch.as_tensor(pairs)
-    if pairs.is_floating_point():
-        raise ValueError(f"pairs must hold integers, got {pairs.dtype}")
-    fits = pairs.dim() in (2, 3) and pairs.shape[-1] == 2
-    if not fits or (pairs.dim() == 3 and len(pairs) != n_examples):
-        raise ValueError(
-            f"pairs must have shape (P, 2) or ({n_examples}, P, 2), got {tuple(pairs.shape)}"
-        )
-    if pairs.dim() == 2:
-        pairs = pairs.expand(n_examples, *pairs.shape)
+    check_choice("surrogate", surrogate, get_args(Surrogate))
+    pairs = expanded_pairs(pairs, len(as_tuple(inputs)[0]))
 
     def judge(reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         own = pairs.to(reference.device)
-        if own.numel() and not 0 <= int(own.min()) <= int(own.max()) < reference.shape[1]:
-            raise ValueError(
-                f"pairs must hold indices in 0 … {reference.shape[1] - 1}, got "
-                f"{int(own.min())} … {int(own.max())}"
-            )
+        check_pair_range(own, reference.shape[1])
 
-        def held(scores: Tensor, rows: Tensor) -> Tensor:
+        def judge_points(scores: Tensor, rows: Tensor) -> Tensor:
             gaps = scores.gather(1, own[rows, :, 0]) - scores.gather(1, own[rows, :, 1])
             return (gaps >= 0).double() if surrogate == "indicator" else gaps.double()
 
-        return held
+        return judge_points
 
     with Explainer(
         explanation_func, inputs, kwargs, absolute, feature_mask, max_examples_per_batch, seed
@@ -246,22 +240,19 @@ def _average(
     sampling: Sampling | None,
     show_progress: bool,
 ) -> Tensor:
-    """Average what is held over the points; (N, n_values)."""
-    if reduction not in ("mean", "min"):
-        raise ValueError(f"reduction must be 'mean' or 'min', got {reduction!r}")
-    if sampling not in (None, "stratified", "grid"):
-        raise ValueError(f"sampling must be 'stratified', 'grid' or None, got {sampling!r}")
+    """Average the values that ``judge`` gives to the points of each example; (N, n_values)."""
+    check_choice("reduction", reduction, get_args(Reduction))
+    check_choice("sampling", sampling, (None, *get_args(Sampling)))
     if sampling == "stratified" and reduction == "min":
         raise ValueError("reduction='min' needs sampling='grid': a neighbour has one t otherwise")
-    for name, number in (("n_perturb_samples", n_perturb_samples), ("n_steps", n_steps)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+    check_count("n_perturb_samples", n_perturb_samples, 1)
+    check_count("n_steps", n_steps, 1)
     if sampling is None:
         by_noise = isinstance(perturb_func, Noise) and reduction == "mean"
         sampling = "stratified" if by_noise else "grid"
 
     reference, broken = explainer.reference(reference_attributions)
-    held = judge(reference)
+    judge_points = judge(reference)
     times: Tensor | None = None
     n_draws = n_perturb_samples
     if sampling == "grid":
@@ -276,7 +267,7 @@ def _average(
         explainer, perturb_func, perturb_radius, n_draws, times, show_progress
     ):
         slot = draws if reduction == "min" else torch.zeros_like(draws)
-        totals.index_put_((rows, slot), held(scores, rows), accumulate=True)
+        totals.index_put_((rows, slot), judge_points(scores, rows), accumulate=True)
         broken[rows[invalid]] = True
     points_each = n_draws * (1 if times is None else n_steps) / n_kept
-    return nan_where(broken, share(totals.amin(dim=1), points_each)).to(reference.dtype)
+    return nan_where(broken, fraction(totals.amin(dim=1), points_each)).to(reference.dtype)

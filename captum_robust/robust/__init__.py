@@ -1,5 +1,6 @@
-"""Attacks on explanations: change the map as much as possible, and the prediction not at all."""
+"""Attacks on explanations: change the attribution while the prediction stays the same."""
 
+from captum_robust._utils.compile_warning import CompileWarning
 from captum_robust._utils.estimate import Estimate
 from captum_robust.noise import GaussianNoise, UniformNoise
 from captum_robust.robust._ensemble.ensemble import AutoAttackInfo
@@ -11,7 +12,7 @@ from captum_robust.robust.er import ERAttack
 from captum_robust.robust.evaluation.comparator import ExplanationComparator
 from captum_robust.robust.evaluation.min_radius import MinRadius
 from captum_robust.robust.evaluation.robustness_table import Measurement, RobustnessTable
-from captum_robust.robust.flags import FLAGS
+from captum_robust.robust.flags import FLAGS, Flag
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.mse import MSEAttack
 from captum_robust.robust.pareto import ParetoERAttack, ParetoInfo
@@ -25,10 +26,12 @@ __all__ = [
     "AutoAttackInfo",
     "AutoERAttack",
     "CenterOfMassAttack",
+    "CompileWarning",
     "ERAttack",
     "Estimate",
     "ExplanationAttack",
     "ExplanationComparator",
+    "Flag",
     "GaussianNoise",
     "MSEAttack",
     "Measurement",

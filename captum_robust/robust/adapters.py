@@ -1,4 +1,4 @@
-"""Use an attack where Captum expects a perturbation function."""
+"""Adapters from attacks to the perturbation functions of Captum."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +20,10 @@ def as_perturb_func(
 ) -> Callable[[Inputs, float], tuple[Tensor, ...]]:
     """Turn an attack into the ``perturb_func`` of ``captum.metrics.sensitivity_max``.
 
-    Captum repeats every example n times and gives the function neither target nor additional
-    arguments; here they are repeated alike. How often is told by the targets; where one target
-    stands for all, by the runs of equal rows. :func:`~captum_robust.metrics.ranking_thickness`
-    needs no adapter: it takes the attack itself.
+    Captum repeats every example n times and passes neither the target nor additional arguments to
+    the function. The adapter repeats them as often as the examples; it finds n from the number of
+    targets or, with one target for all examples, from the runs of equal rows.
+    :func:`~captum_robust.metrics.ranking_thickness` takes attacks without an adapter.
 
     Args:
         attack (Perturbation): an attack with ``perturb(inputs, radius=…)``.
@@ -64,7 +64,7 @@ def as_perturb_func(
 
 
 def _n_examples(target: TargetType, inputs: tuple[Tensor, ...]) -> int:
-    """Number of unrepeated examples: that of the targets, or of the runs of equal rows."""
+    """Return the number of unrepeated examples, from the targets or from runs of equal rows."""
     if isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1):
         return len(target)
     flat = torch.cat([t.detach().flatten(1) for t in inputs], dim=1)

@@ -1,31 +1,43 @@
-"""The attack on an explanation that all others are made of."""
+"""The base class of attacks on explanations."""
 
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, get_args, overload
 
 import torch
-from captum.attr import Attribution, Saliency
+from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._utils.captum import (
+    Inputs,
+    Perturbation,
+    TargetType,
+    as_tuple,
+    format_like,
+    log_usage,
+)
 from captum_robust._utils.checks import (
     check_choice,
     check_count,
+    check_radius,
     check_smoothness,
     one_each,
 )
+from captum_robust._utils.compile_warning import CompileWarning
 from captum_robust._utils.prediction import predicted_labels
-from captum_robust._utils.random import seeded
+from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
-from captum_robust.attr.check import require_differentiable
-from captum_robust.noise import Norm, check_radius
-from captum_robust.robust._search.descent import Descent, Gradient
-from captum_robust.robust._search.evaluator import Explanation, Predictions
+from captum_robust._utils.tensors import Points
+from captum_robust.noise import Norm
+from captum_robust.robust._search.descent import Descent
+from captum_robust.robust._search.evaluator import Evaluator, Predictions
+from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method
+from captum_robust.robust._search.lagrangian import PREDICTION_MODES, Preserve
 from captum_robust.robust._search.problem import Problem
-from captum_robust.robust._search.search import Keep, Preserve, Search
-from captum_robust.robust._search.steps import StepRule
+from captum_robust.robust._search.search import Search
+from captum_robust.robust._search.settings import Keep, SearchSettings
+from captum_robust.robust._search.steps import STEP_RULES, StepRuleName
 from captum_robust.robust.constraints import Constraint, check_constraint
 from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.objectives import Objective
@@ -34,10 +46,10 @@ __all__ = ["ExplanationAttack"]
 
 
 _BLIND = (
-    "The gradient of the objective is exactly zero for every example, so this attack says nothing "
-    "about robustness. Networks of the ReLU family hide their second derivative: pass "
-    "smooth_relu=10.0 or gradient='finite_difference'. An objective that is stationary at the "
-    "example needs random_start=True."
+    "The gradient of the objective is zero for every example, so the attack had no direction to "
+    "follow and its result is no evidence of robustness. The second derivative of networks of the "
+    "ReLU family is zero: pass smooth_relu=10.0 or gradient='finite_difference'. If the objective "
+    "is stationary at the example, pass random_start=True."
 )
 
 
@@ -47,49 +59,51 @@ class ExplanationAttack(Perturbation):
     Projected descent over the whole batch at once: each example takes steps along its own
     gradient, keeps the best iterate that satisfies the constraint on the prediction, and never
     leaves the ball, the bounds or the mask. The unperturbed input is the first candidate, so the
-    result is never worse than no attack. All candidates are scored on the real model, whatever
-    supplied the gradient.
+    result is never worse than no attack. All candidates are scored on the real model, also where
+    the gradient is that of a smoothed network or of a surrogate.
 
-    A network of the ReLU family hides its second derivative: the gradient of its saliency is
-    zero, and an attack that uses it reports robustness that is not there. Take the gradient on a
-    smoothed stand-in (``smooth_relu``) or by finite differences; an attack whose gradient is zero
-    for every example warns.
+    The second derivative of a network of the ReLU family is zero, and so is the gradient of its
+    saliency: an attack that follows this gradient does not move, and the explanation looks robust.
+    Take the gradient on a smoothed network (``smooth_relu``) or by finite differences. An attack
+    whose gradient is zero for every example issues a :class:`ZeroGradientWarning`.
 
-    Cost of s steps with Saliency: s + 1 forwards, one saliency and one Hessian-vector product a
-    step. A ``smooth_relu`` or ``surrogate`` adds one saliency a step.
+    Cost of s steps with Saliency: s + 1 forward passes, and one saliency and one Hessian-vector
+    product per step. A ``smooth_relu`` or ``surrogate`` adds one saliency per step.
 
     Args:
         attribution (Attribution): any Captum attribution; its model makes the prediction.
-        objective (Callable): ``objective(scores, reference)`` of shape (N,), minimised; both
-            arguments are (N, n): the flattened, joined and grouped attributions at the iterate and
-            at the unperturbed input. Must be differentiable for ``gradient="autograd"``.
+        objective (Callable): ``objective(scores, reference)`` of shape (N,), which is minimised.
+            Both arguments have shape (N, n): the flattened, joined and grouped attributions at the
+            iterate and at the unperturbed input. Must be differentiable for
+            ``gradient="autograd"``.
         lower_bound (float or Tensor, optional): smallest value of a perturbed input.
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
-        gradient (str, optional): ``"autograd"``, exact. ``"finite_difference"``: two saliencies a
-            step, the second ``probe`` radii away; sees the kinks of ReLU and max-pooling, needs
-            Saliency. ``"spsa"``: 2 × n_directions attributions a step, a radius away, and no
-            derivative at all; for DeepLift, LRP, Lime and the like. The points that are probed may
-            lie outside the ball and the bounds; those returned never do.
+        gradient (str, optional): ``"autograd"``: the exact gradient. ``"finite_difference"``: two
+            saliencies per step, the second ``probe`` radii away; crosses the kinks of ReLU and
+            max-pooling, needs Saliency. ``"spsa"``: 2 × n_directions attributions per step, at a
+            distance of one radius, without derivatives; for DeepLift, LRP, Lime and other
+            attributions that are not differentiable. The points at which gradients are estimated
+            may lie outside the ball and the bounds; returned points never do.
         smooth_relu (float or tuple[float, float], optional): :math:`\beta` of the softplus that
-            stands in for the ReLU family while the gradient is taken
-            (:class:`~captum_robust.attr.smooth_relu`); 5 to 10 is a good start. A pair grows
-            geometrically from the first step to the last.
+            replaces the ReLU family while the gradient is taken
+            (:class:`~captum_robust.attr.smooth_relu`); values of 5 to 10 are a good start. A pair
+            gives the first and the last step, with geometric growth in between.
         surrogate (Attribution, optional): attribution whose gradient is followed in place of that
             of ``attribution``; its maps must have the same shape.
-        preserve_prediction (str, optional): ``"reject"``: iterates with another prediction are
-            passed through but never returned. ``"early_stop"``: the search of an example ends at
-            the first one. ``"none"``: they count like others. ``"fixed"``, ``"gda"``, ``"hedge"``
-            and ``"qp"``: as ``"reject"``, and the steps descend a
-            :class:`~captum_robust.robust.constraints.Lagrangian` of the objective and of the
-            change of the prediction, whose weights are fixed, raised by gradient ascent or by
-            Hedge, or those of the steepest common descent (arXiv 2212.14106, appendix C.5.4); one
-            backward pass a step more, and a forward pass unless the gradient is that of Saliency
-            or InputXGradient itself.
+        preserve_prediction (str, optional): treatment of iterates with another prediction.
+            ``"reject"``: the search may pass through them, but they are never returned.
+            ``"early_stop"``: the search of an example ends at the first of them. ``"none"``: the
+            prediction is ignored. ``"fixed"``, ``"gda"``, ``"hedge"`` and ``"qp"``: as
+            ``"reject"``, and the steps descend a Lagrangian of the objective and of the change of
+            the prediction (``constraint``), with weights that are fixed, updated by gradient
+            ascent, updated by Hedge, or those of the steepest common descent (arXiv 2212.14106,
+            appendix C.5.4). These four cost one more backward pass per step, and one more forward
+            pass unless the gradient is that of Saliency or InputXGradient itself.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
-            attributions are summed before the objective sees them, as in Captum.
-        path_points (int, optional): number of points on the segment from the example over which
-            the objective is averaged; 1 is the end point alone.
+            attributions are summed before the objective is computed, as in Captum.
+        path_points (int, optional): number of points on the segment from the example to the
+            iterate over which the objective is averaged. Default: 1, the iterate alone.
         n_directions (int, optional): random directions of ``"spsa"``. Default: 16.
         decision_func (Callable, optional): predicted labels (N,) from the output of the model, or
             from each of several ``predictions``.
@@ -97,29 +111,38 @@ class ExplanationAttack(Perturbation):
             > 0.5`` for a model that ends in a sigmoid.
         probe (float, optional): length of a finite difference in radii of the ball, positive.
             Default: 2.0.
-        step_rule (str, optional): ``"constant"`` steps; or ``"halving"``: steps with momentum that
-            halve where progress ends (Auto-PGD; Croce and Hein 2020, arXiv 2003.01690).
+        step_rule (str, optional): ``"constant"``: steps of constant length. ``"halving"``: steps
+            with momentum that are halved where progress ends (Auto-PGD; Croce and Hein 2020,
+            arXiv 2003.01690).
         keep (str, optional): which of the iterates is returned. ``"objective"``: the one with the
             smallest objective. ``"precision"``: the one that keeps the fewest of the top k
-            features, the objective deciding among equals; examples that can lose no more, and
-            those that no longer move, cost no further queries. Needs an objective with a ``k``.
-        constraint (str or Callable, optional): what the soft constraints measure. ``"kl"``: the
-            divergence of the predicted probabilities from those of the example; the outputs are
-            logits. ``"label"``: the share of the label's margin that is lost. ``"boundary"``: the
-            same beyond 95 %, which binds at the decision boundary alone. Or a function of the
-            outputs and those of the example, differentiable unless ``gradient="spsa"``, that
-            returns (N,) or, for K predictions, (N, K) values that grow with the change from 0.
-            Called for each of several ``predictions``.
+            features and, among equals, has the smallest objective; examples that cannot lose
+            another feature, and examples that no longer move, cost no further queries. Needs an
+            objective with a ``k``.
+        constraint (str or Callable, optional): measure of the change of the prediction, for the
+            soft constraints. ``"kl"``: the divergence of the predicted probabilities from those of
+            the example; the outputs are logits. ``"label"``: the fraction of the label's margin
+            that is lost. ``"boundary"``: the part of this fraction beyond 95 %, which is zero
+            except near the decision boundary. Or a function of the outputs and of those of the
+            example, differentiable unless ``gradient="spsa"``, that returns (N,) or, for K
+            predictions, (N, K) values, 0 without a change and growing with it. Called for each of
+            several ``predictions``.
         constraint_rate (float, optional): learning rate of ``"gda"`` and ``"hedge"``. Default: 1.
-        predictions (Callable, optional): all results that must be predicted as before, in every
+        predictions (Callable, optional): all results whose prediction must stay the same, in every
             mode of ``preserve_prediction``: a function of inputs and additional arguments that
-            returns a tuple of logits, (N, C), (N, 1) or (N,) each. For a pair of inputs to a
-            Siamese network, whether they are alike and the class of each; each is a soft
-            constraint of its own. One forward a step more, and a second one for soft constraints.
-            Default: the output of the attribution's model alone.
+            returns a tuple of logits, (N, C), (N, 1) or (N,) each. For a Siamese network, for
+            example, the similarity of a pair of inputs and the class of each. Each result is a
+            separate soft constraint. Costs one more forward pass per step, and a second one with
+            soft constraints. Default: the output of the attribution's model alone.
+        compile (bool, optional): compile the evaluation of a point with its gradient by
+            ``torch.compile``'s inductor; the result is the same within rounding. The first attack
+            on a network takes some seconds longer; later attacks on small networks are several
+            times as fast. Finished examples stay in the batch. Only for ``gradient="autograd"``
+            with a fixed ``smooth_relu``; otherwise a :class:`CompileWarning` gives the reason.
+            Default: False.
 
     Raises:
-        NotDifferentiableError: for ``gradient="autograd"`` on an attribution that has none.
+        NotDifferentiableError: for ``gradient="autograd"`` on an attribution without a gradient.
         ValueError: for arguments outside their ranges.
 
     Examples::
@@ -135,11 +158,11 @@ class ExplanationAttack(Perturbation):
         (True, True)
     """
 
-    #: Whether the search starts from a random point of the ball unless told otherwise.
+    #: True if the search starts from a random point of the ball by default.
     random_start = False
-    #: How the ball is searched.
+    #: Class of the search.
     searcher: type[Search] = Descent
-    #: What is reported of the search.
+    #: Class of the info.
     reports: type[AttackInfo] = AttackInfo
 
     def __init__(
@@ -158,33 +181,25 @@ class ExplanationAttack(Perturbation):
         n_directions: int = 16,
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
         probe: float = 2.0,
-        step_rule: StepRule = "constant",
+        step_rule: StepRuleName = "constant",
         keep: Keep = "objective",
         constraint: Constraint = "kl",
         constraint_rate: float = 1.0,
         predictions: Predictions | None = None,
+        compile: bool = False,
     ) -> None:
-        check_choice("gradient", gradient, get_args(Gradient))
-        check_choice("preserve_prediction", preserve_prediction, get_args(Preserve))
-        check_choice("step_rule", step_rule, get_args(StepRule))
+        check_choice("preserve_prediction", preserve_prediction, tuple(PREDICTION_MODES))
+        check_choice("step_rule", step_rule, tuple(STEP_RULES))
         check_choice("keep", keep, get_args(Keep))
         if keep == "precision" and getattr(objective, "k", None) is None:
             raise ValueError("keep='precision' needs an objective with an attribute k")
         guide = attribution if surrogate is None else surrogate
-        if gradient == "autograd":
-            require_differentiable(guide)
-        if gradient == "finite_difference" and type(guide) is not Saliency:
-            raise ValueError(
-                "gradient='finite_difference' needs Saliency, whose map is the gradient itself, "
-                f"got {type(guide).__name__}; use gradient='autograd' or 'spsa'"
-            )
-        if gradient == "finite_difference" and path_points > 1:
+        method = gradient_method(gradient, probe, n_directions)
+        method.check(guide)
+        if method.keeps == "maps" and path_points > 1:
             raise ValueError("path_points > 1 needs gradient='autograd' or 'spsa'")
         check_smoothness(smooth_relu)
-        if not 0 < probe < float("inf"):
-            raise ValueError(f"probe must be positive and finite, got {probe}")
         check_count("path_points", path_points, 1)
-        check_count("n_directions", n_directions, 1)
         check_constraint(constraint)
         check_radius(constraint_rate, "constraint_rate")
         self.attribution = attribution
@@ -206,9 +221,26 @@ class ExplanationAttack(Perturbation):
         self.constraint = constraint
         self.constraint_rate = constraint_rate
         self.predictions = predictions
+        self.compile = compile
+
+    @property
+    def follows_own_gradient(self) -> bool:
+        """Return whether the attack follows the gradient of the attribution itself, by autograd."""
+        guided = self.smooth_relu is not None or self.surrogate is not None
+        return self._method.keeps == "graph" and not guided
+
+    @property
+    def step_cost(self) -> int:
+        """Number of attributions per step, including that of the point itself."""
+        guided = self.smooth_relu is not None or self.surrogate is not None
+        return 1 + guided + self._method.cost
+
+    @property
+    def _method(self) -> GradientMethod:
+        return gradient_method(self.gradient, self.probe, self.n_directions)
 
     def default_step_num(self, inputs: tuple[Tensor, ...]) -> int:
-        """How many steps :meth:`perturb` takes unless told otherwise."""
+        """Return the default number of steps of :meth:`perturb`."""
         return 40
 
     @overload
@@ -244,12 +276,12 @@ class ExplanationAttack(Perturbation):
         start: Inputs | None = None,
         **kwargs: Any,
     ) -> Any:
-        r"""Perturb every example towards the smallest objective.
+        r"""Perturb every example so that the objective is as small as possible.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
             radius (float or Tensor): radius of the ball around each input tensor, in units of the
-                inputs; one for all or one an example, shape (N,).
+                inputs; one for all examples or one per example, shape (N,).
             step_size (float or Tensor, optional): length of a step in the norm of the ball: every
                 feature moves by it (Linf), or the whole tensor does (L2). Default: 2.5 × radius /
                 step_num, or 2 × radius to be halved.
@@ -262,7 +294,7 @@ class ExplanationAttack(Perturbation):
             mask (Tensor or tuple[Tensor, ...], optional): 0 where the input must not change, 1
                 elsewhere; broadcastable to the inputs.
             project (Callable, optional): maps perturbed inputs, given as the inputs were, to valid
-                ones, a symmetric adjacency matrix, say. Applied before ball and bounds.
+                ones, for example symmetric adjacency matrices. Applied before ball and bounds.
             n_restarts (int, optional): number of searches; all but the first start at random
                 points. The best is chosen for each example.
             seed (int, optional): seed of starts, directions and the attribution's own randomness.
@@ -303,21 +335,25 @@ class ExplanationAttack(Perturbation):
             tqdm(total=n_steps, disable=not show_progress, unit="step") as bar,
             left_as_found(self.attribution, self.surrogate, self.predictions),
             seeded(problem.seed),
-            torch.enable_grad(),  # Captum's metrics perturb under no_grad
+            torch.enable_grad(),  # Captum's metrics call perturb under no_grad
         ):
             searches = [
                 self._search(
-                    problem, rows, step_num, n_restarts, return_info, sizes, random_start,
-                    bar.update,
+                    problem, rows, step_num, n_restarts, return_info, return_info, None, sizes,
+                    random_start, bar.update,
                 )
                 for rows in chunks
             ]  # fmt: skip
         blind = any(s.blind for s in searches)
         if blind and not any(bool(s.gradient_found.any()) for s in searches):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
-        best = zip(*(s.best for s in searches), strict=True) if searches else None
+        if self.compile:
+            for reason in sorted({s.not_compiled for s in searches if s.not_compiled is not None}):
+                message = f"compile=True: not compiled, the result is the same: {reason}"
+                warnings.warn(message, CompileWarning, stacklevel=3)
+        best = zip(*(s.best.points for s in searches), strict=True) if searches else None
         found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)
-        perturbed = like(inputs, found)
+        perturbed = format_like(inputs, found)
         if not return_info:
             return perturbed
         return perturbed, self.reports.of(searches, n_restarts, step_num)
@@ -329,37 +365,66 @@ class ExplanationAttack(Perturbation):
         step_num: int,
         n_restarts: int = 1,
         with_info: bool = False,
+        with_trace: bool = False,
+        start: Points | None = None,
         step_size: Tensor | None = None,
         random_start: bool | None = None,
         progress: Callable[[], Any] = lambda: None,
     ) -> Search:
-        """Search for the examples ``rows`` of a problem, all at once."""
+        """Search for the examples ``rows`` of a problem, all at once; ``rows`` may repeat."""
         region = problem.region.of(rows)
         sizes = None if step_size is None else step_size[rows]
+        settings = self._settings()
         if sizes is None:
-            halving = self.step_rule == "halving"
-            sizes = 2 * region.radius if halving else 2.5 * region.radius / max(step_num, 1)
+            sizes = settings.step_rule.default_size(region.radius, step_num)
         search = self.searcher(
-            self, region, self._explaining(problem, rows), sizes, step_num, problem.seed, with_info
-        )
-        start = None if problem.start is None else tuple(t[rows] for t in problem.start)
+            settings, region, self._evaluators(problem, rows), sizes, step_num, problem.seed,
+            with_info, with_trace, **self._search_options(),
+        )  # fmt: skip
+        if start is None and problem.start is not None:
+            start = tuple(t[rows] for t in problem.start)
         at_random = self.random_start if random_start is None else random_start
         search.run(start, at_random, n_restarts, progress)
         return search
 
-    def _explaining(
+    def _settings(self) -> SearchSettings:
+        """Return the settings of a search."""
+        return SearchSettings(
+            objective=self.objective,
+            gradient=self._method,
+            step_rule=STEP_RULES[self.step_rule],
+            preserve_prediction=self.preserve_prediction,
+            keep=self.keep,
+            smooth_relu=self.smooth_relu,
+            path_points=self.path_points,
+            constraint=self.constraint,
+            constraint_rate=self.constraint_rate,
+            decision_func=self.decision_func,
+            predictions=self.predictions,
+            compile=self.compile,
+        )
+
+    def _search_options(self) -> dict[str, Any]:
+        """Return further arguments of the :attr:`searcher` of a subclass."""
+        return {}
+
+    def _evaluators(
         self, problem: Problem, chunk: Tensor
-    ) -> Callable[[Tensor], tuple[Explanation, Explanation]]:
-        """Makes the explanations, that scored and the guide, of any rows of a chunk."""
+    ) -> Callable[[Tensor], tuple[Evaluator, Evaluator]]:
+        """Make the evaluators of any rows of a chunk: the one that scores points, and the guide."""
+        draws = SameDraws(problem.seed), SameDraws(problem.seed)
 
-        def explain(attribution: Attribution, rows: Tensor, beta: float | None) -> Explanation:
-            return problem.explain(attribution, chunk[rows], self.absolute, self.feature_mask, beta)
+        def make(attribution: Attribution, rows: Tensor, beta: float | None) -> Evaluator:
+            return problem.evaluator(
+                attribution, chunk[rows], self.absolute, self.feature_mask, beta,
+                draws[attribution is not self.attribution],
+            )  # fmt: skip
 
-        def both(rows: Tensor) -> tuple[Explanation, Explanation]:
-            scored = explain(self.attribution, rows, None)
+        def both(rows: Tensor) -> tuple[Evaluator, Evaluator]:
+            scored = make(self.attribution, rows, None)
             if self.smooth_relu is None and self.surrogate is None:
                 return scored, scored
             beta = self.smooth_relu[0] if isinstance(self.smooth_relu, tuple) else self.smooth_relu
-            return scored, explain(self.surrogate or self.attribution, rows, beta)
+            return scored, make(self.surrogate or self.attribution, rows, beta)
 
         return both

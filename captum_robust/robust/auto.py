@@ -1,4 +1,4 @@
-"""The ensemble of attacks that a claim of robustness must survive."""
+"""The ensemble of attacks on the ranking of an explanation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, like, log_usage
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, format_like, log_usage
 from captum_robust._utils.checks import check_count
 from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import seeded
@@ -19,27 +19,34 @@ from captum_robust.noise import Norm
 from captum_robust.robust._ensemble.ensemble import AutoAttackInfo, Ensemble
 from captum_robust.robust._ensemble.members import members_of, reference_member
 from captum_robust.robust._search.evaluator import Predictions
+from captum_robust.robust._search.lagrangian import Preserve
 from captum_robust.robust._search.problem import Problem
-from captum_robust.robust._search.search import Preserve
 
 __all__ = ["AutoERAttack"]
 
 
 class AutoERAttack(Perturbation):
-    r"""Run every attack there is on the ranking of an explanation, and keep the worst an example.
+    r"""Run an ensemble of attacks on the ranking, and keep the worst result for each example.
 
-    There is nothing to tune: the members are the gradient of the attribution itself, those of
-    smoothed stand-ins for networks of the ReLU family, whose own may be zero, finite differences
-    over several radii, and random search; with objectives that count the features to be swapped
-    next, and the sum of gaps of :class:`ERAttack`; with momentum and steps that halve, from the
-    example and from random points; the last members refine the best point of all. Attributions
-    without a derivative are attacked through the saliency of their model, by simultaneous
-    perturbation and random search.
+    The members differ in objective, gradient and start, and have no parameters to tune:
 
-    Where the prediction must be kept, the members slide along the decision boundary. All candidates
-    are scored on the real model and attribution. The result is never weaker than
-    that of any member. Members that cannot add anything are left out: smoothed stand-ins of a
-    network without kinks, and all that remain once an example has lost every feature that it can.
+    - Objectives: smooth counts of the top-k features that remain, the gaps that close next, and the
+      sum of gaps of :class:`ERAttack`.
+    - Gradients: that of the attribution itself; those of smoothed networks, because on networks of
+      the ReLU family the former may be zero; finite differences over several radii; and random
+      search. Attributions without a derivative are attacked through InputXGradient of their model,
+      by simultaneous perturbation (SPSA) and by random search.
+    - Starts: the example, random points, and the worst point found so far, which the last members
+      refine. Gradient members use momentum and step halving.
+
+    :class:`MSEAttack`, :class:`TopKAttack`, :class:`CenterOfMassAttack`, :class:`TargetMapAttack`
+    and :class:`ParetoERAttack` are not members.
+
+    Where the prediction must stay, gradient members slide along the decision boundary. All
+    candidates are scored on the real model and attribution, so the precision returned for an
+    example is at most that of any member. Members that cannot find anything are left out: smoothed
+    networks where the network has no kinks, and all further members once an example has lost every
+    feature that it can lose.
 
     Args:
         attribution (Attribution): any Captum attribution; its model makes the prediction.
@@ -51,8 +58,8 @@ class AutoERAttack(Perturbation):
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed, as in Captum.
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
-        predictions (Callable, optional): all results that must be predicted as before, as in
-            :class:`ExplanationAttack`: those of a Siamese network, say.
+        predictions (Callable, optional): all results whose prediction must stay the same, as in
+            :class:`ExplanationAttack`.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -67,7 +74,7 @@ class AutoERAttack(Perturbation):
         >>> moved, info = attack.perturb(x, radius=0.5, target=1, seed=0, return_info=True)
         >>> bool(info.precision.mean() < 0.6), bool(info.prediction_kept.all())
         (True, True)
-        >>> "zero_gradient" in info.flags          # a naive attack would have called it robust
+        >>> "zero_gradient" in info.flags          # the gradient of the attribution itself is zero
         True
     """
 
@@ -131,16 +138,16 @@ class AutoERAttack(Perturbation):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
             radius (float or Tensor): radius of the ball around each input tensor, in units of the
-                inputs; one for all or one an example, shape (N,).
+                inputs; one for all examples or one per example, shape (N,).
             target: output that is explained, in any of Captum's forms.
             additional_forward_args: further arguments of the model, as in Captum.
             norm (str, optional): ``"Linf"`` or ``"L2"``.
             mask (Tensor or tuple[Tensor, ...], optional): 0 where the input must not change.
             project (Callable, optional): as in :meth:`ExplanationAttack.perturb`.
-            seed (int, optional): seed of everything random. None: fresh entropy.
-            budget (int, optional): most attributions to compute for an example; a member that might
-                exceed it is not run. Up to five are needed before the first. Default: no limit,
-                which makes 500 to 1,500 with Saliency.
+            seed (int, optional): seed of all random numbers. None: fresh entropy.
+            budget (int, optional): largest number of attributions per example; a member that might
+                exceed it is not run. Up to five are needed before the first member. Default: no
+                limit; with Saliency the members take 500 to 1,500 attributions.
             max_examples_per_batch (int, optional): examples attacked at once. Default: all.
             show_progress (bool, optional): show a progress bar over the members.
             return_info (bool, optional): also return an :class:`AutoAttackInfo`.
@@ -168,11 +175,11 @@ class AutoERAttack(Perturbation):
             seeded(problem.seed),
             torch.enable_grad(),
         ):
-            nature = ensemble.look(self._reference)
-            members = members_of(self.attribution, self.k, nature, self.options)
+            traits = ensemble.examine(self._reference)
+            members = members_of(self.attribution, self.k, traits, self.options)
             running = ensemble.run(members)
             for _ in tqdm(running, total=len(members), disable=not show_progress, unit="member"):
                 pass
-            ensemble.doubt(members[0], nature.randomised)
-        perturbed = like(inputs, ensemble.points)
+            ensemble.raise_flags(members[0], traits.randomised)
+        perturbed = format_like(inputs, ensemble.points)
         return (perturbed, ensemble.info()) if return_info else perturbed

@@ -11,22 +11,22 @@ __all__ = ["CenterOfMassAttack"]
 
 
 class CenterOfMassAttack(ExplanationAttack):
-    r"""Move the centre of mass of the map as far as it will go.
+    r"""Move the centre of mass of the attribution map as far as possible.
 
     .. math::
         \max_\delta \|C(x + \delta) - C(x)\|_2, \qquad
         C(x) = \frac{\sum_{p} |I_p(x)| \, p}{\sum_{p} |I_p(x)|}
 
     with the positions p of the features on the map: the rows and columns of maps of shape (N, H,
-    W) or, with their channels summed, (N, C, H, W), and the place in the line of maps (N, F). The
-    distance is that of :func:`captum_robust.metrics.center_of_mass_shift`. Stationary at the
-    example, so it starts at a random point of the ball; the centre can leave in more than one
-    direction, so give it some ``n_restarts``. Source: Ghorbani, Abid, Zou 2019, "Interpretation of
-    neural networks is fragile" (arXiv 1710.10547), Algorithm 1.
+    W) or, with their channels summed, (N, C, H, W), and the index of the feature for maps (N, F).
+    The distance is that of :func:`captum_robust.metrics.center_of_mass_shift`. The objective is
+    stationary at the example, so the search starts at a random point of the ball. The centre can
+    move in more than one direction, so several ``n_restarts`` find more. Source: Ghorbani, Abid,
+    Zou 2019, "Interpretation of neural networks is fragile" (arXiv 1710.10547), Algorithm 1.
 
     Args:
         attribution (Attribution): any Captum attribution whose maps have one of these shapes.
-        k (int, optional): size of the top set whose first change the info reports.
+        k (int, optional): size of the top set whose first change is reported in the info.
         **options: as in :class:`ExplanationAttack`, without ``feature_mask``: a group has no
             position.
 

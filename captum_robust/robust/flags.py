@@ -1,83 +1,144 @@
-"""Reasons to doubt the result of an attack, counted in examples and stated beside it."""
+"""Reasons for caution about the result of an attack, with the number of examples concerned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+__all__ = ["FLAGS", "Flag", "count_flags", "flag_called"]
 
-from captum_robust._utils.state import models_of
 
-if TYPE_CHECKING:
-    from captum_robust.robust._search.search import Search
+class Flag(NamedTuple):
+    """One reason for caution.
 
-__all__ = ["FLAGS", "concerned", "counted", "flags_of", "in_training_mode", "underflow"]
+    Attributes:
+        meaning: the observation, in one sentence.
+        title: the same in a few words, for a report.
+        text: what it means for the reader of a report, and what to do.
+        decisive: whether an attack that finds nothing proves nothing under this flag, so that the
+            verdict of an audit is undecided.
+    """
 
-#: What each flag means. The value of a flag is the number of examples that it concerns.
-FLAGS = {
-    "zero_gradient": "the gradient of the objective is exactly zero: the attack went nowhere, "
-    "which proves nothing (networks of the ReLU family hide their second derivative)",
-    "non_finite_gradient": "a gradient was NaN or infinite, and gave no step",
-    "still_falling": "the best point is that of the last step: more steps may find more",
-    "label_flips_rejected": "a worse explanation was found, but under another prediction, and was "
-    "not returned",
-    "training_mode": "dropout or batch normalisation is in training mode: maps depend on chance, "
-    "or on the other examples; call model.eval()",
-    "randomised": "the map depends on the seed: the attack is against one draw of it",
-    "float16_underflow": "the ranking is decided among values too small for half precision",
-    "tied_reference": "the k-th feature of the unperturbed map ties with the next: which of them "
-    "is in the top k is a convention, and any change may swap them",
-    "black_box_beats_white_box": "random search found less precision than every gradient: the "
-    "gradients are masked",
-    "not_attacked": "the budget allows no attack: that nothing was found says nothing",
-    "unconstrained_attack_fails": "even ten times the radius, without regard to bounds and "
-    "prediction, does not break the explanation: it is constant (a linear model), or the attack "
-    "does not see it",
+    meaning: str
+    title: str
+    text: str
+    decisive: bool = False
+
+    def __str__(self) -> str:
+        return self.meaning
+
+
+#: Every flag by its name. The value of a flag in the info of an attack is the number of examples
+#: that it concerns.
+FLAGS: Mapping[str, Flag] = {
+    "zero_gradient": Flag(
+        "the gradient of the objective is exactly zero: gradient steps do not move, which proves "
+        "nothing (the second derivative of networks of the ReLU family is zero)",
+        "The gradient of the attribution is zero",
+        "The second derivative is zero, as in networks of the ReLU family, so gradient attacks do "
+        "not move. All attacks together also use smoothed networks, finite differences and random "
+        "search: trust their numbers and not those of the published attack.",
+        decisive=True,
+    ),
+    "non_finite_gradient": Flag(
+        "a gradient was NaN or infinite, and no step was taken along it",
+        "Gradients were not finite",
+        "Some gradients were NaN or infinite, and no step was taken along them, so the attack is "
+        "weaker on these rows.",
+        decisive=True,
+    ),
+    "still_falling": Flag(
+        "the best point is that of the last step: more steps may find more",
+        "The attack had not converged",
+        "The worst point was found in the last step. More steps may find worse.",
+    ),
+    "label_flips_rejected": Flag(
+        "a worse explanation was found, but with another prediction, and was not returned",
+        "Larger changes lie beyond the decision boundary",
+        "A larger change was found, but with another prediction, and was not counted. These rows "
+        "are close to the decision boundary.",
+        decisive=True,
+    ),
+    "training_mode": Flag(
+        "dropout or batch normalisation is in training mode: maps depend on chance, or on the "
+        "other examples; call model.eval()",
+        "The model is in training mode",
+        "Dropout or batch normalisation makes attributions depend on chance, or on the other "
+        "rows: call model.eval().",
+        decisive=True,
+    ),
+    "randomised": Flag(
+        "the map depends on the seed: the attack is against the map of one seed",
+        "The attribution is random",
+        "The attack was against the attribution of one seed. Another seed gives another "
+        "attribution and another result.",
+        decisive=True,
+    ),
+    "float16_underflow": Flag(
+        "the ranking is decided among values too small for half precision",
+        "Half precision is too coarse",
+        "The ranking is decided among values that half precision cannot distinguish: explain in "
+        "float32.",
+        decisive=True,
+    ),
+    "tied_reference": Flag(
+        "the k-th feature of the unperturbed map ties with the next: which of them is in the top "
+        "k is a convention, and any change may swap them",
+        "The top set is not unique",
+        "The last feature of the top set ties with the next one, as zeros do; which of them is in "
+        "the set is a convention, and any change may swap them. The verdict leaves these rows "
+        "out.",
+    ),
+    "black_box_beats_white_box": Flag(
+        "random search found less precision than every gradient: the gradients are masked",
+        "Random search found more than gradients",
+        "The gradients do not point to where the attribution changes. The changes found are real, "
+        "but rows without a change may still be unstable.",
+    ),
+    "not_attacked": Flag(
+        "the budget allows no attack, so the stability of the map was not tested",
+        "No attack was made",
+        "The budget of attributions allows no attack on these rows, so their stability was not "
+        "tested.",
+        decisive=True,
+    ),
+    "unconstrained_attack_fails": Flag(
+        "even ten times the radius, without bounds and for any prediction, does not change the top "
+        "features: the map is constant (a linear model), or the attack cannot find its changes",
+        "Even a much larger ball changes nothing",
+        "Ten times the radius, without bounds and for any prediction, changes nothing. Either the "
+        "attribution is constant, as that of a linear model is, or the attack cannot find its "
+        "changes.",
+        decisive=True,
+    ),
+    "unmoved": Flag(
+        "the attack returned the example itself",
+        "The attack returned the row itself",
+        "No change was found, so the row was returned. Either the attribution is stable, or the "
+        "attack failed.",
+    ),
+    "outside_ball": Flag(
+        "the attack returned a point that is further from the example than the radius",
+        "The attack left the ball",
+        "Perturbed rows are further away than the radius; the numbers are about a larger ball.",
+        decisive=True,
+    ),
 }
 
 
-def in_training_mode(*explainers: Any) -> bool:
-    """Whether a layer whose output depends on chance or on the batch is in training mode."""
-    return any(
-        module.training and isinstance(module, _DropoutNd | _BatchNorm | nn.RReLU)
-        for explainer in explainers
-        for model in models_of(explainer)
-        for module in model.modules()
-    )
+def flag_called(name: str) -> Flag:
+    """Return the flag of this name; for an unknown name, a flag without texts."""
+    return FLAGS.get(name, Flag("", name.replace("_", " "), ""))
 
 
-def concerned(search: Search) -> dict[str, Tensor]:
-    """The examples of a search that each flag concerns, (N,) bool."""
-    ranked = ~search.broken
-    return {
-        "zero_gradient": search.looked_for_gradient & ~search.gradient_found & ranked,
-        "non_finite_gradient": search.gradient_broken & ranked,
-        "still_falling": (search.best_step == search.step_num) & ranked & (search.step_num > 0),
-        "label_flips_rejected": search.flips_rejected & ranked,
-        "training_mode": ranked & in_training_mode(search.attack.attribution),
-        "float16_underflow": search.underflow & ranked,
-        "tied_reference": search.tied & ranked,
-    }
+def count_flags(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the flags that concern at least one example, in the order of :data:`FLAGS`.
+
+    Raises:
+        KeyError: for a flag that the table does not explain.
+    """
+    raised = sorted((name for name in counts if counts[name] > 0), key=_PLACES.__getitem__)
+    return {name: counts[name] for name in raised}
 
 
-def flags_of(searches: Sequence[Search]) -> dict[str, int]:
-    """The flags of an attack, of those that concern an example."""
-    each = [concerned(search) for search in searches]
-    return counted({name: sum(int(e[name].sum()) for e in each) for name in each[0]})
-
-
-def counted(flags: dict[str, int]) -> dict[str, int]:
-    """The flags that concern an example, in the order of :data:`FLAGS`."""
-    return {name: flags[name] for name in FLAGS if flags.get(name, 0) > 0}
-
-
-def underflow(scores: Tensor, dtype: torch.dtype, k: int) -> Tensor:
-    """Rows whose k-th largest magnitude is no normal number of a half-precision ``dtype``; (N,)."""
-    if dtype not in (torch.float16, torch.bfloat16):
-        return torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    kth = scores.abs().topk(k, dim=1).values[:, -1]
-    return kth < torch.finfo(dtype).tiny
+_PLACES = {name: place for place, name in enumerate(FLAGS)}

@@ -1,4 +1,4 @@
-"""What an attack reports besides the perturbed inputs."""
+"""Results of an attack besides the perturbed inputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,35 +7,35 @@ import torch
 from torch import Tensor
 
 from captum_robust.robust._search.search import Search
-from captum_robust.robust.flags import flags_of
+from captum_robust.robust.flags import count_flags
 
 __all__ = ["AttackInfo", "ZeroGradientWarning"]
 
 
 class ZeroGradientWarning(UserWarning):
-    """The attack found no gradient at all, so that its result says nothing about robustness."""
+    """Warning of a gradient that is zero for every example: the result proves no robustness."""
 
 
 @dataclass(frozen=True)
 class AttackInfo:
-    """What an attack found, one value an example.
+    """Results of an attack, one value per example.
 
     Attributes:
         objective (Tensor): the objective at the returned inputs, on the real model; (N,). NaN
             where the map of the unperturbed example is not finite or constant.
-        prediction_kept (Tensor): whether the returned input is predicted as the example is; (N,)
-            bool.
+        prediction_kept (Tensor): whether the prediction of the returned input is that of the
+            example; (N,) bool.
         first_change_step (Tensor, optional): first step at which a top-k feature was lost while
-            the prediction was allowed, over all restarts (the paper's manipulation step); −1 for
-            never; (N,) int64. None where the objective has no k.
+            the prediction was allowed, over all restarts (the manipulation epoch of the paper); −1
+            for never; (N,) int64. None where the objective has no k.
         gradient_found (Tensor): whether any gradient was not zero; (N,) bool.
         trace (Tensor): objective of every iterate, shape (n_restarts, step_num + 1, N); NaN after
             all examples were stopped early.
         n_queries (Tensor): attributions computed for each example; (N,) int64.
         precision (Tensor, optional): precision at k of the returned inputs, on the real model, in
             [0, 1]; (N,). NaN as in ``objective``; None where the objective has no k.
-        flags (dict[str, int]): reasons to doubt the result, with the number of examples that each
-            concerns; :data:`~captum_robust.robust.FLAGS` says what they mean.
+        flags (dict[str, int]): reasons for caution, with the number of examples that each concerns;
+            :data:`~captum_robust.robust.FLAGS` says what they mean.
     """
 
     objective: Tensor
@@ -57,8 +57,8 @@ class AttackInfo:
         changes = [s.first_change_step for s in searches if s.first_change_step is not None]
         precisions = [s.best_precision for s in searches if s.best_precision is not None]
         return cls(
-            objective=torch.cat([s.best_loss for s in searches]),
-            prediction_kept=torch.cat([s.best_kept for s in searches]),
+            objective=torch.cat([s.best.loss for s in searches]),
+            prediction_kept=torch.cat([s.best.kept for s in searches]),
             first_change_step=torch.cat(changes) if changes else None,
             gradient_found=torch.cat([s.gradient_found for s in searches]),
             trace=torch.cat([s.full_trace() for s in searches], dim=2),
@@ -66,3 +66,9 @@ class AttackInfo:
             precision=torch.cat(precisions) if precisions else None,
             flags=flags_of(searches),
         )
+
+
+def flags_of(searches: Sequence[Search]) -> dict[str, int]:
+    """Return the flags of an attack that concern at least one example."""
+    each = [search.concerned for search in searches]
+    return count_flags({name: sum(int(e[name].sum()) for e in each) for name in each[0]})

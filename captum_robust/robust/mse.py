@@ -1,4 +1,4 @@
-"""The attack that moves the map as far as it can."""
+"""The attack on the mean squared change of the attribution map."""
 
 from typing import Any
 
@@ -11,18 +11,19 @@ __all__ = ["MSEAttack"]
 
 
 class MSEAttack(ExplanationAttack):
-    r"""Maximise the mean squared change of the map.
+    r"""Maximise the mean squared change of the attribution map.
 
     .. math:: \max_\delta \frac{1}{n} \sum_i (I_i(x + \delta) - I_i(x))^2
 
-    The baseline of the papers: a far map may keep its ranking, so it finds less than
-    :class:`ERAttack` and flatters a model. Its gradient is zero at the example, so it starts at a
-    random point of the ball; the change grows in two opposite directions, so give it some
-    ``n_restarts``. Source: arXiv 2212.14106, section 5.
+    A baseline of the R2ET papers. A large change of the map need not change the ranking; whether
+    this attack or :class:`ERAttack` removes more of the top-k features depends on the model and the
+    data. The gradient is zero at the example, so the search starts at a random point of the ball.
+    The change grows in two opposite directions, so several ``n_restarts`` find more. Source: arXiv
+    2212.14106, section 5.
 
     Args:
         attribution (Attribution): any Captum attribution.
-        k (int, optional): size of the top set whose first change the info reports.
+        k (int, optional): size of the top set whose first change is reported in the info.
         **options: as in :class:`ExplanationAttack`.
 
     Examples::

@@ -1,4 +1,4 @@
-"""The multi-objective attack: no gap of the attacked pairs is traded for another."""
+"""The multi-objective attack: it closes the gaps of several pairs without widening any."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.checks import check_choice
+from captum_robust.robust._search.lagrangian import PREDICTION_MODES
 from captum_robust.robust._search.pareto_descent import ParetoDescent
 from captum_robust.robust._search.search import Search
 from captum_robust.robust.attack import ExplanationAttack
@@ -22,14 +23,14 @@ __all__ = ["ParetoERAttack", "ParetoInfo"]
 
 @dataclass(frozen=True)
 class ParetoInfo(AttackInfo):
-    r"""What a :class:`ParetoERAttack` found, besides what every attack reports.
+    r"""Results of a :class:`ParetoERAttack`, besides those of every attack.
 
     ``trace`` is NaN for an example whose search has ended.
 
     Attributes:
         critical (Tensor): whether the search of a restart ended at a Pareto-critical point; bool,
-            shape (n_restarts, N). A search that ended without used up its steps, or found none
-            that Armijo's rule grants.
+            shape (n_restarts, N). Other searches used up their steps, or found no step that
+            Armijo's rule accepts.
         direction_lengths (Tensor): :math:`\|d\|` of every iteration, shape (n_restarts, step_num,
             N); NaN after the end.
         n_iterations (Tensor): directions computed, shape (n_restarts, N), int64.
@@ -60,34 +61,36 @@ class ParetoInfo(AttackInfo):
 class ParetoERAttack(ExplanationAttack):
     r"""Close the gaps of the pairs nearest to flipping, all at once (the multi-objective attack).
 
-    Where :class:`ERAttack` minimises the sum of the gaps and may widen some, here no step widens
-    any. Each step goes along the steepest common descent d of the m gaps
+    :class:`ERAttack` minimises the sum of the gaps, and may widen some of them. This attack takes
+    no step that widens a gap. Each step goes along the steepest common descent d of the m gaps
     :math:`f_q = I_i - I_j`, the solution of
 
     .. math::
         \min_{d, \tau} \tau + \tfrac12 \|d\|^2 \quad
         \text{s.t.} \quad \nabla f_q^\top d \le \tau, \; q = 1 \ldots m,
 
-    as long as Armijo's rule grants for all of them,
-    :math:`f_q(x + \eta d) - f_q(x) \le \beta \eta \nabla f_q^\top d`, each example with its own
-    :math:`\eta`, halved until it holds. A search ends where no gap can be closed without another
-    opening (a Pareto-critical point, :math:`d = 0`). For gaps whose gradients are L-Lipschitz, the
-    smallest :math:`\|d\|` of t steps is at most :math:`\sqrt{(f^{max} - f^{min}) / (\beta
-    \eta_{min} t)}`, :math:`\eta_{min} = \min((1 - \beta) / L, \eta_0)` with the first trial
-    :math:`\eta_0`: thick rankings take longest. Source: arXiv 2212.14106,
-    equations (6) to (15) and appendix A.2; Fliege and Svaiter 2000.
+    with a step length that satisfies Armijo's rule for all gaps,
+    :math:`f_q(x + \eta d) - f_q(x) \le \beta \eta \nabla f_q^\top d`. Each example has its own
+    :math:`\eta`, which is halved until the rule is satisfied. A search ends where no gap can be
+    closed without widening another (a Pareto-critical point, :math:`d = 0`). For gaps whose
+    gradients are L-Lipschitz, the smallest :math:`\|d\|` of t steps is at most
+    :math:`\sqrt{(f^{max} - f^{min}) / (\beta \eta_{min} t)}`, :math:`\eta_{min} = \min((1 - \beta)
+    / L, \eta_0)` with the first trial :math:`\eta_0`, so rankings with large gaps take longest.
+    Source: arXiv 2212.14106, equations (6) to (10) and (15) and appendix A.2; merit functions
+    replace the constrained problems of equations (11) to (14). Fliege and Svaiter 2000.
 
-    At the walls of the ball, of the bounds and of the mask, d is the solution among the directions
-    that do not leave them; steps are cut to the region, and Armijo's rule is asked of what is left.
-    The caller's ``project`` is only applied to the steps. Constraints are merit functions of the
-    line search: a change of the predicted label (``preserve_prediction="reject"``), and what
-    exceeds ``output_tolerance``; no step may raise them, and an output that has used most of its
-    tolerance is one more objective of the next d. With ``smooth_relu`` or ``surrogate``, the gaps
-    that fall are those of the stand-in; the point that is returned is the one whose gaps have the
-    smallest sum on the real model.
+    At the boundary of the ball, of the bounds and of the mask, d is the solution among the
+    directions that stay in the region; steps are projected to the region, and Armijo's rule is
+    applied to the projected step. The caller's ``project`` is only applied to the steps.
+    Constraints are merit functions of the line search: a change of the predicted label
+    (``preserve_prediction="reject"``), and the excess over ``output_tolerance``. No step may raise
+    them, and an output that has used most of its tolerance is one more objective of the next d.
+    With ``smooth_relu`` or ``surrogate``, the gaps that fall are those of the smoothed network or
+    of the surrogate; the point that is returned is the one whose gaps have the smallest sum on the
+    real model.
 
     A step costs one saliency with its graph, m backward passes (m saliencies for
-    ``"finite_difference"``) and about two saliencies of the line search: keep m small.
+    ``"finite_difference"``) and about two saliencies for the line search: keep m small.
 
     Args:
         attribution (Attribution): any Captum attribution.
@@ -131,7 +134,7 @@ class ParetoERAttack(ExplanationAttack):
     ) -> None:
         objective = RankingObjective(k, "mm", "linear", min(k, 4) if k_prime is None else k_prime)
         super().__init__(attribution, objective, step_rule="halving", **options)
-        accepted = ("reject", "early_stop", "none")
+        accepted = tuple(n for n, mode in PREDICTION_MODES.items() if mode.weights is None)
         check_choice("preserve_prediction", self.preserve_prediction, accepted)
         if not 0 < armijo < 1:
             raise ValueError(f"armijo must lie between 0 and 1, got {armijo}")
@@ -144,3 +147,10 @@ class ParetoERAttack(ExplanationAttack):
         self.armijo = armijo
         self.tolerance = tolerance
         self.output_tolerance = output_tolerance
+
+    def _search_options(self) -> dict[str, Any]:
+        return {
+            "armijo": self.armijo,
+            "tolerance": self.tolerance,
+            "output_tolerance": self.output_tolerance,
+        }

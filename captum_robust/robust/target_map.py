@@ -1,18 +1,19 @@
-"""The targeted attack of Dombrowski and others: make the map look like a given one."""
+"""The targeted attack of Dombrowski and others: make the map similar to a given map."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
-from captum_robust.noise import check_radius
+from captum_robust._utils.checks import check_radius
+from captum_robust._utils.tensors import Points, unflatten
 from captum_robust.robust._search.descent import Descent
-from captum_robust.robust._search.gradients import Slope, autograd_gradient, combination
-from captum_robust.robust._search.search import Look, Points
+from captum_robust.robust._search.lagrangian import PREDICTION_MODES
+from captum_robust.robust._search.search import Evaluation
+from captum_robust.robust._search.slopes import as_rows
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import TargetMapObjective
 
@@ -22,65 +23,71 @@ __all__ = ["TargetMapAttack", "TargetMapDescent"]
 class TargetMapDescent(Descent):
     """Descent of the objective and of the change of the model's output together."""
 
-    attack: TargetMapAttack
-    _before: Tensor | None = None
+    def __init__(self, *common: Any, prediction_weight: float) -> None:
+        super().__init__(*common)
+        self.prediction_weight = prediction_weight
+        self._before: Tensor | None = None
 
-    def _term(self, points: Points) -> Tensor:
-        if self.attack.prediction_weight == 0:
-            return super()._term(points)
-        return self._change(self.scored.outputs(points))
+    def _term(self, points: Points) -> Tensor | None:
+        return self._change(self.scored.outputs(points)) if self.prediction_weight > 0 else None
 
-    def _slopes(self, leaves: Points, look: Look) -> list[Slope]:
-        if self.attack.prediction_weight == 0 or self.attack.gradient == "spsa":
-            return super()._slopes(leaves, look)
-        # Before the graph of the objective, which may be shared, is gone.
-        outputs = self.scored.outputs(leaves, graph=True)
-        change = autograd_gradient(self._change(outputs), [outputs], leaves, retain_graph=True)
-        slopes = [*super()._slopes(leaves, look), change]
-        together = combination(slopes, torch.ones(len(self.rows), 2).to(self.region.radius))
-        return [Slope(together, torch.ones_like(look.loss))]
+    def _violations(self, points: Points, graph: bool) -> tuple[list[Tensor], list[Tensor]]:
+        if self.prediction_weight == 0:
+            return super()._violations(points, graph)
+        outputs = self.scored.outputs(points, graph)
+        return [outputs], [self._change(outputs)]
 
-    def _values(self, points: Points) -> Tensor:
-        return super()._values(points) + self._term(points)[:, None]
+    def _gradient(self, leaves: Points, here: Evaluation) -> Points:
+        if self.prediction_weight == 0:
+            return super()._gradient(leaves, here)
+        found = self.settings.gradient.measure(self._here(leaves, here))
+        rows = as_rows([*found.slopes, *found.slopes_of_results]).sum(dim=1)
+        # Only directions count.
+        rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(1e-300)
+        together = unflatten(rows.to(self.region.radius), leaves)
+        self._note_gradient(together)
+        return together
 
     def _change(self, outputs: Tensor) -> Tensor:
-        """The weighted squared change of the output; (m,)."""
-        if self._before is None:  # the first point that is looked at is the example
+        """Return the weighted squared change of the output; (m,)."""
+        if self._before is None:  # the first point that is evaluated is the example
             self._before = outputs.detach()
-        change = (outputs - self._before[self.rows]).reshape(len(outputs), -1)  # or (m,), one logit
-        return self.attack.prediction_weight * change.square().sum(dim=1).to(self.region.radius)
+        change = (outputs - self._mine(self._before)).reshape(len(outputs), -1)
+        return self.prediction_weight * change.square().sum(dim=1).to(self.region.radius)
 
 
 class TargetMapAttack(ExplanationAttack):
-    r"""Make the map look like a target, and leave the output of the model as it is.
+    r"""Make the map similar to a target map, and keep the output of the model unchanged.
 
     .. math::
         \min_\delta \frac{\|\bar I(x + \delta) - \bar I^t\|_2^2}{\|\bar I(x) - \bar I^t\|_2^2}
         + \gamma \, \|g(x + \delta) - g(x)\|_2^2, \qquad \bar I = I / \sum_j |I_j|
 
-    with g the output of the model, logits or probabilities, and its gradient. The first part is 1
-    at the example and 0 where the map is the target up to a factor. Source: Dombrowski, Alber,
-    Anders, Ackermann, Müller, Kessel 2019, "Explanations can be manipulated and geometry is to
-    blame" (arXiv 1906.07983), section 2, on maps normalised as in its experiments, there not
-    divided by the first distance. For ReLU networks it grows :math:`\beta` of a softplus from 10
-    to 100: ``smooth_relu=(10.0, 100.0)``.
+    where g is the output of the model, logits or probabilities, I the attribution map and
+    :math:`I^t` the target map. The first term is 1 at the example, and 0 where the map is the
+    target up to a factor. Source: Dombrowski, Alber, Anders, Ackermann, Müller, Kessel 2019,
+    "Explanations can be manipulated and geometry is to blame" (arXiv 1906.07983), section 2, on
+    maps normalised as in its experiments; the paper does not divide by the distance at the example.
+    For ReLU networks the paper raises :math:`\beta` of a softplus from 10 to 100:
+    ``smooth_relu=(10.0, 100.0)``.
 
     Args:
         attribution (Attribution): any Captum attribution.
-        target_map (Tensor or tuple[Tensor, ...]): the map that is aimed at, in the form of the
-            attributions: one row for all examples (first dimension 1), or one for each example of
-            the inputs. ``absolute`` and ``feature_mask`` apply to it as to the attributions.
+        target_map (Tensor or tuple[Tensor, ...]): the target map, in the form of the attributions:
+            one row for all examples (first dimension 1), or one row per example of the inputs.
+            ``absolute`` and ``feature_mask`` apply to the target as to the attributions.
         prediction_weight (float, optional): :math:`\gamma`, not negative. Default: 1.0, of the
             order of the paper's.
-        k (int, optional): size of the top set whose first change the info reports.
+        k (int, optional): size of the top set whose first change is reported in the info.
         **options: as in :class:`ExplanationAttack`; soft constraints in ``preserve_prediction``
             need ``prediction_weight=0``.
 
     Raises:
-        ValueError: for targets of another shape, when the inputs are perturbed.
+        ValueError: for target maps of another shape, when the inputs are perturbed.
 
     Examples::
 
+        >>> import torch
         >>> from captum.attr import Saliency
         >>> from torch import nn
         >>> _ = torch.manual_seed(0)
@@ -104,10 +111,13 @@ class TargetMapAttack(ExplanationAttack):
     ) -> None:
         check_radius(prediction_weight, "prediction_weight")
         super().__init__(attribution, TargetMapObjective(target_map, k), **options)
-        soft = self.preserve_prediction not in ("reject", "early_stop", "none")
+        soft = PREDICTION_MODES[self.preserve_prediction].weights is not None
         if soft and prediction_weight > 0:
             raise ValueError(
                 f"prediction_weight must be 0 with preserve_prediction="
                 f"{self.preserve_prediction!r}, got {prediction_weight}"
             )
         self.prediction_weight = prediction_weight
+
+    def _search_options(self) -> dict[str, Any]:
+        return {"prediction_weight": self.prediction_weight}

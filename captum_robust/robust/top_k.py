@@ -11,17 +11,17 @@ __all__ = ["TopKAttack"]
 
 
 class TopKAttack(ExplanationAttack):
-    r"""Take the attribution away from the top-k features.
+    r"""Reduce the fraction of the attribution that belongs to the top-k features.
 
     .. math::
         \min_\delta \sum_{i \in top_k(x)} \bar I_i(x + \delta), \qquad
         \bar I = I / \sum_j |I_j|
 
-    The share of the features that lead at the unperturbed input falls, whoever gains. Where it
-    comes from features far down, the ranking may hold: :class:`ERAttack` looks at the gaps
-    instead. Source: Ghorbani, Abid, Zou 2019, "Interpretation of neural networks is fragile"
-    (arXiv 1710.10547), Algorithm 1; its maps are magnitudes (``absolute=True`` for attributions
-    with a sign) that sum to one.
+    The top-k features are those of the unperturbed input. The attribution may move to features of
+    low rank, so that the ranking does not change; :class:`ERAttack` closes the gaps between
+    features instead. Source: Ghorbani, Abid, Zou 2019, "Interpretation of neural networks is
+    fragile" (arXiv 1710.10547), Algorithm 1; the maps of the paper are magnitudes
+    (``absolute=True`` for attributions with a sign) that sum to one.
 
     Args:
         attribution (Attribution): any Captum attribution.
@@ -37,7 +37,7 @@ class TopKAttack(ExplanationAttack):
         >>> model = nn.Sequential(nn.Linear(9, 16), nn.Softplus(), nn.Linear(16, 2))
         >>> x, attack = torch.randn(4, 9), TopKAttack(Saliency(model), k=3)
         >>> _, info = attack.perturb(x, radius=0.5, target=1, return_info=True)
-        >>> bool((info.objective < info.trace[0, 0]).all())    # of a share between 0 and 1
+        >>> bool((info.objective < info.trace[0, 0]).all())    # a fraction in [0, 1]
         True
     """
 

@@ -9,8 +9,9 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust.testing.attack_case import AttackCase
+from captum_robust.testing.fault_injection import Trouble, failing_at, refusal, worn
 from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import (
     changes,
@@ -18,7 +19,6 @@ from captum_robust.testing.snapshot import (
     state_of_model,
     state_of_tensors,
 )
-from captum_robust.testing.trouble import Trouble, failing_at, refusal, worn
 
 __all__ = [
     "check_broken_rows_stay_broken",
@@ -173,7 +173,7 @@ def check_dtypes(case: AttackCase) -> None:
     """float64, float32, bfloat16 and float16 come back as they are, finite and within the ball."""
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         inputs = case.model.inputs
-        inputs = like(inputs, tuple(t.to(dtype) for t in as_tuple(inputs)))
+        inputs = format_like(inputs, tuple(t.to(dtype) for t in as_tuple(inputs)))
         moved = case.perturb(case.attack(case.model.build().to(dtype)), inputs=inputs)
         for x, y in zip(as_tuple(inputs), as_tuple(moved), strict=True):
             require(y.dtype == dtype, f"{dtype} became {y.dtype}")
@@ -186,7 +186,7 @@ def check_noncontiguous_inputs(case: AttackCase) -> None:
     """Memory layout does not matter: strided inputs give what contiguous ones give."""
     inputs = case.model.inputs
     strided = tuple(torch.stack([t, -t], dim=-1)[..., 0] for t in as_tuple(inputs))
-    moved = case.perturb(inputs=like(inputs, strided))
+    moved = case.perturb(inputs=format_like(inputs, strided))
     require_close(moved, case.perturb(), "strided inputs changed the result")
 
 

@@ -9,7 +9,7 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust._utils.prediction import predicted_labels
 from captum_robust.metrics import precision_at_k
 from captum_robust.testing.models import SmallModel, small_models
@@ -114,8 +114,8 @@ class AttackCase:
         """The saliency at ``points`` by Captum itself."""
         leaves = tuple(p.detach().clone().requires_grad_() for p in as_tuple(points))
         saliency = Saliency(self.model.build())
-        maps: Inputs = saliency.attribute(like(points, leaves), **self.model.arguments)
-        return like(points, tuple(m.detach() for m in as_tuple(maps)))  # type: ignore[no-any-return]
+        maps: Inputs = saliency.attribute(format_like(points, leaves), **self.model.arguments)
+        return format_like(points, tuple(m.detach() for m in as_tuple(maps)))  # type: ignore[no-any-return]
 
     def objective(self, moved: Inputs) -> Tensor:
         """What the attack minimises, at the returned inputs, on the real model; (N,)."""
@@ -154,4 +154,4 @@ class AttackCase:
             return x + self.model.radius * noise.view_as(x).to(x)
 
         inputs = self.model.inputs
-        return [like(inputs, tuple(map(drawn, as_tuple(inputs)))) for _ in range(n_draws)]
+        return [format_like(inputs, tuple(map(drawn, as_tuple(inputs)))) for _ in range(n_draws)]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust.testing.attack_case import AttackCase
 from captum_robust.testing.report import require
 
@@ -74,7 +74,7 @@ def check_mask(case: AttackCase) -> None:
     """Where ``mask`` is 0 the input is returned bit for bit."""
     inputs = case.model.inputs
     masks = tuple((torch.arange(t[0].numel()) % 2).view_as(t[:1]) for t in as_tuple(inputs))
-    moved = case.perturb(mask=like(inputs, masks))
+    moved = case.perturb(mask=format_like(inputs, masks))
     for x, y, mask in zip(as_tuple(inputs), as_tuple(moved), masks, strict=True):
         frozen = (mask == 0).expand_as(x)
         require(torch.equal(x[frozen], y[frozen]), "changed features whose mask is 0")

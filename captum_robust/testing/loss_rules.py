@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._utils.captum import as_tuple, like, run_forward
+from captum_robust._utils.captum import as_tuple, format_like, run_forward
 from captum_robust._utils.random import cuda_devices
+from captum_robust.testing.fault_injection import Trouble, failing_at, refusal, worn
 from captum_robust.testing.loss_case import LossCase
 from captum_robust.testing.models import normal
 from captum_robust.testing.report import require, require_close
@@ -16,7 +17,6 @@ from captum_robust.testing.snapshot import (
     state_of_model,
     state_of_tensors,
 )
-from captum_robust.testing.trouble import Trouble, failing_at, refusal, worn
 
 __all__ = [
     "check_broken_rows_are_not_hidden",
@@ -232,7 +232,9 @@ def check_noncontiguous_inputs(case: LossCase) -> None:
     inputs = case.model.inputs
     strided = tuple(torch.stack([t, -t], dim=-1)[..., 0] for t in as_tuple(inputs))
     require_close(
-        case.value(inputs=like(inputs, strided)), case.value(), "strided inputs have another loss"
+        case.value(inputs=format_like(inputs, strided)),
+        case.value(),
+        "strided inputs have another loss",
     )
 
 
@@ -240,7 +242,9 @@ def check_dtypes(case: LossCase) -> None:
     """float32 agrees with float64; bfloat16 gives a finite loss and finite gradients."""
     expected = float(case.value().detach())
     for dtype in [torch.float32] + [torch.bfloat16] * case.traits.half_precision:
-        inputs = like(case.model.inputs, tuple(t.to(dtype) for t in as_tuple(case.model.inputs)))
+        inputs = format_like(
+            case.model.inputs, tuple(t.to(dtype) for t in as_tuple(case.model.inputs))
+        )
         target = case.target(case.model.labels)
         target = target.to(dtype) if target.is_floating_point() else target
         model = case.model.build().to(dtype)

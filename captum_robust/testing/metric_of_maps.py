@@ -5,10 +5,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from captum_robust.testing.fault_injection import refusal
 from captum_robust.testing.metric_case import MapsCase
 from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import changes, random_state, state_of_tensors
-from captum_robust.testing.trouble import refusal
 
 __all__ = [
     "check_broken_rows_give_nan",

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._utils.captum import as_tuple, like
+from captum_robust._utils.captum import as_tuple, format_like
+from captum_robust.testing.fault_injection import Trouble, failing_at, refusal, worn
 from captum_robust.testing.metric_case import ModelCase
 from captum_robust.testing.report import require, require_close
 from captum_robust.testing.snapshot import (
@@ -16,7 +17,6 @@ from captum_robust.testing.snapshot import (
     state_of_model,
     state_of_tensors,
 )
-from captum_robust.testing.trouble import Trouble, failing_at, refusal, worn
 
 __all__ = [
     "check_broken_rows_give_nan",
@@ -155,7 +155,7 @@ def check_noncontiguous_inputs(case: ModelCase) -> None:
     """Memory layout does not matter: strided inputs give what contiguous ones give."""
     whole, inputs = case.value(), case.model.inputs
     strided = tuple(torch.stack([t, -t], dim=-1)[..., 0] for t in as_tuple(inputs))
-    value = case.value(inputs=like(inputs, strided))
+    value = case.value(inputs=format_like(inputs, strided))
     require_close(value, whole, "strided inputs have other values", 1e-6)
 
 
@@ -171,7 +171,9 @@ def check_dtypes(case: ModelCase) -> None:
     if case.traits.half_precision:
         dtypes += [torch.bfloat16, torch.float16]
     for dtype in dtypes:
-        inputs = like(case.model.inputs, tuple(t.to(dtype) for t in as_tuple(case.model.inputs)))
+        inputs = format_like(
+            case.model.inputs, tuple(t.to(dtype) for t in as_tuple(case.model.inputs))
+        )
         value = case.value(case.model.build().to(dtype), inputs=inputs)
         require(value.isfinite().all(), f"in {dtype}: {value.tolist()}")
         require(value.dtype in (torch.float32, torch.float64), f"in {dtype} returned {value.dtype}")

@@ -1,4 +1,4 @@
-"""Pictures: what an attack did to an explanation, and how models compare.
+"""Pictures of the change of an explanation under attack, and of comparisons between models.
 
 In the conventions of :mod:`captum.attr.visualization`: functions take ``plt_fig_axis`` and
 ``use_pyplot`` and return ``(figure, axis)``. Matplotlib, and networkx for graphs, are imported when
@@ -6,11 +6,13 @@ a picture is drawn.
 """
 
 from captum_robust.visualization.adjacency import visualize_adjacency_rankings
+from captum_robust.visualization.comparator_tables import plot_tables
 from captum_robust.visualization.graph import visualize_graph_rankings
 from captum_robust.visualization.image import visualize_image_rankings
 from captum_robust.visualization.magnitudes import plot_magnitudes
 from captum_robust.visualization.manipulation import plot_manipulation
-from captum_robust.visualization.precision import plot_min_radius, plot_precision, plot_tables
+from captum_robust.visualization.min_radius import plot_min_radius
+from captum_robust.visualization.precision import plot_precision
 from captum_robust.visualization.rankings import visualize_rankings
 from captum_robust.visualization.table import visualize_table_rankings
 from captum_robust.visualization.traces import plot_traces

@@ -33,16 +33,17 @@ def visualize_adjacency_rankings(
     fig_size: tuple[float, float] | None = None,
     use_pyplot: bool = True,
 ) -> Canvas:
-    r"""Show the maps of an adjacency matrix before and after an attack, the top k entries marked.
+    r"""Show the attributions of an adjacency matrix before and after an attack, the top k marked.
 
     The marks are those of :func:`visualize_image_rankings`; darker is more important.
 
     Args:
-        attribution (Tensor or ndarray): the map after the attack: (n(n − 1)/2,), one score an edge
-            of an undirected graph in the order of ``torch.triu_indices(n, n, offset=1)``, drawn
-            as the upper triangle; or (n, n), where every entry is ranked, also the diagonal, row
-            by row.
-        reference_attribution (Tensor or ndarray): the map before it, of the same shape.
+        attribution (Tensor or ndarray): attribution map after the attack: (n(n − 1)/2,), one score
+            per edge of an undirected graph in the order of ``torch.triu_indices(n, n, offset=1)``,
+            drawn as the upper triangle; or (n, n), where every entry is ranked row by row,
+            including the diagonal.
+        reference_attribution (Tensor or ndarray): attribution map before the attack, of the same
+            shape.
         k (int): size of the top sets, 1 <= k < number of entries.
         absolute (bool, optional): rank, and show, :math:`|I|`. Default: False.
         node_names (Sequence[str], optional): names of the n nodes. Default: their numbers.
@@ -100,7 +101,7 @@ def visualize_adjacency_rankings(
 
 
 def _cells(values: Tensor) -> tuple[int, NDArray[np.int64]]:
-    """The number of nodes, and the place in the map of every cell of the matrix; −1 for none."""
+    """Return the number of nodes, and the place in the map of each cell of the matrix, or −1."""
     if values.dim() == 2:
         if values.shape[0] != values.shape[1]:
             raise ValueError(

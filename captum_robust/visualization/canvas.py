@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Array", "Canvas", "as_array", "one_axis", "open_canvas", "show"]
 
-#: What every picture takes: a tensor on any device, an array, or numbers in a list.
+#: Values of a picture: a tensor on any device, an array, or numbers in a list.
 Array = Any
 
 #: Figure and axes, as Captum's visualizations take and return them.
@@ -23,7 +23,7 @@ Canvas = tuple["Figure", Any]
 
 
 def as_array(values: Array) -> NDArray[np.float64]:
-    """A copy in double precision, on the CPU, without gradients."""
+    """Return a copy in double precision, on the CPU, without gradients."""
     if isinstance(values, Tensor):
         return values.detach().cpu().double().numpy().copy()
     if isinstance(values, (list, tuple)) and any(isinstance(v, Tensor) for v in values):
@@ -39,7 +39,7 @@ def open_canvas(
     n_columns: int = 1,
     **options: Any,
 ) -> tuple[Figure, list[Axes]]:
-    """The caller's figure and axes, or new ones; row by row."""
+    """Return the caller's figure and axes, or new ones; row by row."""
     if plt_fig_axis is None:
         if use_pyplot:
             from matplotlib import pyplot
@@ -63,13 +63,13 @@ def open_canvas(
 def one_axis(
     plt_fig_axis: Canvas | None, use_pyplot: bool, fig_size: tuple[float, float]
 ) -> tuple[Figure, Axes]:
-    """The caller's figure and its one axis, or new ones."""
+    """Return the caller's figure and its one axis, or new ones."""
     figure, axes = open_canvas(plt_fig_axis, use_pyplot, fig_size)
     return figure, axes[0]
 
 
 def show(use_pyplot: bool) -> None:
-    """Show the figure where the caller wants pyplot to, as Captum does."""
+    """Show the figure if ``use_pyplot``, as Captum does."""
     if use_pyplot:
         from matplotlib import pyplot
 

@@ -1,4 +1,4 @@
-"""What an attack did to the top-k set of one example: kept, lost, gained."""
+"""The change of the top-k set of one example under attack: features kept, lost, gained."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class RankingChange:
     """The ranked features, or groups of features, of one example before and after.
 
     Attributes:
-        before: their scores before the attack, (n,).
-        after: their scores after it, (n,).
-        top_before: whether each was among the top k, (n,) bool.
-        top_after: whether each is, (n,) bool.
-        group: place in the above of every feature of the flattened map.
+        before: scores before the attack, (n,).
+        after: scores after the attack, (n,).
+        top_before: features in the top k before the attack, (n,) bool.
+        top_after: features in the top k after the attack, (n,) bool.
+        group: index of the group of each feature of the flattened map.
         k: size of the top sets.
     """
 
@@ -38,27 +38,27 @@ class RankingChange:
 
     @property
     def kept(self) -> NDArray[np.bool_]:
-        """In the top k before and after."""
+        """Features in the top k before and after."""
         return self.top_before & self.top_after
 
     @property
     def lost(self) -> NDArray[np.bool_]:
-        """In the top k before only."""
+        """Features in the top k only before."""
         return self.top_before & ~self.top_after
 
     @property
     def gained(self) -> NDArray[np.bool_]:
-        """In the top k after only."""
+        """Features in the top k only after."""
         return self.top_after & ~self.top_before
 
     @property
     def heading(self) -> str:
-        """P@k, as a title says it."""
+        """P@k, for a title."""
         return f"P@{self.k} = {self.kept.sum() / self.k:.3g}"
 
 
 def as_map(values: Array, name: str) -> Tensor:
-    """A map of one example as a tensor on the CPU."""
+    """Return the map of one example as a tensor on the CPU."""
     tensor = values.detach().cpu() if isinstance(values, Tensor) else torch.tensor(np.array(values))
     if tensor.dim() == 0:
         raise ValueError(f"{name} must be the map of one example, got a number")
@@ -84,7 +84,7 @@ def ranking_change(
     for name, row in scores.items():
         check_k(k, row.shape[1])
         if bool(invalid_rows(row)):
-            raise ValueError(f"{name} must be finite and not constant, for there to be a top {k}")
+            raise ValueError(f"{name} must be finite and not constant to have a top {k}")
     after, before = (row.double() for row in scores.values())
     if mask is None:
         group = torch.arange(attribution.numel())

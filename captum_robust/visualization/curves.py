@@ -1,4 +1,4 @@
-"""Curves of means with confidence bands, in styles told apart without colour."""
+"""Curves of means with confidence bands, in styles that differ without colour."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STYLES = (
 
 @dataclass(frozen=True)
 class Curve:
-    """Means at every x, and the ends of the band around them; NaN where there is none."""
+    """Means at every x, and the ends of the band around them; NaN where a value is missing."""
 
     name: str
     x: NDArray[np.float64]
@@ -58,7 +58,7 @@ def curve_of_means(
     weights: Tensor | None,
     confidence: float,
 ) -> Curve:
-    """The mean over the examples of values (R, N), with Student's t interval at each x."""
+    """Return the mean over the examples of values (R, N), with Student's t interval at each x."""
     found = [estimate(torch.from_numpy(row), weights, confidence) for row in values]
     mean, low, high = (
         np.array([getattr(e, end) for e in found]) for end in ("mean", "low", "high")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["visualize_graph_rankings"]
 
 _MOST_NAMES = 24
-# More of the others would be a grey disc.
+# More of the other edges would look like a grey disc.
 _MOST_EDGES = 400
 
 
@@ -46,13 +46,13 @@ def visualize_graph_rankings(
 ) -> Canvas:
     r"""Draw a graph before and after an attack, with its top k edges marked.
 
-    Left the edges that were kept (blue, solid, circle) and lost (orange, dashed, cross), right
-    those kept and gained (green, dotted, triangle), on a layout of ``networkx``. The other edges
-    of an ``edge_index`` are thin and grey; more than 400 of them are not drawn.
+    On the left are the edges that were kept (blue, solid, circle) and lost (orange, dashed, cross),
+    on the right those kept and gained (green, dotted, triangle), in a layout of ``networkx``.
+    The other edges of an ``edge_index`` are thin and grey; more than 400 of them are not drawn.
 
     Args:
-        attribution (Tensor or ndarray): the scores of the edges after the attack, (m,).
-        reference_attribution (Tensor or ndarray): those before it, (m,).
+        attribution (Tensor or ndarray): scores of the edges after the attack, (m,).
+        reference_attribution (Tensor or ndarray): scores before the attack, (m,).
         k (int): size of the top sets, 1 <= k < m.
         edge_index (Tensor or ndarray, optional): both ends of every edge, (2, m) integers, as in
             PyTorch Geometric; each column is ranked, so give undirected edges once. Default: all
@@ -60,8 +60,8 @@ def visualize_graph_rankings(
             offset=1)``.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         node_names (Sequence[str], optional): names of the nodes; up to 24 are written.
-        node_regions (Sequence, optional): region of every node, say its lobe; nodes stand on the
-            circle region by region, and the names of the regions around it.
+        node_regions (Sequence, optional): region of each node, such as its lobe; the nodes are
+            drawn on a circle region by region, with the names of the regions around it.
         positions (Tensor or ndarray, optional): where the nodes are drawn, (n, 2). Default: on a
             circle.
         title (str, optional): title of the figure.
@@ -137,14 +137,14 @@ def _draw_edges(
 
 
 def _write_names(axis: Axes, places: NDArray[np.float64], names: list[str]) -> None:
-    """Beside the nodes, away from the middle of the graph."""
+    """Write the names beside the nodes, away from the middle of the graph."""
     middle = places.mean(axis=0)
     for place, name in zip(places, names, strict=True):
         _write_outwards(axis, place, place - middle, name, 6)
 
 
 def _write_regions(axis: Axes, places: NDArray[np.float64], regions: Sequence[Any]) -> None:
-    """Around the circle, each at the middle of its arc."""
+    """Write the regions around the circle, each at the middle of its arc."""
     for region in dict.fromkeys(regions):
         own = places[[r == region for r in regions]]
         axis.plot(1.07 * own[:, 0], 1.07 * own[:, 1], color="0.6", linewidth=1.5, zorder=1)

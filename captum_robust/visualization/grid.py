@@ -1,4 +1,4 @@
-"""A map drawn as a grid of cells, with some of its regions outlined and marked."""
+"""An attribution map drawn as a grid of cells, with outlined and marked regions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
 def draw_map(axis: Axes, values: NDArray[np.float64], cmap: Any) -> None:
-    """The map as an image, darkest where it is largest, without ticks."""
+    """Draw a map as an image without ticks, darkest where it is largest."""
     axis.imshow(values, cmap=cmap, interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])
 
 
 def _cell_size(axis: Axes, shape: tuple[int, ...]) -> float:
-    """Width of a cell in points."""
+    """Return the width of a cell in points."""
     box = axis.get_window_extent()
     pixels = min(box.width / shape[1], box.height / shape[0])
     return float(pixels * 72 / axis.figure.dpi)
@@ -39,15 +39,15 @@ def _cell_size(axis: Axes, shape: tuple[int, ...]) -> float:
 def draw_regions(
     axis: Axes, mark: Mark, regions: NDArray[np.int64], marked: NDArray[np.bool_]
 ) -> None:
-    """Outline and mark those regions of a grid (H, W) that ``marked``, (n,), selects.
+    """Outline and mark regions of a grid (H, W).
 
-    The axis must have its final place: marks fit into the cells.
+    The axis must have its final position, since the marks are as large as the cells allow.
 
     Args:
-        axis: where the map is.
-        mark: how.
-        regions: number of each cell's region, 0 … n − 1; −1 for a cell of none.
-        marked: which regions.
+        axis: axis of the map.
+        mark: colour, line and marker.
+        regions: number of the region of each cell, 0 … n − 1; −1 for a cell in no region.
+        marked: the regions that are marked, (n,) bool.
     """
     from matplotlib.collections import LineCollection
 
@@ -60,7 +60,7 @@ def draw_regions(
         pen = float(np.clip(width / 8, 0.8, 2.0))
         inset = pen / 2 / cell
         segments = list(_outlines(chosen, inset))
-        # The halo of all lines first: that of one must not cover its neighbour.
+        # First the halos of all lines, so that no halo covers a line.
         for colour, line, line_width, order in (
             ("white", "-", pen + 1.6, 3),
             (mark.colour, mark.line, pen, 4),
@@ -77,7 +77,7 @@ def draw_regions(
 
 
 def _centres(chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of the cell of each region that lies nearest to its centre."""
+    """Return row and column of the cell of each region that is nearest to its centre."""
     centres = []
     for region in np.unique(chosen[chosen >= 0]):
         cells = np.argwhere(chosen == region)
@@ -88,7 +88,7 @@ def _centres(chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _outlines(chosen: NDArray[np.int64], inset: float) -> Iterator[_Segment]:
-    """The sides of the chosen cells that border on another region, moved inwards."""
+    """Yield the sides of the chosen cells that border on another region, moved inwards."""
     padded = np.pad(chosen, 1, constant_values=-1)
     for row, column in np.argwhere(chosen >= 0):
         own = chosen[row, column]

@@ -32,23 +32,26 @@ def visualize_image_rankings(
     fig_size: tuple[float, float] | None = None,
     use_pyplot: bool = True,
 ) -> Canvas:
-    r"""Show the maps of an image before and after an attack, and what became of its top k pixels.
+    r"""Show the attributions of an image before and after an attack, with its top k pixels marked.
 
-    Left the map before, with the pixels that were kept (blue circle, solid line) and lost (orange
-    cross, dashed); right the map after, with those kept and gained (green triangle, dotted). Each
-    map has its own scale, from its smallest to its largest value: darker is more important. Pixels
-    that are smaller than 6 points are marked but not outlined.
+    On the left is the attribution map before the attack, with the pixels that were kept (blue
+    circle, solid line) and lost (orange cross, dashed); on the right the map after the attack, with
+    those kept and gained (green triangle, dotted). Each map has its own scale, from its smallest to
+    its largest value: darker is more important. Pixels that are smaller than 6 points are marked
+    but not outlined.
 
     Args:
-        attribution (Tensor or ndarray): the map after the attack, (H, W, C) or (H, W), channels
-            last as in :mod:`captum.attr.visualization`. Channels are summed, so that pixels are
-            ranked: the order of :func:`~captum_robust.metrics.precision_at_k` whose
+        attribution (Tensor or ndarray): attribution map after the attack, (H, W, C) or (H, W),
+            channels last as in :mod:`captum.attr.visualization`. Channels are summed, so that
+            pixels are ranked, in the order of :func:`~captum_robust.metrics.precision_at_k` whose
             ``feature_mask`` gives the channels of a pixel the same id.
-        reference_attribution (Tensor or ndarray): the map before it, of the same shape.
+        reference_attribution (Tensor or ndarray): attribution map before the attack, of the same
+            shape.
         k (int): size of the top sets, 1 <= k < number of pixels or groups.
         original_image (Tensor or ndarray, optional): the input before the attack, shown above its
             map; (H, W, C) or (H, W), floats in [0, 1] or integers in [0, 255].
-        perturbed_image (Tensor or ndarray, optional): the input after it; both or none.
+        perturbed_image (Tensor or ndarray, optional): the input after the attack; give both images
+            or none.
         absolute (bool, optional): rank :math:`|I|`, before channels are summed. Default: False.
         feature_mask (Tensor or ndarray, optional): integer group of every pixel, (H, W) or
             (H, W, C), for super-pixels. The regions are outlined.
@@ -112,7 +115,7 @@ def visualize_image_rankings(
 
 
 def _pixels(values: Tensor, name: str) -> Tensor:
-    """(H, W, C) of what may lack its channels."""
+    """Return a map as (H, W, C); it may lack its channels."""
     if values.dim() == 2:
         values = values[:, :, None]
     if values.dim() != 3:
@@ -123,7 +126,7 @@ def _pixels(values: Tensor, name: str) -> Tensor:
 def _images(
     original: Array | None, perturbed: Array | None, shape: tuple[int, ...]
 ) -> list[NDArray[np.float64]]:
-    """Both images in [0, 1], grey ones as (H, W); none where none is given."""
+    """Return both images in [0, 1], grey ones as (H, W); none where none is given."""
     if original is None and perturbed is None:
         return []
     if original is None or perturbed is None:

@@ -1,4 +1,4 @@
-"""Names written beside what they name, so that no legend has to be looked up."""
+"""Names written beside curves and points, in place of a legend."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Named", "along", "label_ends", "label_points", "lay_out"]
 Named = tuple[float, float, str, str]
 
 _GAP = 9.0  # points between the end of a curve and its name
-_FAR = 9.0  # a name further away than this gets a line to what it names
+_FAR = 9.0  # a name further away than this gets a line to its curve or point
 
 
 def label_ends(axis: Axes, ends: Sequence[Named]) -> None:
-    """Write names right of the ends of curves, moved up or down where they would touch.
+    """Write names to the right of the ends of curves, moved up or down where they would touch.
 
     Limits and scales must be final.
     """
@@ -32,7 +32,7 @@ def label_ends(axis: Axes, ends: Sequence[Named]) -> None:
         for x, y, name, _ in ends
     ]
     lay_out(axis)
-    scale = _pixels_a_point(axis)
+    scale = _pixels_per_point(axis)
     heights = np.array([text.get_window_extent().height for text in texts]) / scale
     wanted = np.array([axis.transData.transform((x, y))[1] for x, y, *_ in ends]) / scale
     foot = axis.get_window_extent().y0 / scale
@@ -49,17 +49,17 @@ def label_points(
 ) -> None:
     """Write names beside points, each at the nearest place that is free.
 
-    Limits and scales must be final. What is not to be covered, besides the points: ``obstacles``,
-    places (m, 2) in data coordinates, close together.
+    Limits and scales must be final. Names cover neither points nor ``obstacles``: places (m, 2) in
+    data coordinates, close together.
     """
     lay_out(axis)
-    scale = _pixels_a_point(axis)
+    scale = _pixels_per_point(axis)
     to_points = axis.transData.transform
     centres = np.array([to_points((x, y)) for x, y, *_ in points]) / scale
     thin = [to_points(places) / scale for places in obstacles]
     taken = np.concatenate([_boxes(centres, 5.0), *(_boxes(places, 1.0) for places in thin)])
     frame = np.array(axis.get_window_extent().extents) / scale
-    # The most crowded first, while there is room.
+    # Place the names of the most crowded points first, while there is room.
     distances = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
     for index in np.argsort(np.sort(distances, axis=1)[:, 1:4].sum(axis=1), kind="stable"):
         x, y, name, colour = points[index]
@@ -78,7 +78,7 @@ def label_points(
 
 
 def along(path: NDArray[np.float64], n: int = 60) -> NDArray[np.float64]:
-    """Places close together on a path (m, 2)."""
+    """Return places close together on a path (m, 2)."""
     at = np.linspace(0, len(path) - 1, n * (len(path) - 1))
     return np.stack([np.interp(at, np.arange(len(path)), path[:, i]) for i in (0, 1)], axis=1)
 
@@ -89,7 +89,7 @@ def _free_place(
     taken: NDArray[np.float64],
     frame: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Offset of the centre of a box: where it overlaps nothing, or least, and then the nearest."""
+    """Return the nearest offset of the centre of a box at which it overlaps nothing, or least."""
     distance, angle = np.meshgrid(np.arange(7.0, 80.0, 3.0), np.radians(np.arange(0, 360, 15)))
     direction = np.stack([np.cos(angle).ravel(), np.sin(angle).ravel()], axis=1)
     offsets = direction * (distance.ravel()[:, None] + abs(direction) * half)
@@ -103,16 +103,16 @@ def _free_place(
 
 
 def _boxes(centres: NDArray[np.float64], half: float) -> NDArray[np.float64]:
-    """Squares (n, 4): left, bottom, right, top."""
+    """Return squares (n, 4): left, bottom, right, top."""
     return np.concatenate([centres - half, centres + half], axis=1)
 
 
 def _apart(
     wanted: NDArray[np.float64], heights: NDArray[np.float64], foot: float
 ) -> NDArray[np.float64]:
-    """Places nearest to those wanted, in their order, at which nothing of these heights touches.
+    """Return the places nearest to those wanted, in their order, at which no names touch.
 
-    Neighbours that touch become a block, which stands where its members want it on average, and
+    Neighbours that touch become a block, at the average of the places that its members want, but
     never below ``foot``.
     """
     blocks: list[tuple[list[int], float]] = []  # members from below, and the lowest edge
@@ -131,7 +131,7 @@ def _apart(
 
 
 def _lead(axis: Axes, point: Any, offset: Any, colour: str) -> None:
-    """A thin line from a point to a name, which begins at an offset in points."""
+    """Draw a thin line from a point to a name at an offset, in points."""
     axis.annotate(
         "", point, (float(offset[0]), float(offset[1])), textcoords="offset points",
         annotation_clip=False,
@@ -139,10 +139,10 @@ def _lead(axis: Axes, point: Any, offset: Any, colour: str) -> None:
     )  # fmt: skip
 
 
-def _pixels_a_point(axis: Axes) -> float:
+def _pixels_per_point(axis: Axes) -> float:
     return float(axis.figure.canvas.figure.dpi) / 72
 
 
 def lay_out(axis: Axes) -> None:
-    """Give everything drawn so far its place; a subfigure, with the figure that it is in."""
+    """Lay out everything drawn so far, including the figure around a subfigure."""
     axis.figure.canvas.figure.draw_without_rendering()

@@ -1,4 +1,4 @@
-"""How steeply the scores fall from rank to rank."""
+"""Sorted magnitudes of attributions by rank."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def plot_magnitudes(
 ) -> Canvas:
     r"""Plot sorted magnitudes of attributions by rank, with the boundary of the top k.
 
-    A curve is the median over the examples of their r-th largest :math:`|I|`, its band the middle
-    half of them (quartiles). A ranking is as stable as the fall at the boundary is steep, compared
-    with how fast the map changes. After the experiments of arXiv 2212.14106.
+    A curve is the median over the examples of their r-th largest :math:`|I|`; its band reaches from
+    the lower to the upper quartile. The steeper the fall at the boundary, the larger the change of
+    the attribution that a ranking survives. After the experiments of arXiv 2212.14106.
 
     Args:
-        attributions (Mapping[str, Tensor or ndarray]): for each curve maps of N examples,
-            (N, ...); maps that are not finite are left out.
+        attributions (Mapping[str, Tensor or ndarray]): for each curve the attributions of N
+            examples, (N, ...); those that are not finite are left out.
         k (int): size of the top set, 1 <= k < n.
-        ylabel (str, optional): whose magnitude it is.
+        ylabel (str, optional): label of the vertical axis.
         title (str, optional): title of the plot.
         plt_fig_axis (tuple, optional): figure and axis. Default: new ones.
         fig_size (tuple, optional): size of a new figure, inches.
@@ -44,7 +44,7 @@ def plot_magnitudes(
         - **figure** and **axis**; the vertical axis is logarithmic.
 
     Raises:
-        ValueError: for no curve, one without a finite map, and for k out of its range.
+        ValueError: for no curve, a curve without a finite map, and for k out of its range.
 
     Examples::
 

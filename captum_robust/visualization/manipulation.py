@@ -1,4 +1,4 @@
-"""Thickness against the step at which the explanation is manipulated."""
+"""Thickness against the step at which an attack first changes the explanation."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def plot_manipulation(
     fig_size: tuple[float, float] = (5.2, 4.0),
     use_pyplot: bool = True,
 ) -> Canvas:
-    r"""Plot the thickness of each example against the step at which an attack first broke it.
+    r"""Plot the thickness of each example against the first step at which an attack changed it.
 
-    If thickness predicts robustness, thick rankings break late. The title gives Spearman's rank
-    correlation :math:`\rho` over the examples that have both values; those that never broke rank
-    above all others, and are drawn as triangles above a line. After the
-    experiments of arXiv 2212.14106, which do not name their coefficient.
+    If thickness predicts robustness, thick rankings change late. The title gives Spearman's rank
+    correlation :math:`\rho` over the examples that have both values; examples that never changed
+    rank above all others, and are drawn as triangles above a line. After the experiments of arXiv
+    2212.14106, which do not name their coefficient.
 
     Args:
-        thickness (Tensor or ndarray): thickness, or what else may predict robustness, (N,); NaN
-            for examples without.
+        thickness (Tensor or ndarray): thickness or another predictor of robustness, (N,); NaN
+            where it is missing.
         first_change_step (Tensor or ndarray): ``AttackInfo.first_change_step``, (N,); −1 for never.
-        xlabel (str, optional): what the predictor is.
-        ylabel (str, optional): what the step is.
-        title (str, optional): title of the plot, in front of the correlation.
+        xlabel (str, optional): label of the horizontal axis.
+        ylabel (str, optional): label of the vertical axis.
+        title (str, optional): title of the plot, before the correlation.
         plt_fig_axis (tuple, optional): figure and axis. Default: new ones.
         fig_size (tuple, optional): size of a new figure, inches.
         use_pyplot (bool, optional): create and show the figure by pyplot. Default: True.
@@ -43,7 +43,7 @@ def plot_manipulation(
         - **figure** and **axis**.
 
     Raises:
-        ValueError: for arguments of other or different shapes, and for fewer than three examples
+        ValueError: for arguments of wrong or different shapes, and for fewer than three examples
             that have both values.
 
     Examples::
@@ -68,7 +68,7 @@ def plot_manipulation(
     steps = np.where(never, 1.12 * top, steps)
     ranks = torch.from_numpy(np.stack([x, steps]))
     rho = float(spearman_correlation(ranks[:1], ranks[1:]))
-    said = "ρ undefined" if np.isnan(rho) else f"ρ = {rho:.2f}"
+    correlation = "ρ undefined" if np.isnan(rho) else f"ρ = {rho:.2f}"
 
     figure, axis = one_axis(plt_fig_axis, use_pyplot, fig_size)
     for which, marker, colour in ((~never, "o", "#0072B2"), (never, "^", "#009E73")):
@@ -81,6 +81,6 @@ def plot_manipulation(
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_title("".join([f"{title}: " if title else "", said, f" (n = {len(x)})"]))
+    axis.set_title("".join([f"{title}: " if title else "", correlation, f" (n = {len(x)})"]))
     show(use_pyplot)
     return figure, axis

@@ -1,4 +1,4 @@
-"""How kept, lost and gained features look: by colour, by shape and by line."""
+"""The marks of kept, lost and gained features, which differ in colour, shape and line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["GAINED", "KEPT", "LOST", "Mark", "Side", "draw_key", "draw_marks", "
 
 @dataclass(frozen=True)
 class Mark:
-    """One of the three; the colours are those of Okabe and Ito."""
+    """The look of kept, lost or gained features, in the colours of Okabe and Ito."""
 
     name: str
     colour: str
@@ -34,7 +34,7 @@ GAINED = Mark("gained", "#009E73", "^", (0, (1.5, 1)), "....")
 
 
 class Side(NamedTuple):
-    """What the picture of before, or of after, shows."""
+    """The content of the picture of before, or of after."""
 
     heading: str
     scores: NDArray[np.float64]
@@ -42,7 +42,7 @@ class Side(NamedTuple):
 
 
 def sides(change: RankingChange) -> tuple[Side, Side]:
-    """Before, with what was lost, and after, with what was gained."""
+    """Return before, with the features that were lost, and after, with those that were gained."""
     kept = (KEPT, change.kept)
     return (
         Side("before", change.before, (kept, (LOST, change.lost))),
@@ -51,8 +51,8 @@ def sides(change: RankingChange) -> tuple[Side, Side]:
 
 
 def draw_marks(axis: Axes, mark: Mark, x: NDArray[Any], y: NDArray[Any], size: float = 6.0) -> None:
-    """One marker a point, ``size`` points wide."""
-    if not len(x):  # matplotlib lays an empty line out as if it stood in a corner of the figure
+    """Draw one marker per point, ``size`` points wide."""
+    if not len(x):  # matplotlib lays an empty line out as if it were in a corner of the figure
         return
     axis.plot(
         x, y, linestyle="none", marker=mark.marker, markersize=size, color=mark.colour,
@@ -62,7 +62,7 @@ def draw_marks(axis: Axes, mark: Mark, x: NDArray[Any], y: NDArray[Any], size: f
 
 
 def draw_key(axis: Axes, marks: Sequence[tuple[Mark, NDArray[np.bool_]]]) -> None:
-    """Under the axis: each mark, its name, and how many there are."""
+    """Draw the key under the axis: each mark with its name and number."""
     from matplotlib.lines import Line2D
 
     handles = [

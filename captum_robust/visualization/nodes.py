@@ -1,4 +1,4 @@
-"""The nodes of a graph: how many there are, what they are called, where they are drawn."""
+"""The nodes of a graph: their number, their names and their positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def triangle_edges(values: Tensor) -> tuple[int, Edges]:
-    """The number of nodes n whose n(n − 1)/2 edges the values belong to, and the edges."""
+    """Return the number n of nodes with n(n − 1)/2 edges, one per value, and the edges."""
     m = values.numel()
     n_nodes = (1 + math.isqrt(1 + 8 * m)) // 2
     if values.dim() != 1 or n_nodes * (n_nodes - 1) != 2 * m:
@@ -32,7 +32,7 @@ def triangle_edges(values: Tensor) -> tuple[int, Edges]:
 
 
 def ends_of_edges(edge_index: Array, n_edges: int) -> Edges:
-    """The two rows of an ``edge_index``."""
+    """Return the two rows of an ``edge_index``."""
     found = as_array(edge_index)
     if found.shape != (2, n_edges) or (found < 0).any() or (found % 1 != 0).any():
         raise ValueError(
@@ -43,7 +43,7 @@ def ends_of_edges(edge_index: Array, n_edges: int) -> Edges:
 
 
 def check_names(names: Sequence[str] | None, n_nodes: int) -> list[str]:
-    """The names, or the numbers of the nodes."""
+    """Return the names, or the numbers of the nodes."""
     found = [str(i) for i in range(n_nodes)] if names is None else [str(name) for name in names]
     if len(found) != n_nodes:
         raise ValueError(f"node_names must hold {n_nodes} names, got {len(found)}")
@@ -53,10 +53,10 @@ def check_names(names: Sequence[str] | None, n_nodes: int) -> list[str]:
 def node_positions(
     positions: Array | None, regions: Sequence[Any] | None, n_nodes: int, edges: Edges
 ) -> NDArray[np.float64]:
-    """Where the nodes are drawn, (n, 2).
+    """Return the positions of the nodes, (n, 2).
 
-    As given; or on a circle, region by region; or, where there are neither, on a circle for a
-    complete graph, and by springs for a sparse one.
+    They are those given, or a circle, region by region. Without positions and regions they are a
+    circle for a complete graph, and a spring layout for a sparse one.
     """
     if positions is not None:
         found = as_array(positions)
@@ -75,14 +75,14 @@ def node_positions(
 
 
 def _circle(regions: Sequence[Any]) -> NDArray[np.float64]:
-    """Clockwise from the top, with a gap between regions, in the order of first appearance."""
+    """Return places clockwise from the top, with gaps between the regions."""
     from networkx import circular_layout
 
     order = list(dict.fromkeys(regions))
     ring: list[Any] = []
     for number, region in enumerate(order):
         ring += [i for i, own in enumerate(regions) if own == region]
-        if len(order) > 1:  # two empty places, which the layout takes for nodes
+        if len(order) > 1:  # two empty places, which are nodes for the layout
             ring += [("gap", number, 0), ("gap", number, 1)]
     places = circular_layout(ring)
     # networkx starts in the east and goes counter-clockwise.

@@ -1,4 +1,4 @@
-"""The picture that fits the shape of a map."""
+"""The picture for the shape of an attribution map."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ __all__ = ["visualize_rankings"]
 def visualize_rankings(
     attribution: Array, reference_attribution: Array, k: int, **kwargs: Any
 ) -> Canvas:
-    r"""Show the maps before and after an attack, with the top k kept, lost and gained marked.
+    r"""Show attributions before and after an attack, with features kept, lost and gained marked.
 
     A map of shape (n,) is drawn by :func:`visualize_table_rankings`, one of (H, W) or (H, W, C) by
-    :func:`visualize_image_rankings`. Graphs have shapes of the same kind, so ask for
-    :func:`visualize_adjacency_rankings` or :func:`visualize_graph_rankings` by name.
+    :func:`visualize_image_rankings`. The maps of graphs have such shapes as
+    well, so call :func:`visualize_adjacency_rankings` or :func:`visualize_graph_rankings` for them.
 
     Args:
-        attribution (Tensor or ndarray): the map of one example after the attack.
-        reference_attribution (Tensor or ndarray): the map before it, of the same shape.
+        attribution (Tensor or ndarray): attribution map of one example after the attack.
+        reference_attribution (Tensor or ndarray): attribution map before the attack, of the same
+            shape.
         k (int): size of the top sets.
-        **kwargs: those of the function that draws.
+        **kwargs: further arguments of the function that draws.
 
     Returns:
         - **figure** and list of **axes**.
 
     Raises:
-        ValueError: for maps of other shapes, and as the function that draws.
+        ValueError: for maps of other shapes, and for what the function that draws refuses.
 
     Examples::
 

@@ -28,16 +28,17 @@ def visualize_table_rankings(
     fig_size: tuple[float, float] | None = None,
     use_pyplot: bool = True,
 ) -> Canvas:
-    r"""Show the maps of a table row before and after an attack as bars, the top k marked.
+    r"""Show the attributions of a table row before and after an attack as bars, the top k marked.
 
-    Both sides list the features by decreasing score *before*; a line under the k-th parts the top.
-    Each side has its own scale. A lost feature is one above the line whose right bar is grey, and
-    a gained one stands below it. Of more than 30 features those in either top set are shown, and
-    the next ones up to 30.
+    Both sides list the features by decreasing score *before* the attack; a line separates the top
+    k. Each side has its own scale. A lost feature is above the line with a grey bar on the right
+    side; a gained feature is below the line. Of more than 30 features, those in either top set are
+    shown, and the next ones up to 30.
 
     Args:
-        attribution (Tensor or ndarray): the map after the attack, one score a feature, (n,).
-        reference_attribution (Tensor or ndarray): the map before it, (n,).
+        attribution (Tensor or ndarray): attribution map after the attack, one score per feature,
+            (n,).
+        reference_attribution (Tensor or ndarray): attribution map before the attack, (n,).
         k (int): size of the top sets, 1 <= k < n.
         feature_names (Sequence[str], optional): names of the features, or of the groups of
             ``feature_mask`` in the order of their ids. Default: their numbers.

@@ -1,4 +1,4 @@
-"""How an attack went: its objective, step by step."""
+"""The objective of an attack, step by step."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def plot_traces(
     fig_size: tuple[float, float] = (6.4, 3.8),
     use_pyplot: bool = True,
 ) -> Canvas:
-    r"""Plot what an attack minimises against its steps: each restart, and the best so far.
+    r"""Plot the objective of an attack against its steps: each restart, and the best so far.
 
-    Thin and grey: the mean over the examples of every iterate, one line a restart. Thick: that of
-    the smallest objective so far over all restarts, with Student's t interval of the mean. The
-    orange ticks at the foot are the steps at which examples first lost a top-k feature. An attack
-    that still falls at its last step wants more steps; one that never moves has found no gradient,
-    and proves nothing, which the plot says. Iterates count whether or not they keep the prediction.
+    The thin grey lines are the means over the examples of the iterates, one line per restart. The
+    thick line is the mean of the smallest objective so far over all restarts, with Student's t
+    interval. The orange ticks at the bottom are the steps at which examples first lost a top-k
+    feature. An attack whose objective still falls at its last step needs more steps. An attack that
+    never moves found no gradient and proves nothing; the plot says so. Iterates count whether or
+    not they keep the prediction.
 
     Args:
-        info (AttackInfo): what ``perturb(…, return_info=True)`` returns beside the inputs.
+        info (AttackInfo): the second result of ``perturb(…, return_info=True)``.
         confidence (float, optional): coverage of the band, in (0, 1). Default: 0.95.
         title (str, optional): title of the plot.
         plt_fig_axis (tuple, optional): figure and axis. Default: new ones.
@@ -42,7 +43,7 @@ def plot_traces(
         - **figure** and **axis**.
 
     Raises:
-        ValueError: for an attack on no example, one without a trace, and a confidence outside
+        ValueError: for an attack on no example, an attack without a trace, and a confidence outside
             (0, 1).
 
     Examples::

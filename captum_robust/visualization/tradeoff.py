@@ -1,4 +1,4 @@
-"""Accuracy against robustness, and who is dominated by nobody."""
+"""Accuracy against robustness, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def plot_tradeoff(
     fig_size: tuple[float, float] = (6.4, 4.2),
     use_pyplot: bool = True,
 ) -> Canvas:
-    r"""Plot accuracy against robustness, one point a model, with the Pareto front.
+    r"""Plot accuracy against robustness, one point per model, with the Pareto front.
 
-    On the front, filled and joined by steps, are the models that no other reaches in both and
-    exceeds in one; the others are hollow. What lies below and left of the steps is dominated.
+    Models on the front are filled and joined by steps: no other model is as good in both values and
+    better in one. The other models are hollow. Points below and to the left of the steps are
+    dominated.
     The bars of several runs are one standard deviation (divisor n − 1).
 
     Args:
         models (Mapping[str, tuple]): for each model its accuracy and its robustness, higher is
-            better: two numbers, or two sequences with one number a run, whose means are shown.
+            better: two numbers, or two sequences with one number per run, whose means are shown.
         xlabel (str, optional): the measure of accuracy.
         ylabel (str, optional): the measure of robustness.
         title (str, optional): title of the plot.
@@ -45,7 +46,7 @@ def plot_tradeoff(
         - **figure** and **axis**.
 
     Raises:
-        ValueError: for no model, and for values that are not finite or not two a model.
+        ValueError: for no model, and for values that are not finite or not two per model.
 
     Examples::
 
@@ -61,7 +62,7 @@ def plot_tradeoff(
         runs = [np.atleast_1d(as_array(values)) for values in pair]
         if len(runs) != 2 or not all(r.ndim == 1 and len(r) and np.isfinite(r).all() for r in runs):
             raise ValueError(
-                f"models[{name!r}] must be finite accuracy and robustness, numbers or one a run, "
+                f"models[{name!r}] must be finite accuracy and robustness, numbers or one per run, "
                 f"got {pair!r}"
             )
         means[row] = [r.mean() for r in runs]
@@ -83,7 +84,7 @@ def plot_tradeoff(
         )  # fmt: skip
     axis.margins(0.12)
     axis.autoscale_view()
-    # To the left and down without end: there the best model dominates.
+    # The front continues to the left and down, where the best model dominates.
     left, bottom = axis.get_xlim()[0], axis.get_ylim()[0]
     stairs = [(left, corners[0, 1]), tuple(corners[0])]
     for (x, _), (next_x, next_y) in pairwise(corners):
@@ -114,7 +115,7 @@ def plot_tradeoff(
 
 
 def _front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points (n, 2) no other reaches in both coordinates and exceeds in one."""
+    """Return which points (n, 2) no other reaches in both coordinates and exceeds in one."""
     front = np.zeros(len(points), dtype=bool)
     best = (-np.inf, -np.inf)  # the highest so far, going from right to left
     for index in np.lexsort((-points[:, 1], -points[:, 0])):

@@ -1,4 +1,4 @@
-"""Code blocks without the empty line that ends a doctest before its fence."""
+"""Removal of the empty line at the end of doctests in code blocks."""
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -14,6 +14,6 @@ def _trim(app: Sphinx, document: nodes.document) -> None:
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Trim the blocks of every page that is read."""
+    """Trim the code blocks of every page after it is read."""
     app.connect("doctree-read", _trim)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

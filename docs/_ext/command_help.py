@@ -1,4 +1,4 @@
-"""What a command says of itself, asked when the site is built."""
+"""Directive that shows the help text of a command when the site is built."""
 
 import contextlib
 import io
@@ -13,12 +13,12 @@ from captum_robust.cli import main
 
 
 class CommandHelp(Directive):
-    """The help of ``captum-robust`` with the arguments of the directive."""
+    """Help of ``captum-robust`` with the arguments of the directive."""
 
     optional_arguments = 9
 
     def run(self) -> list[nodes.Node]:
-        """Ask the command, at a fixed width."""
+        """Return the help text, at a fixed width."""
         os.environ["COLUMNS"] = "88"
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
@@ -27,6 +27,6 @@ class CommandHelp(Directive):
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Offer the directive."""
+    """Register the directive."""
     app.add_directive("command-help", CommandHelp)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Docstrings in Captum's style as Sphinx understands them."""
+"""Conversion of docstrings in Captum's style for Sphinx."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.typing import ExtensionMetadata
 
-# Types as the docstrings name them, and where they are explained.
+# Names of types in docstrings, and the objects that they refer to.
 _TYPES = {
     "Any": "typing.Any",
     "Attribution": "captum.attr.Attribution",
@@ -43,7 +43,7 @@ _TYPES = {
 def _keep_colons(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Under "Returns", Napoleon would take all that stands before a colon for the type."""
+    """Protect colons under "Returns", where Napoleon would read the text before them as a type."""
     returned = False
     for place, line in enumerate(lines):
         if returned and line.strip():
@@ -59,14 +59,14 @@ def _keep_colons(
 def _spell_out(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.Element | None:
-    """Find what is named in short: a type above, or the one object here that ends in the name."""
+    """Resolve short names: a type above, or the only object of this package with that last name."""
     if node.get("refdomain") != "py":
         return None
     name = node["reftarget"]
     if name == "optional":  # "Tensor, optional" is not a pair of types
         return content
     if name in _TYPES:
-        node["reftarget"] = _TYPES[name]  # for intersphinx, which is asked next
+        node["reftarget"] = _TYPES[name]  # intersphinx resolves it next
         return None
     domain = env.domains.python_domain
     ours = [
@@ -82,7 +82,7 @@ def _spell_out(
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Run before Napoleon and before intersphinx."""
+    """Register the handlers before those of Napoleon and intersphinx."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _keep_colons, priority=400)
     app.connect("missing-reference", _spell_out, priority=400)

@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw by themselves: no script, no font, no network."""
+"""Formulas as MathML, which browsers display without scripts, fonts or a network."""
 
 import re
 
@@ -12,7 +12,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 logger = logging.getLogger(__name__)
 
-# Sizes of brackets, which MathML finds by itself, and a command that docutils does not know.
+# Commands for bracket sizes, which MathML chooses itself, and one that docutils does not know.
 _SIZES = re.compile(r"\\[bB]igg?[lr]?(?![a-zA-Z])")
 _DOTS = re.compile(r"\\dots(?![a-z])")
 
@@ -41,7 +41,7 @@ def _display(translator: HTML5Translator, node: nodes.math_block) -> None:
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Offer the renderer, and choose it."""
+    """Register the renderer and select it."""
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
     app.config["html_math_renderer"] = "mathml"
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""The figures of docs/algorithms: `python docs/figures/algorithms.py`."""
+"""Figures of docs/algorithms: `python docs/figures/algorithms.py`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from captum_robust.ranking import gap_sum, top_k_mask
 from captum_robust.robust import ERAttack, MinRadius, ParetoERAttack
 
 IMAGES = Path(__file__).parents[1] / "images"
-# Okabe and Ito's colours: told apart without colour vision.
+# The colours of Okabe and Ito can be told apart without colour vision.
 TOP, REST, THIRD, GREY = "#0072B2", "#D55E00", "#009E73", "0.55"
 
 
 def network(n_features: int, activation=nn.Softplus, seed: int = 0) -> nn.Module:
-    """A small network as it is drawn, three times as steep so that its maps move."""
+    """Return a small random network with larger weights, so that its saliency changes visibly."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(n_features, 16), activation(), nn.Linear(16, 2))
     with torch.no_grad():
@@ -27,8 +27,8 @@ def network(n_features: int, activation=nn.Softplus, seed: int = 0) -> nn.Module
     return model.double()
 
 
-def maps(model: nn.Module, points: Tensor) -> Tensor:
-    """The saliency of output 1."""
+def saliency(model: nn.Module, points: Tensor) -> Tensor:
+    """Return the saliency of output 1."""
     return Saliency(model).attribute(points.clone().requires_grad_(), target=1)
 
 
@@ -39,7 +39,7 @@ def save(plot: Figure, name: str) -> None:
 
 
 def precision_at_k() -> None:
-    """The three maps of the first figure of the paper."""
+    """Plot the three attributions of the first figure of the paper."""
     names = ["savings", "income", "education", "spouse", "race", "age"]
     shown = {
         "the explanation": [1.2, 0.8, 0.7, 0.4, 0.1, 0.2],
@@ -60,14 +60,14 @@ def precision_at_k() -> None:
 
 
 def ranking_thickness() -> None:
-    """Maps along one segment, and which share of the pairs holds where."""
+    """Plot attributions along one segment, and the fraction of pairs in the same order."""
     model, k = network(6), 2
     torch.manual_seed(11)
     start, end = torch.randn(2, 1, 6).double()
     times = torch.linspace(0, 1, 201).double()[:, None]
-    along = maps(model, start + times * (end - start))
+    along = saliency(model, start + times * (end - start))
     top = top_k_mask(along[:1], k)[0]
-    held = (along[:, top, None] >= along[:, None, ~top]).double().mean(dim=(1, 2))
+    in_order = (along[:, top, None] >= along[:, None, ~top]).double().mean(dim=(1, 2))
     plot = Figure(figsize=(7, 4), layout="constrained")
     upper, lower = plot.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
     for name, mask, colour, style in (
@@ -78,18 +78,18 @@ def ranking_thickness() -> None:
         lines[0].set_label(name)
     upper.set_ylabel("attribution")
     upper.legend(loc="center left", fontsize="small")
-    lower.fill_between(times[:, 0], held, color=TOP, alpha=0.25)
-    lower.plot(times, held, color=TOP)
-    mean = float(held.mean())
+    lower.fill_between(times[:, 0], in_order, color=TOP, alpha=0.25)
+    lower.plot(times, in_order, color=TOP)
+    mean = float(in_order.mean())
     lower.text(0.02, 0.12, f"mean along this segment: {mean:.2f}", fontsize="small")
     lower.set(
-        ylim=(0, 1.05), ylabel="pairs that hold", xlabel="t, from the input x to a neighbour x′"
+        ylim=(0, 1.05), ylabel="pairs in order", xlabel="t, from the input x to a neighbour x′"
     )
     save(plot, "ranking-thickness")
 
 
 def smooth_relus() -> None:
-    """Value, slope and curvature of the ReLU and two softplus functions."""
+    """Plot value, slope and curvature of the ReLU and two softplus functions."""
     x = torch.linspace(-1, 1, 401).double()
     plot = Figure(figsize=(7.5, 2.6), layout="constrained")
     axes = plot.subplots(1, 3)
@@ -112,14 +112,14 @@ def smooth_relus() -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(fontsize="small")
     axes[2].annotate(
-        "the ReLU's is 0:\nnothing\nto follow", (-0.6, 0.0), (-1.0, 3.4), fontsize="small",
+        "that of the\nReLU is 0", (-0.6, 0.0), (-1.0, 3.4), fontsize="small",
         arrowprops={"arrowstyle": "->"},
     )  # fmt: skip
     save(plot, "smooth-relu")
 
 
 def er_attack() -> None:
-    """The gaps over two inputs, the ball, and the iterates of the attack."""
+    """Plot the gap over two inputs, the ball, and the iterates of the attack."""
     model, radius = network(2, seed=3), 0.6
     x = torch.tensor([[0.1, -0.4]]).double()
     iterates = [x[0]]
@@ -134,7 +134,11 @@ def er_attack() -> None:
     )
     side = torch.linspace(-0.85, 0.85, 121).double()
     grid = x + torch.cartesian_prod(side, side)
-    gap = gap_sum(maps(model, grid), maps(model, x).expand(len(grid), -1), k=1).view(121, 121).T
+    gap = (
+        gap_sum(saliency(model, grid), saliency(model, x).expand(len(grid), -1), k=1)
+        .view(121, 121)
+        .T
+    )
     plot = Figure(figsize=(5.4, 4.2), layout="constrained")
     axis = plot.add_subplot()
     reach = float(gap.abs().max())
@@ -151,16 +155,16 @@ def er_attack() -> None:
     axis.plot(*moved[0], marker="X", color="gold", mec="black", ms=10, label="returned", ls="none")
     axis.legend(loc="upper right", fontsize="small")
     axis.set(xlabel="feature 1", ylabel="feature 2", aspect="equal")
-    plot.colorbar(image, label="gap; the ranking flips where it is 0 (line)")
+    plot.colorbar(image, label="gap; the ranking changes where it is 0 (line)")
     save(plot, "er-attack")
 
 
 def pareto_attack() -> None:
-    """The gaps of the same pairs under both attacks, step by step."""
+    """Plot the gaps of the same pairs under both attacks, step by step."""
     model, k, pairs = network(9, seed=1), 4, 3
     torch.manual_seed(5)
     x = torch.randn(1, 9).double()
-    start = maps(model, x)
+    start = saliency(model, x)
     order = start[0].argsort(descending=True)
     upper, lower = order[k - pairs : k].flip(0), order[k : k + pairs]
     plot = Figure(figsize=(7.5, 3), layout="constrained")
@@ -178,7 +182,7 @@ def pareto_attack() -> None:
             moved = (
                 attack.perturb(x, 0.25, step_size=0.04, step_num=steps, target=1) if steps else x
             )
-            found = maps(model, moved)[0]
+            found = saliency(model, moved)[0]
             gaps.append(found[upper] - found[lower])
         for gap, colour, style in zip(
             torch.stack(gaps).T, (TOP, REST, THIRD), ("-", "--", ":"), strict=True
@@ -192,7 +196,7 @@ def pareto_attack() -> None:
 
 
 def min_radius() -> None:
-    """From which radius on the top 3 of how many examples is not whole."""
+    """Plot the fraction of examples whose top 3 is unchanged, by radius."""
     model = network(9, seed=2)
     torch.manual_seed(0)
     x = torch.randn(200, 9).double()
@@ -204,17 +208,17 @@ def min_radius() -> None:
         (boundary, "ERAttack, the pair at the boundary", TOP, "-"),
     ):
         radius = MinRadius(attack, upper=0.5).evaluate(x, target=1, seed=0)
-        whole = 1 - torch.arange(1, len(x) + 1) / len(x)
+        unchanged = 1 - torch.arange(1, len(x) + 1) / len(x)
         axis.step(
             radius.sort().values,
-            whole,
+            unchanged,
             color=colour,
             ls=style,
             label=label,
             where="post",
         )
     axis.set(
-        xlabel="L∞ radius", ylabel="examples whose top 3 is whole", xlim=(0, 0.5), ylim=(0, 1.02)
+        xlabel="L∞ radius", ylabel="fraction with unchanged top 3", xlim=(0, 0.5), ylim=(0, 1.02)
     )
     axis.legend(fontsize="small")
     axis.spines[["top", "right"]].set_visible(False)

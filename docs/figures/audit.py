@@ -1,4 +1,4 @@
-"""Audits of three untuned models as a newcomer has them, and what each costs.
+"""Audits of three untuned models, and their cost.
 
 ``python docs/figures/audit.py FOLDER`` trains a network on Adult, an attention network on Wine and
 a convolutional network on the digits of scikit-learn, writes the three reports into the folder, and
@@ -22,7 +22,7 @@ Case = tuple[nn.Module, Tensor, Tensor, dict[str, object]]
 
 
 def train(model: nn.Module, inputs: Tensor, targets: Tensor, n_epochs: int) -> nn.Module:
-    """Adam on cross-entropy, or its binary form for a single output."""
+    """Train with Adam on the cross-entropy, or the binary one for a single output."""
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(n_epochs):
         for rows in torch.randperm(len(inputs)).split(128):
@@ -40,7 +40,7 @@ def train(model: nn.Module, inputs: Tensor, targets: Tensor, n_epochs: int) -> n
 
 
 def adult() -> Case:
-    """One hidden layer, 100 distinct test rows."""
+    """Return a network with one hidden layer and 100 distinct test rows."""
     data = split(load_adult(), seed=0)
     model = train(TabularMLP(data.train.n_features), data.train.inputs, data.train.targets, 1)
     inputs = distinct(data.test.inputs)[:100]
@@ -50,7 +50,7 @@ def adult() -> Case:
 
 
 class Attention(nn.Module):
-    """Every feature is a token."""
+    """Self-attention with one token per feature."""
 
     def __init__(self, n_features: int, n_classes: int, width: int = 16) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Attention(nn.Module):
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_classes))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (N, n_classes)."""
+        """Return logits (N, n_classes)."""
         tokens = inputs[..., None] * self.weight + self.bias
         seen, _ = self.attention(tokens, tokens, tokens, need_weights=False)
         logits: Tensor = self.output((tokens + seen).mean(dim=1))
@@ -68,7 +68,7 @@ class Attention(nn.Module):
 
 
 def wine() -> Case:
-    """Attention over 13 standardised features."""
+    """Return a self-attention network and 13 standardised features."""
     data = load_wine()
     inputs = torch.tensor((data.data - data.data.mean(0)) / data.data.std(0)).float()
     targets, order = torch.tensor(data.target), torch.randperm(len(inputs))
@@ -78,7 +78,7 @@ def wine() -> Case:
 
 
 def digits() -> Case:
-    """Two convolutions, 50 images of 8 × 8."""
+    """Return a network with two convolutions and 50 images of 8 × 8 pixels."""
     data = load_digits()
     inputs, targets = torch.tensor(data.images[:, None] / 16).float(), torch.tensor(data.target)
     model = nn.Sequential(
@@ -91,7 +91,7 @@ def digits() -> Case:
 
 
 def main(folder: Path) -> None:
-    """Audit all three."""
+    """Audit all three models."""
     cases: dict[str, tuple[Callable[[], Case], float]] = {
         "adult": (adult, 0.1), "wine": (wine, 0.1), "digits": (digits, 0.05),
     }  # fmt: skip
@@ -99,12 +99,12 @@ def main(folder: Path) -> None:
         torch.manual_seed(0)
         model, inputs, targets, options = make()
         started = time.process_time()
-        found = captum_robust.audit(
+        result = captum_robust.audit(
             model, inputs, targets, radius=radius, name=name, labels=targets, **options
         )
         seconds = time.process_time() - started
-        found.save(folder / name)
-        print(f"{name}: {len(inputs)} rows, {seconds:.0f} s\n{found}\n", flush=True)
+        result.save(folder / name)
+        print(f"{name}: {len(inputs)} rows, {seconds:.0f} s\n{result}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of docs/certificates.md: `python docs/figures/certificates.py`."""
+"""Tables of docs/certificates.md: `python docs/figures/certificates.py`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from captum_robust.robust import ERAttack
 
 K, MAX_RADIUS, SEEDS = 8, 4.0, (0, 1, 2)
 SIGMA, RADII = 0.5, (0.02, 0.05, 0.1, 0.2)
-# The activation, and the softplus whose gradient the attack follows where there is none.
+# The activation, and β of the softplus whose gradient the attack follows; None: its own.
 NETWORKS = {"softplus": (nn.Softplus, None), "LeakyReLU": (nn.LeakyReLU, 10.0)}
 
 
-def trained(activation, seed: int) -> tuple[nn.Module, Tensor]:
-    """The network of the demonstration on breast cancer, in float64, and its test rows."""
+def train(activation, seed: int) -> tuple[nn.Module, Tensor]:
+    """Train the network of the demonstration on breast cancer; return it and its test rows."""
     torch.manual_seed(seed)
     data = split(load_breast_cancer(), seed)
     model = TabularMLP(data.train.n_features, activation=activation)
@@ -64,7 +64,7 @@ def attacked_radius(
 
 
 def radii(networks: dict[str, list[tuple[nn.Module, Tensor]]]) -> None:
-    """Certified against attacked radii."""
+    """Print certified and attacked radii."""
     print(
         "| network | norm | certified | attacked | certified / attacked | not broken | violated |"
     )
@@ -86,7 +86,7 @@ def radii(networks: dict[str, list[tuple[nn.Module, Tensor]]]) -> None:
 
 
 def precisions(networks: dict[str, list[tuple[nn.Module, Tensor]]]) -> None:
-    """Mean certified precision of the smoothed map."""
+    """Print the mean certified precision of the smoothed saliency."""
     print("| network | " + " | ".join(f"r = {radius}" for radius in RADII) + " |")
     print("|---|---|---|---|---|")
     for name, trained_ones in networks.items():
@@ -111,7 +111,7 @@ def _quartiles(values: Tensor) -> str:
 
 if __name__ == "__main__":
     networks = {
-        name: [trained(activation, seed) for seed in SEEDS]
+        name: [train(activation, seed) for seed in SEEDS]
         for name, (activation, _) in NETWORKS.items()
     }
     radii(networks)

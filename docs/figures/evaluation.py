@@ -1,4 +1,4 @@
-"""The figure and the tables of docs/evaluation.md: `python docs/figures/evaluation.py`."""
+"""Figure and tables of docs/evaluation.md: `python docs/figures/evaluation.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits, load_wine
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from captum_robust.benchmark.training import train
+from captum_robust.benchmark.study.training import train
 from captum_robust.datasets import distinct, load_bank, split
 from captum_robust.loss import R2ETLoss
 from captum_robust.metrics import certified_top_k_radius, precision_at_k_min
@@ -36,7 +36,7 @@ IMAGE = Path(__file__).parents[1] / "images" / "evaluation.png"
 
 @dataclass
 class Case:
-    """A trained network, how it is explained, and the examples under attack."""
+    """A trained network, its attribution method, and the examples to attack."""
 
     name: str
     model: nn.Module
@@ -50,15 +50,15 @@ class Case:
     certifiable: bool = False
 
     def noise(self, radius: float) -> Tensor:
-        """Worst precision among random draws that keep the prediction."""
+        """Return the worst precision among random draws that keep the prediction."""
         return precision_at_k_min(
             self.attribution(self.model).attribute, self.inputs, self.k,
-            NoiseThatKeeps(self.model, **self.bounds), radius, N_NOISE, target=self.target,
-            seed=SEED, **self.arguments,
+            PredictionPreservingNoise(self.model, **self.bounds), radius, N_NOISE,
+            target=self.target, seed=SEED, **self.arguments,
         )  # fmt: skip
 
     def er(self, radius: float, **options: Any) -> tuple[Tensor, dict[str, int]]:
-        """Precision under ERAttack, by default along the gradient of the map itself; flags."""
+        """Return precision and flags of ERAttack, by default along its own gradient."""
         attack = ERAttack(self.attribution(self.model), self.k, **self.bounds, **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ZeroGradientWarning)  # shown as a flag
@@ -69,7 +69,7 @@ class Case:
         return info.precision, info.flags
 
     def auto(self, radius: float, start: Tensor | None = None) -> tuple[Tensor, AutoAttackInfo]:
-        """The ensemble, from the result of a smaller radius if there is one."""
+        """Run the ensemble, starting at the result of a smaller radius if given."""
         attack = AutoERAttack(self.attribution(self.model), self.k, **self.bounds)
         return attack.perturb(
             self.inputs, radius, target=self.target, seed=SEED, start=start, return_info=True,
@@ -77,22 +77,22 @@ class Case:
         )  # fmt: skip
 
     def certified(self, max_radius: float) -> Tensor:
-        """Radius of each example within which no attack changes the top-k set."""
+        """Return the radius per example within which no attack changes the top-k set."""
         output = 0 if self.name.startswith("Bank") else self.target
         return certified_top_k_radius(
             self.model, self.inputs, self.k, output, max_radius=max_radius
         )
 
 
-class NoiseThatKeeps(UniformNoise):
-    """Uniform noise; the example itself where the noise changes the prediction."""
+class PredictionPreservingNoise(UniformNoise):
+    """Uniform noise, or the example itself where the noise changes the prediction."""
 
     def __init__(self, model: nn.Module, **bounds: float) -> None:
         super().__init__("Linf", **bounds)
         self.model = model
 
     def move(self, inputs: Tensor, directions: Tensor, radius: float | Tensor) -> Tensor:
-        """The neighbours (G, D, …) of examples (G, 1, …)."""
+        """Return the neighbours (G, D, …) of examples (G, 1, …)."""
         moved = super().move(inputs, directions, radius)
         kept = self._labels(moved) == self._labels(inputs)
         return torch.where(kept.view(*kept.shape, *(1,) * (inputs.dim() - 2)), moved, inputs)
@@ -105,7 +105,7 @@ class NoiseThatKeeps(UniformNoise):
 
 
 def bank() -> Case:
-    """A table of bits; ReLU; in float64, of which the certificate speaks."""
+    """Return a ReLU network for binary features, in float64, as the certificate requires."""
     torch.manual_seed(SEED)
     data = split(load_bank(), SEED)
     model = TabularMLP(data.train.n_features, activation=nn.ReLU)
@@ -117,7 +117,7 @@ def bank() -> Case:
 
 
 def wine() -> Case:
-    """A table of measurements; two layers of tanh."""
+    """Return a network with two tanh layers for a table of measurements."""
     rows, labels = load_wine(return_X_y=True)
     order = np.random.default_rng(SEED).permutation(len(rows))
     rows, labels = torch.tensor(rows[order]), torch.tensor(labels[order])
@@ -126,12 +126,12 @@ def wine() -> Case:
     model = nn.Sequential(
         nn.Linear(13, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 3)
     ).double()
-    fitted(model, rows[:120], labels[:120], n_epochs=40)
+    fit(model, rows[:120], labels[:120], n_epochs=40)
     return Case("Wine, MLP, tanh", model, rows[120:], labels[120:], 4, 0.25, certifiable=True)
 
 
 class Residual(nn.Module):
-    """Adds what two convolutions make of their input."""
+    """Residual block with two convolutions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -140,19 +140,19 @@ class Residual(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width),
         )  # fmt: skip
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """As the input, (N, width, h, w)."""
-        return torch.relu(maps + self.inner(maps))
+    def forward(self, features: Tensor) -> Tensor:
+        """Return a tensor of the shape of the input, (N, width, h, w)."""
+        return torch.relu(features + self.inner(features))
 
 
 def digits(name: str, layers: list[nn.Module], **options: Any) -> Case:
-    """Images of 8 × 8 pixels in [0, 1]."""
+    """Return a network with these layers for images of 8 × 8 pixels in [0, 1]."""
     images, labels = load_digits(return_X_y=True)
     inputs = torch.tensor(images / 16, dtype=torch.float32).view(-1, 1, 8, 8)
     target = torch.tensor(labels)
     model = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(10))
     model(inputs[:2])
-    fitted(model, inputs[:1400], target[:1400], n_epochs=15)
+    fit(model, inputs[:1400], target[:1400], n_epochs=15)
     bounds = {"lower_bound": 0.0, "upper_bound": 1.0}
     return Case(
         f"Digits, {name}", model, inputs[1400:1450], target[1400:1450], 8, 0.1, bounds=bounds,
@@ -160,7 +160,7 @@ def digits(name: str, layers: list[nn.Module], **options: Any) -> Case:
     )  # fmt: skip
 
 
-def fitted(model: nn.Module, inputs: Tensor, target: Tensor, n_epochs: int) -> None:
+def fit(model: nn.Module, inputs: Tensor, target: Tensor, n_epochs: int) -> None:
     """Train with Adam in batches of 64, and set evaluation mode."""
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(n_epochs):
@@ -172,7 +172,7 @@ def fitted(model: nn.Module, inputs: Tensor, target: Tensor, n_epochs: int) -> N
 
 
 def cases() -> list[Case]:
-    """The networks, none of which any attack was tuned on."""
+    """Return the networks; none of them was used to tune an attack."""
     of_bank, of_wine = bank(), wine()
     torch.manual_seed(SEED)
     smooth = digits("CNN, BatchNorm, SiLU", [
@@ -194,12 +194,12 @@ def cases() -> list[Case]:
 
 
 def table(found: list[Case]) -> None:
-    """What every evaluation says at one radius, then which members won."""
+    """Print all evaluations at one radius, then the wins of each member."""
     wins: Counter[str] = Counter()
     runs: Counter[str] = Counter()
     print(
-        "| network | map | k | radius | noise | ERAttack | smoothed | AutoERAttack | certified "
-        "| certified radius | queries | flags |"
+        "| network | attribution | k | radius | noise | ERAttack | smoothed | AutoERAttack "
+        "| certified | certified radius | queries | flags |"
     )
     print("|---" * 12 + "|")
     for case in found:
@@ -229,7 +229,7 @@ def table(found: list[Case]) -> None:
 
 
 def figure(case: Case) -> None:
-    """Draw four answers to one question against the radius."""
+    """Plot four evaluations against the radius."""
     proven = case.certified(max(RADII))
     curves: dict[str, list[float]] = {"naive": [], "noise": [], "auto": [], "certified": []}
     start = None
@@ -247,7 +247,7 @@ def figure(case: Case) -> None:
     plot = Figure(figsize=(7, 4.4), layout="constrained")
     axis = plot.add_subplot()
     axis.fill_between(RADII, curves["certified"], curves["auto"], color="0.92")
-    # Okabe-Ito colours and four markers: told apart without colour vision, and in print.
+    # Okabe-Ito colours and four markers can be told apart without colour vision and in print.
     for name, label, colour, marker, style in (
         ("naive", "ERAttack, own gradient (exactly zero)", "#D55E00", "o", ":"),
         ("noise", f"worst of {N_NOISE} random draws", "#E69F00", "s", "--"),
@@ -255,9 +255,9 @@ def figure(case: Case) -> None:
         ("certified", "certificate: lower bound", "#009E73", "v", "-"),
     ):
         axis.plot(RADII, curves[name], color=colour, marker=marker, linestyle=style, label=label)
-    axis.text(0.1, 0.45, "the truth\nlies in between", ha="center", va="center")
+    axis.text(0.1, 0.45, "the true value\nlies in between", ha="center", va="center")
     axis.set_xlabel("L∞ radius of the perturbation, prediction kept")
-    axis.set_ylabel(f"P@{case.k}: share of the top {case.k} features kept")
+    axis.set_ylabel(f"P@{case.k}: fraction of the top {case.k} features kept")
     axis.set_title("One ReLU network (Bank), four evaluations")
     axis.set_xscale("log")
     axis.set_xticks(RADII, map(str, RADII))
@@ -269,7 +269,7 @@ def figure(case: Case) -> None:
 
 
 def mean(precision: Tensor) -> str:
-    """Mean over the examples that can be scored."""
+    """Return the mean over the examples that can be scored."""
     return f"{float(precision.nanmean()):.3f}"
 
 

@@ -1,7 +1,7 @@
-"""What Captum, Quantus and this library say of the same maps: `make benchmark-peers`.
+"""Comparison with Captum and Quantus on the same attributions: `make benchmark-peers`.
 
-Quantus is the extra `peers`. Every metric sees 50 perturbed copies of each example and as many
-explanations of them; the attacks count theirs on stderr.
+Quantus is the extra `peers`. Every metric uses 50 perturbed copies of each example and their
+explanations; the number of explanations that an attack computes is printed on stderr.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ K, RADIUS, N_DRAWS, SEED = 6, 0.1, 50, 0
 
 
 @dataclass
-class Question:
-    """A network and examples, and what is to be said of them."""
+class Case:
+    """A network and the examples on which the metrics are compared."""
 
     name: str
     model: nn.Module
     inputs: Tensor
-    row: int | None = None  # of this example alone; None: of all
+    row: int | None = None  # report this example alone; None: the mean of all
     radius: float = RADIUS
 
     @property
     def target(self) -> Tensor:
-        """The class that is explained."""
+        """Return the explained class."""
         return torch.zeros(len(self.inputs), dtype=torch.long)
 
-    def answer(self, values: Tensor) -> str:
-        """The value of the row, or the mean of all that have one."""
+    def summary(self, values: Tensor) -> str:
+        """Return the value of the row, or the mean over the rows that have a value."""
         value = values.double().nanmean() if self.row is None else values[self.row]
         return "NaN" if bool(value.isnan()) else f"{float(value):.3f}"
 
 
-def captum_sensitivity(q: Question) -> Tensor:
-    """Stock Captum, uniform noise."""
+def captum_sensitivity(q: Case) -> Tensor:
+    """Compute the metric of Captum with uniform noise."""
     return sensitivity_max(
         Saliency(q.model).attribute, q.inputs, perturb_radius=q.radius,
         n_perturb_samples=N_DRAWS, target=q.target,
     )  # fmt: skip
 
 
-def captum_infidelity(q: Question) -> Tensor:
-    """Stock Captum, uniform noise."""
+def captum_infidelity(q: Case) -> Tensor:
+    """Compute the metric of Captum with uniform noise."""
 
     def noise(inputs: Tensor) -> tuple[Tensor, Tensor]:
         drawn = q.radius * (2 * torch.rand_like(inputs) - 1)
@@ -67,10 +67,10 @@ def captum_infidelity(q: Question) -> Tensor:
     return infidelity(q.model, noise, q.inputs, maps, target=q.target, n_perturb_samples=N_DRAWS)
 
 
-def of_quantus(kind: type, scale: str = "lower_bound") -> Callable[[Question], Tensor]:
-    """A metric of Quantus over Captum's Saliency; ``scale`` is its name for the radius."""
+def quantus_metric(kind: type, scale: str = "lower_bound") -> Callable[[Case], Tensor]:
+    """Return a metric of Quantus on Captum's Saliency; ``scale`` is its name for the radius."""
 
-    def ask(q: Question) -> Tensor:
+    def evaluate(q: Case) -> Tensor:
         metric = kind(
             **{scale: q.radius}, nr_samples=N_DRAWS, normalise=False, disable_warnings=True
         )
@@ -81,21 +81,21 @@ def of_quantus(kind: type, scale: str = "lower_bound") -> Callable[[Question], T
         )  # fmt: skip
         return torch.tensor(np.asarray(scores, dtype=float))
 
-    return ask
+    return evaluate
 
 
-def our_noise(q: Question) -> Tensor:
-    """P@k of the worst of the random draws."""
+def our_noise(q: Case) -> Tensor:
+    """Return P@k of the worst of the random draws."""
     return precision_at_k_min(
         Saliency(q.model).attribute, q.inputs, K, UniformNoise(), q.radius, N_DRAWS, seed=SEED,
         target=q.target,
     )  # fmt: skip
 
 
-def our_attack(attack: Any) -> Callable[[Question], Tensor]:
-    """P@k under an attack."""
+def our_attack(attack: Any) -> Callable[[Case], Tensor]:
+    """Return a metric: P@k under an attack."""
 
-    def ask(q: Question) -> Tensor:
+    def evaluate(q: Case) -> Tensor:
         _, info = attack(q).perturb(
             q.inputs, q.radius, target=q.target, seed=SEED, return_info=True
         )
@@ -103,20 +103,20 @@ def our_attack(attack: Any) -> Callable[[Question], Tensor]:
         print(f"{q.name}, radius {q.radius}:", info.flags, queries, file=sys.stderr)
         return info.precision
 
-    return ask
+    return evaluate
 
 
-def our_certificate(q: Question) -> Tensor:
-    """Radius within which the top k provably stay."""
+def our_certificate(q: Case) -> Tensor:
+    """Return the radius within which the top k provably stays the same."""
     return certified_top_k_radius(q.model, q.inputs, K, q.target, max_radius=q.radius)
 
 
-METRICS: dict[str, Callable[[Question], Tensor]] = {
+METRICS: dict[str, Callable[[Case], Tensor]] = {
     "Captum sensitivity_max ↓": captum_sensitivity,
     "Captum infidelity ↓": captum_infidelity,
-    "Quantus MaxSensitivity ↓": of_quantus(quantus.MaxSensitivity),
-    "Quantus AvgSensitivity ↓": of_quantus(quantus.AvgSensitivity),
-    "Quantus LocalLipschitz ↓": of_quantus(quantus.LocalLipschitzEstimate, "perturb_std"),
+    "Quantus MaxSensitivity ↓": quantus_metric(quantus.MaxSensitivity),
+    "Quantus AvgSensitivity ↓": quantus_metric(quantus.AvgSensitivity),
+    "Quantus LocalLipschitz ↓": quantus_metric(quantus.LocalLipschitzEstimate, "perturb_std"),
     "P@k, worst of the draws ↑": our_noise,
     "P@k, ERAttack own gradient ↑": our_attack(lambda q: ERAttack(Saliency(q.model), K)),
     "P@k, AutoERAttack ↑": our_attack(lambda q: AutoERAttack(Saliency(q.model), K)),
@@ -124,8 +124,8 @@ METRICS: dict[str, Callable[[Question], Tensor]] = {
 }
 
 
-def questions() -> list[Question]:
-    """A trained ReLU network; the same with a broken row; networks whose map never changes."""
+def cases() -> list[Case]:
+    """Return a ReLU network, the same with a NaN, and two with constant attributions."""
     data = split(load_bank(), SEED)
     torch.manual_seed(SEED)
     model = nn.Sequential(nn.Linear(18, 32), nn.ReLU(), nn.Linear(32, 2))
@@ -141,31 +141,32 @@ def questions() -> list[Question]:
     linear, dead = nn.Sequential(nn.Linear(18, 2)), nn.Sequential(nn.Linear(18, 2))
     nn.init.zeros_(dead[0].weight)
     return [
-        Question("ReLU network, 64 rows", model.eval(), inputs),
-        Question("the same, a NaN in row 0: row 0", model, broken, row=0),
-        Question("linear network: its map is the same everywhere", linear.eval(), inputs),
-        Question("dead network: all maps are zero", dead.eval(), inputs),
+        Case("ReLU network, mean of 64 rows", model.eval(), inputs),
+        Case("the same network, row 0 with a NaN", model, broken, row=0),
+        Case("linear network (constant attribution)", linear.eval(), inputs),
+        Case("dead network (all attributions zero)", dead.eval(), inputs),
     ]
 
 
-def answers(asked: list[Question]) -> None:
-    """Print a metric a line, a question a column."""
-    print("| metric | " + " | ".join(q.name for q in asked) + " |")
-    print("|---" * (1 + len(asked)) + "|")
-    for metric, ask in METRICS.items():
+def print_comparison(compared: list[Case]) -> None:
+    """Print a table with one row per metric and one column per case."""
+    print("| metric | " + " | ".join(q.name for q in compared) + " |")
+    print("|---" * (1 + len(compared)) + "|")
+    for name, metric in METRICS.items():
         cells = []
-        for q in asked:
+        for q in compared:
             try:
-                cells.append(q.answer(seeded(ask, q)))
+                cells.append(q.summary(seeded(metric, q)))
             except AssertionError:
                 cells.append("refuses")
-        print(f"| {metric} | " + " | ".join(cells) + " |")
+        print(f"| {name} | " + " | ".join(cells) + " |")
 
 
-def perfect(network: Question) -> None:
-    """Print how many rows each peer gives its best score, and how many an attack breaks."""
+def print_best_scores(network: Case) -> None:
+    """Print how many rows get the best score, and for how many of them an attack succeeds."""
     print(
-        "\n| radius | library | rows with the score 0.000 | their top k changed by AutoERAttack |"
+        "\n| radius | library | rows with the score 0.000 "
+        "| of these, top k changed by AutoERAttack |"
     )
     print("|---|---|---|---|")
     for radius in (0.01, 0.02, 0.05, 0.1):
@@ -178,16 +179,16 @@ def perfect(network: Question) -> None:
             )
 
 
-def seeded(ask: Callable[[Question], Tensor], q: Question) -> Tensor:
-    """The answer under the same draws every time."""
+def seeded(metric: Callable[[Case], Tensor], q: Case) -> Tensor:
+    """Evaluate a metric with the same random draws every time."""
     torch.manual_seed(SEED)
     np.random.seed(SEED)  # noqa: NPY002, Quantus draws from it
-    return ask(q)
+    return metric(q)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # the peers warn of many things
-    asked = questions()
-    answers(asked)
-    perfect(asked[0])
+    warnings.simplefilter("ignore")  # the other libraries warn about many things
+    compared = cases()
+    print_comparison(compared)
+    print_best_scores(compared[0])

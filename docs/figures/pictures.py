@@ -1,4 +1,4 @@
-"""The pictures of docs/pictures.md: `python docs/figures/pictures.py`."""
+"""Figures of docs/pictures.md: `python docs/figures/pictures.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-from captum_robust.benchmark.training import area_under_curve, train
+from captum_robust.benchmark.study.training import area_under_curve, train
 from captum_robust.datasets import (
     distinct,
     load_adult,
@@ -50,8 +50,10 @@ def save(name: str, picture: tuple[Any, Any]) -> None:
     picture[0].savefig(IMAGES / f"{name}.png", dpi=120)
 
 
-def trained(data: Any, activation: type[nn.Module], weight: float, n_epochs: int) -> nn.Module:
-    """An n → 32 → 1 network, by R2ET unless its weight is 0."""
+def train_network(
+    data: Any, activation: type[nn.Module], weight: float, n_epochs: int
+) -> nn.Module:
+    """Train an n → 32 → 1 network, by R2ET unless its weight is 0."""
     torch.manual_seed(SEED)
     model = TabularMLP(data.train.n_features, activation=activation)
     loss = R2ETLoss(model, k=K, lambda1=weight, lambda2=weight)
@@ -60,22 +62,24 @@ def trained(data: Any, activation: type[nn.Module], weight: float, n_epochs: int
 
 
 def saliency(model: nn.Module, rows: Tensor) -> Tensor:
-    """Magnitudes of the gradient of the logit."""
+    """Return magnitudes of the gradient of the logit."""
     return Saliency(model).attribute(rows.clone().requires_grad_(), target=0)
 
 
-def attacked(model: nn.Module, rows: Tensor, radius: float, **options: Any) -> tuple[Tensor, Any]:
-    """What ERAttack finds in an L2 ball with the gradient of the softplus network."""
+def attack_rows(
+    model: nn.Module, rows: Tensor, radius: float, **options: Any
+) -> tuple[Tensor, Any]:
+    """Run ERAttack in an L2 ball along the gradient of a softplus network."""
     attack = ERAttack(Saliency(model), K, smooth_relu=BETA)
     return attack.perturb(rows, radius, target=0, norm="L2", seed=SEED, return_info=True, **options)
 
 
 def tables() -> None:
-    """Bars, curves, the trade-off, traces, manipulation and magnitudes, all on Adult."""
+    """Plot bars, curves, trade-off, traces, manipulation step and magnitudes on Adult."""
     data = split(load_adult(), SEED)
     rows = distinct(data.test.inputs)[:150]
     models = {
-        name: trained(data, activation, weight, 6)
+        name: train_network(data, activation, weight, 6)
         for name, (activation, weight) in NETWORKS.items()
     }
     curves, points = {}, {}
@@ -83,8 +87,8 @@ def tables() -> None:
         maps = saliency(model, rows)
         precision = [torch.ones(len(rows))]
         for radius in RADII:
-            moved, _ = attacked(model, rows, radius)
-            # What lies in a smaller ball lies in this one.
+            moved, _ = attack_rows(model, rows, radius)
+            # A result in a smaller ball also lies in this one.
             precision.append(precision[-1].minimum(precision_at_k(saliency(model, moved), maps, K)))
         curves[name] = torch.stack(precision)
         points[name] = (area_under_curve(model, data.test), float(precision[3].nanmean()))
@@ -103,7 +107,7 @@ def tables() -> None:
     )
 
     model = models["LeakyReLU"]
-    moved, info = attacked(model, rows, 1.0, step_num=100, step_size=0.01)
+    moved, info = attack_rows(model, rows, 1.0, step_num=100, step_size=0.01)
     before, after = saliency(model, rows), saliency(model, moved)
     precision = precision_at_k(after, before, K)
     shown = int((precision == precision.quantile(0.5, interpolation="lower")).nonzero()[0])
@@ -120,7 +124,7 @@ def tables() -> None:
         "pictures-manipulation",
         plot_manipulation(thickness, info.first_change_step, title="LeakyReLU", use_pyplot=False),
     )
-    _, restarts = attacked(model, rows, 1.0, n_restarts=3)
+    _, restarts = attack_rows(model, rows, 1.0, n_restarts=3)
     save("pictures-traces", plot_traces(restarts, use_pyplot=False))
     save(
         "pictures-magnitudes",
@@ -132,15 +136,15 @@ def tables() -> None:
 
 
 def radii() -> None:
-    """The radius at which explanations break, and the one up to which they are certified."""
+    """Plot the radius at which explanations change, and the certified radius."""
     data = split(load_breast_cancer(), SEED)
-    model = trained(data, nn.Softplus, 0.0, 60).double()
+    model = train_network(data, nn.Softplus, 0.0, 60).double()
     rows = data.test.inputs.double()
     attack = ERAttack(Saliency(model), K, "mm", k_prime=1, preserve_prediction="none")
     found = MinRadius(attack, upper=4.0).evaluate(rows, 0, norm="L2", seed=SEED)
     proven = certified_top_k_radius(model, rows, K, norm="L2", max_radius=4.0)
-    print(f"median radius: broken {found.median():.3f}, certified {proven.median():.3f}")
-    curves = {"broken by ERAttack": found, "certified": proven}
+    print(f"median radius: changed {found.median():.3f}, certified {proven.median():.3f}")
+    curves = {"under ERAttack": found, "certified": proven}
     save(
         "pictures-min-radius",
         plot_min_radius(curves, xlabel="L2 radius of the perturbation", use_pyplot=False),
@@ -148,7 +152,7 @@ def radii() -> None:
 
 
 def graphs() -> None:
-    """The top edges of a made-up brain network before and after an attack."""
+    """Plot the top edges of a synthetic brain network before and after an attack."""
     brains = synthetic_connectomes(n_graphs=80, n_regions=20, seed=SEED)
     torch.manual_seed(SEED)
     network = nn.Sequential(DenseGCN(20, hidden=32, out=16), nn.LeakyReLU(), nn.Linear(16, 2))

@@ -1,4 +1,4 @@
-"""The tables of docs/pyg.md: `python docs/figures/pyg.py`."""
+"""Tables of docs/pyg.md: `python docs/figures/pyg.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.explain import CaptumExplainer, Explainer, GNNExplainer
 from torch_geometric.nn import GCN
 
-from captum_robust._utils.tables import markdown_table
+from captum_robust._utils.tables import Table, markdown
 from captum_robust.datasets import synthetic_citation_graph
 from captum_robust.graph import ExplainedGraph, compare_explainers
 from captum_robust.metrics import ranking_thickness
@@ -23,8 +23,8 @@ N_NODES, N_COMPARED = 10, 3
 CONFIG = {"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"}
 
 
-def trained(data: Data) -> GCN:
-    """The usual network of two layers, after 100 epochs on 140 papers."""
+def train(data: Data) -> GCN:
+    """Train the usual network of two layers for 100 epochs on 140 papers."""
     torch.manual_seed(SEED)
     model = GCN(data.num_features, 16, num_layers=2, out_channels=7, dropout=0.5)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
@@ -36,18 +36,18 @@ def trained(data: Data) -> GCN:
     return model.eval()
 
 
-def edges_of(algorithm: object, model: GCN) -> Explainer:
-    """An explainer of edges."""
+def edge_explainer(algorithm: object, model: GCN) -> Explainer:
+    """Return an explainer of edges."""
     return Explainer(model, algorithm, "model", edge_mask_type="object", model_config=CONFIG)
 
 
 def edges_under_attack(model: GCN, data: Data, nodes: list[int]) -> None:
-    """Top citations of papers against the radius."""
+    """Print the precision of the top citations by radius."""
     rows = []
     for radius in (0.1, 0.3, 0.5):
         thickness, precision, seconds = [], [], time.process_time()
         for node in nodes:
-            explainer = edges_of(CaptumExplainer("Saliency"), model)
+            explainer = edge_explainer(CaptumExplainer("Saliency"), model)
             graph = ExplainedGraph(explainer, data.x, data.edge_index, index=node, undirected=True)
             thickness.append(
                 ranking_thickness(
@@ -62,13 +62,14 @@ def edges_under_attack(model: GCN, data: Data, nodes: list[int]) -> None:
         seconds = (time.process_time() - seconds) / len(nodes)
         means = (float(torch.cat(values).mean()) for values in (thickness, precision))
         rows.append([f"{radius}", *(f"{mean:.3f}" for mean in means), f"{seconds:.1f}"])
-    print(markdown_table(["radius", "thickness", "P@5 attack", "seconds a node"], rows), "\n")
+    header = ["radius", "thickness", "P@5 attack", "CPU seconds per paper"]
+    print(markdown(Table(header, rows)), "\n")
 
 
-def explainers_side_by_side(model: GCN, data: Data, nodes: list[int]) -> None:
-    """PyTorch Geometric's metrics and ours."""
+def compare(model: GCN, data: Data, nodes: list[int]) -> None:
+    """Print the metrics of PyTorch Geometric and ours."""
     explainers = {
-        name: edges_of(algorithm, model)
+        name: edge_explainer(algorithm, model)
         for name, algorithm in {
             "Saliency": CaptumExplainer("Saliency"),
             "InputXGradient": CaptumExplainer("InputXGradient"),
@@ -81,18 +82,15 @@ def explainers_side_by_side(model: GCN, data: Data, nodes: list[int]) -> None:
         n_perturb_samples=4, n_steps=2, budget=100, seed=SEED,
     )  # fmt: skip
     header = ["explainer", *next(iter(table.values()))]
-    print(
-        markdown_table(
-            header, [[name, *(f"{v:.3f}" for v in row.values())] for name, row in table.items()]
-        )
-    )
+    rows = [[name, *(f"{v:.3f}" for v in row.values())] for name, row in table.items()]
+    print(markdown(Table(header, rows)))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "Converting a tensor with requires_grad", UserWarning)
     data = synthetic_citation_graph(seed=SEED)
-    model = trained(data)
+    model = train(data)
     print(f"torch {torch.__version__}, torch_geometric {torch_geometric.__version__}")
     with torch.no_grad():
         labels = model(data.x, data.edge_index).argmax(dim=1)
@@ -101,4 +99,4 @@ if __name__ == "__main__":
     degree = data.edge_index[0].bincount(minlength=data.num_nodes)
     nodes = (data.test_mask & right & (degree >= 5)).nonzero()[:, 0].tolist()
     edges_under_attack(model, data, nodes[:N_NODES])
-    explainers_side_by_side(model, data, nodes[:N_COMPARED])
+    compare(model, data, nodes[:N_COMPARED])

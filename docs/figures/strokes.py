@@ -1,4 +1,7 @@
-"""Do maps of digits look like strokes? ``python docs/figures/strokes.py runs/digits``."""
+"""Fraction of the top pixels of digits that lie on ink.
+
+``python docs/figures/strokes.py runs/digits`` prints the table and draws the attributions.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from captum.attr import Saliency
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_robust._utils.tables import markdown_table
-from captum_robust.benchmark.cells import cell
-from captum_robust.benchmark.experiment import Experiment, Protocol
-from captum_robust.benchmark.findings import Findings, Model
-from captum_robust.benchmark.store import Store
-from captum_robust.benchmark.tables import ExplainedRows
-from captum_robust.benchmark.units import Unit
+from captum_robust._utils.tables import Table, markdown
+from captum_robust.benchmark.measure.experiment import Experiment
+from captum_robust.benchmark.measure.rows import ExplainedRows
+from captum_robust.benchmark.plan.protocol import Protocol
+from captum_robust.benchmark.plan.store import Store
+from captum_robust.benchmark.plan.units import Unit
+from captum_robust.benchmark.tables.cells import mean_and_spread
+from captum_robust.benchmark.tables.results import VANILLA, StudyResults
 from captum_robust.ranking import top_k_mask
 
 DATASET, INK, SHOWN = "mnist-pairs", 0.5, ("vanilla", "wd", "sp", "r2et", "r2et-late-sp")
@@ -24,34 +28,34 @@ IMAGE = Path(__file__).parents[1] / "images" / "strokes.png"
 
 
 def main() -> None:
-    """Print the shares, and draw the maps."""
+    """Print the fractions, and draw the attributions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the --out of a run on mnist-pairs")
     folder = parser.parse_args().folder
-    findings, store = Findings(folder), Store(folder)
-    k, n_rows = findings.protocol["k"], findings.protocol["rows"]
+    results, store = StudyResults(folder), Store(folder)
+    k, n_rows = results.protocol["k"], results.protocol["rows"]
     work = Experiment(store, Protocol(k=k), Path(os.environ["CAPTUM_ROBUST_DATA"]))
     drawn: dict[str, Tensor] = {}
     lines, on_ink = [], {}
-    for model in findings.models(DATASET):
+    for model in results.models(DATASET):
         shares = {}
-        for seed, setting in findings.settings(DATASET, model).items():
-            unit = Unit(DATASET, model.method, setting.removesuffix(" *"), seed, model.start)
+        for seed, selected in results.settings(DATASET, model).items():
+            unit = Unit(DATASET, model.method, selected.setting, seed, model.start)
             rows = ExplainedRows.of(work.parts(DATASET, seed).test, n_rows).inputs
             maps = Saliency(work.model(unit)).attribute(rows.requires_grad_(), target=0)
             ink = rows.detach() > INK
             on_ink[seed] = float(ink.double().mean())
             shares[seed] = float(ink[top_k_mask(maps, k)].double().mean())
-            if seed == min(findings.settings(DATASET, Model("vanilla", "random"))):
+            if seed == min(results.settings(DATASET, VANILLA)):
                 drawn["input"], drawn[str(model)] = rows[:2].detach(), maps[:2]
-        lines.append([str(model), cell(shares)])
-    lines.append(["all pixels", cell(on_ink)])
-    print(markdown_table(["method", f"top {k} on ink (> {INK:g})"], lines))
+        lines.append([str(model), mean_and_spread(shares)])
+    lines.append(["all pixels", mean_and_spread(on_ink)])
+    print(markdown(Table(["method", f"top {k} on ink (> {INK:g})"], lines)))
     draw({name: drawn[name] for name in ("input", *SHOWN) if name in drawn})
 
 
 def draw(rows: dict[str, Tensor]) -> None:
-    """Two pairs and their maps, one column a method."""
+    """Draw two pairs and their attributions, one column per method."""
     figure = Figure(figsize=(1.6 * len(rows), 6.2), layout="constrained")
     for column, (name, maps) in enumerate(rows.items()):
         for place, member in enumerate(maps.view(4, 28, 28)):

@@ -1,4 +1,4 @@
-"""The picture at the top of the README: `python docs/figures/teaser.py`."""
+"""Figure at the top of the README: `python docs/figures/teaser.py`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ IMAGE = Path(__file__).parents[1] / "images" / "teaser.png"
 
 
 def network() -> nn.Sequential:
-    """A small convolutional network, as one would write it down; nothing was tuned."""
+    """Return a small convolutional network; nothing was tuned."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 4 * 4, 10),
     )  # fmt: skip
 
 
-def trained() -> tuple[nn.Sequential, Tensor, Tensor]:
-    """The network after 20 epochs on 1,397 digits, and the 400 others, in [0, 1]."""
+def train() -> tuple[nn.Sequential, Tensor, Tensor]:
+    """Train the network for 20 epochs on 1,397 digits; return it with the other 400, in [0, 1]."""
     pixels, labels = load_digits(return_X_y=True)
     images = torch.tensor(pixels / 16, dtype=torch.float32).view(-1, 1, 8, 8)
     targets = torch.tensor(labels)
@@ -46,7 +46,7 @@ def trained() -> tuple[nn.Sequential, Tensor, Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    model, images, targets = trained()
+    model, images, targets = train()
     with torch.no_grad():
         labels = model(images).argmax(dim=1)
     print(f"accuracy on {len(images)} test images: {(labels == targets).float().mean():.3f}")
@@ -65,16 +65,17 @@ if __name__ == "__main__":
         f"P@{K}: mean {precision.mean():.3f}, quartiles "
         f"{precision.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()}"
     )
-    # The first image of which as many pixels are kept as of the median image: a usual one.
+    # Show the first image with the median precision.
     shown = int((precision == precision.quantile(0.5, interpolation="lower")).nonzero()[0])
     pixels = [t[shown].permute(1, 2, 0) for t in (after, before, x, moved)]
     figure, axes = visualize_image_rankings(
         pixels[0], pixels[1], K, pixels[2], pixels[3],
-        title="Same digit, same answer, other explanation", fig_size=(5.0, 5.7), use_pyplot=False,
+        title="Same digit, same prediction, different explanation", fig_size=(5.0, 5.7),
+        use_pyplot=False,
     )  # fmt: skip
     for axis, name, of in zip(axes, ("the input", "attacked"), confidence, strict=False):
         axis.set_title(f"{name}: “{y[shown]}”, {100 * of[shown]:.0f} % sure")
-    axes[2].set_title(f"its {K} main pixels")
+    axes[2].set_title(f"top {K} pixels")
     axes[3].set_title(axes[3].get_title().replace("after", "now"))
     figure.savefig(IMAGE, dpi=150)
     probabilities = ", ".join(f"{of[shown]:.4f}" for of in confidence)

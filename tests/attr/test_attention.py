@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captum_robust.attr import differentiable_attribution, smooth_relu
+from captum_robust.attr._direct import direct_attribution
 from tests.attr.oracles import compare_gradients, drawn, normal
 
 
@@ -81,6 +82,22 @@ def test_second_derivative_in_evaluation_mode(block: str, method: str) -> None:
         comparison = compare_gradients(lambda: MAPS[method](model, x), (x,))
     assert comparison.error < 1e-6
     assert kernels() == before
+
+
+@pytest.mark.parametrize("method", [Saliency, InputXGradient])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_second_derivative_of_the_direct_attribution(block: str, method: Any) -> None:
+    attribution = method(drawn(Attends(BLOCKS[block]())).train(False))
+    x, before = normal(2, 3, 4).requires_grad_(), kernels()
+    with smooth_relu(2.0):
+        found = direct_attribution(attribution, (x,), {"target": 1}, create_graph=True)
+        with differentiable_attribution():
+            expected = attribution.attribute(x, target=1)
+    assert found is not None and kernels() == before
+    ours, theirs = (
+        torch.autograd.grad(m.square().sum(), x)[0] for m in (found.attributions[0], expected)
+    )
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -184,7 +184,7 @@ ROOTED: dict[str, Callable[[Any, Tensor], Any]] = {
 
 
 def roots(mode: Any, name: str) -> list[int]:
-    """How many graph roots each call of torch.autograd.grad gets below ``mode``."""
+    """Return the number of graph roots of each call of torch.autograd.grad below ``mode``."""
     with Listens() as listener, mode:
         ROOTED[name](smooth_mlp(), normal(3, 4).requires_grad_())
     outputs = [args[0] for func, _, args in listener.calls if func is torch.autograd.grad]

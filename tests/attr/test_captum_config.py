@@ -1,12 +1,7 @@
-"""Captum's own test configuration: every target form, for every method and its NoiseTunnel.
-
-Its layers, targets and arguments are used as they are; parameters and inputs are drawn, because
-its hand-picked ones saturate (a softmax over equal logits) or sit on the kinks of max-pooling.
-"""
+"""Captum's own test configuration: every target form, for every method and its NoiseTunnel."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -28,7 +23,6 @@ from captum.attr import (
     NeuronDeepLift,
     NeuronDeepLiftShap,
     NeuronGuidedBackprop,
-    NoiseTunnel,
     Occlusion,
     ShapleyValueSampling,
 )
@@ -41,8 +35,9 @@ from captum_robust.attr import (
     is_differentiable,
     smooth_relu,
 )
-from tests.attr.oracles import as_tuple, compare_gradients, drawn, fix_noise, normal, random_vectors
-from tests.captum_testing import AVAILABLE, config, get_target_layer
+from tests.attr.captum_cases import CASES, built, flat
+from tests.attr.oracles import compare_gradients, fix_noise, random_vectors
+from tests.captum_testing import AVAILABLE
 
 pytestmark = [
     pytest.mark.skipif(not AVAILABLE, reason="the wheel of Captum 0.8 has no captum.testing"),
@@ -59,44 +54,7 @@ REFUSED |= {GuidedBackprop, Deconvolution, GuidedGradCam}  # every model has an 
 REFUSED |= {NeuronGuidedBackprop, NeuronDeconvolution}
 IN_FLOAT32 = {Occlusion, ShapleyValueSampling}
 
-Case = tuple[dict[str, Any], Any]  # an entry of the configuration, and one of its algorithms
-CASES: dict[str, Case] = {
-    f"{entry['name']}-{algorithm.__name__}": (entry, algorithm)
-    for entry in config
-    for algorithm in entry["algorithms"]
-}
 SUPPORTED = {name: case for name, case in CASES.items() if case[1] not in REFUSED}
-
-
-def built(case: Case) -> tuple[Any, tuple[Tensor, ...], dict[str, Any]]:
-    """The attribution, its inputs as leaves, and the arguments of its ``attribute``."""
-    entry, algorithm = case
-    model = drawn(copy.deepcopy(entry["model"]))
-    layer = [get_target_layer(model, entry["layer"])] if "layer" in entry else []
-    attribution = algorithm(model, *layer)
-    if entry.get("noise_tunnel"):
-        attribution = NoiseTunnel(attribution)
-    kwargs = {name: in_double(value) for name, value in entry["attribute_args"].items()}
-    shapes = [t.shape for t in as_tuple(kwargs["inputs"])]
-    leaves = tuple(normal(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes))
-    kwargs["inputs"] = leaves if isinstance(kwargs["inputs"], tuple) else leaves[0]
-    for count in {"n_samples", "nt_samples"} & kwargs.keys():
-        kwargs[count] = 4  # hundreds, for statistics that are of no interest here
-    if algorithm is ShapleyValueSampling:
-        kwargs["n_samples"] = 2
-    return attribution, leaves, kwargs
-
-
-def in_double(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(in_double(part) for part in value)
-    floating = isinstance(value, Tensor) and value.is_floating_point()
-    return value.detach().double() if floating else value
-
-
-def flat(maps: Any) -> tuple[Tensor, ...]:
-    """Maps of several layers come as a list of tuples."""
-    return (maps,) if isinstance(maps, Tensor) else tuple(t for m in maps for t in flat(m))
 
 
 @pytest.mark.parametrize("name", SUPPORTED)

@@ -1,4 +1,4 @@
-"""Which attributions are accepted, and a check that would notice a wrong gradient."""
+"""Attributions that are accepted, and a check that notices a wrong gradient."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_loader_of_examples_is_no_input() -> None:
 
 
 class Compiled(nn.Module):
-    """What torch.compile returns, without the wait."""
+    """The result of torch.compile, without the wait."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the mode changes, and all that it leaves alone."""
+"""The changes that the mode makes, and everything that it leaves unchanged."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ __all__ = ["Case", "cnn_case", "gcn_case", "mlp_case", "pair_case", "resnet_case
 
 @dataclass(frozen=True)
 class Case:
-    """What every measure of a network needs; ``target`` is its prediction."""
+    """A network, its examples and k; ``target`` is the prediction."""
 
     model: nn.Module
     inputs: Tensor

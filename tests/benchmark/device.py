@@ -1,4 +1,4 @@
-"""Where it is measured, one device for the process, and what time it is there."""
+"""The device of the measurements, one per process, and its clock."""
 
 import time
 
@@ -23,12 +23,12 @@ def device() -> torch.device:
 
 
 def on_gpu() -> bool:
-    """Whether the chosen device is a GPU."""
+    """Return whether the chosen device is a GPU."""
     return _chosen.type == "cuda"
 
 
 def name() -> str:
-    """What it is called."""
+    """Return the name of the device."""
     return torch.cuda.get_device_name(_chosen) if on_gpu() else "cpu"
 
 

@@ -28,7 +28,7 @@ When = Literal["always", "full", "gpu"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure; ``seconds`` is what a comparison may take beyond its fewest rounds."""
+    """Length of a measurement; ``seconds`` is the time for rounds beyond the fewest."""
 
     seconds: float
     min_rounds: int

@@ -1,4 +1,4 @@
-"""What is counted holds on every machine, so it is a test as well; times are not."""
+"""Counted goals are the same on every machine, so they are tests as well; times are not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What runs on a GPU, as far as it can be seen without one."""
+"""Measures on a GPU, as far as they can be tested without one."""
 
 import time
 from collections.abc import Iterator

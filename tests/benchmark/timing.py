@@ -10,7 +10,7 @@ from typing import TypeVar
 from tests.benchmark.device import seconds
 from tests.benchmark.row import Effort, Spread
 
-__all__ = ["IDLE", "ratio", "slope"]
+__all__ = ["IDLE", "difference_ratio", "ratio", "slope"]
 
 Result = TypeVar("Result")
 
@@ -40,6 +40,17 @@ def ratio(
         same(above(), below())
     rounds = _seconds_per_call((above, below), effort)
     return Spread.of([a / share / b for a, b in rounds])
+
+
+def difference_ratio(
+    long: Callable[[], object],
+    short: Callable[[], object],
+    below: Callable[[], object],
+    effort: Effort,
+) -> Spread:
+    """Time of ``long`` less that of ``short``, divided by that of ``below``."""
+    rounds = _seconds_per_call((long, short, below), effort)
+    return Spread.of([(a - b) / c for a, b, c in rounds])
 
 
 def slope(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from captum_robust.benchmark.store import Store
+from captum_robust.benchmark.plan.store import Store
 from tests.benchmark_runner.made_up import fill
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from captum_robust.benchmark.attacks import RADII
-from captum_robust.benchmark.experiment import Experiment, Protocol
-from captum_robust.benchmark.runner import run
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.units import Plan, Unit
+from captum_robust.benchmark.measure.experiment import Experiment
+from captum_robust.benchmark.plan.plan import Plan
+from captum_robust.benchmark.plan.protocol import Protocol
+from captum_robust.benchmark.plan.runner import run
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Unit
+from captum_robust.benchmark.study.settings import RADII
 
 PLAN = Plan(
     datasets=("breast-cancer",),
@@ -39,14 +41,14 @@ N_FEATURES = 30
 def result_of(unit: Unit) -> Result:
     """Numbers that depend on the unit alone; one row in ten cannot be scored."""
     rng = np.random.default_rng(list(" ".join(map(str, unit)).encode()))
-    if unit.part == "training":
+    if unit.part == TRAINING:
         return {
             "auc": float(rng.uniform(0.88, 0.92)),
             "precision": float(rng.uniform(0.5, 1)),
             "epoch_seconds": float(rng.uniform(1, 2)),
             "sha256": "",
         }
-    if unit.part == "properties":
+    if unit.part == PROPERTIES:
         names = (
             "thickness", "gaussian thickness", "gaussian minimum thickness",
             "adversarial thickness", "manipulation step", "hessian norm", "dffot", "comp", "suff",
@@ -67,7 +69,7 @@ def result_of(unit: Unit) -> Result:
 
 
 class MadeUp(Experiment):
-    """Writes a log, and takes its time; the first unit lasts until ``meet`` runners are at work."""
+    """A worker that writes a log; its first unit lasts until ``meet`` runners are at work."""
 
     log: Path | None = None
     seconds = 0.0
@@ -78,7 +80,7 @@ class MadeUp(Experiment):
         while self.log is not None and len(lines(self.log, "begin")) < self.meet:
             time.sleep(0.01)
         time.sleep(self.seconds)
-        if unit.part == "training":
+        if unit.part == TRAINING:
             path = self.store.weights_path(unit)
             path.parent.mkdir(exist_ok=True)
             path.touch()  # a training whose weights are lost would be done again
@@ -93,7 +95,8 @@ class MadeUp(Experiment):
 
 def fill(folder: Path, plan: Plan = PLAN) -> Store:
     """A finished store."""
-    run(plan, Protocol(), folder, None, experiment=MadeUp)
+    protocol = Protocol()
+    run(plan, protocol, folder, lambda store: MadeUp(store, protocol, None))
     return Store(folder)
 
 

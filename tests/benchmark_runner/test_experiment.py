@@ -1,4 +1,4 @@
-"""What a unit measures, against its definition; small networks on the bundled table."""
+"""The measurements of a unit against their definitions, on small networks and bundled data."""
 
 from collections import Counter
 from dataclasses import replace
@@ -11,14 +11,21 @@ from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from captum_robust.benchmark.attacks import ATTACKS, RADII, attacked, validation_precision
-from captum_robust.benchmark.experiment import Experiment, Protocol
-from captum_robust.benchmark.explanations import EXPLANATIONS, Probability
-from captum_robust.benchmark.methods import METHODS
-from captum_robust.benchmark.properties import properties
-from captum_robust.benchmark.store import Store
-from captum_robust.benchmark.tables import ExplainedRows
-from captum_robust.benchmark.units import Unit
+from captum_robust.benchmark.measure.attacks import (
+    ATTACKS,
+    Probability,
+    attack_rows,
+    validation_precision,
+)
+from captum_robust.benchmark.measure.experiment import Experiment
+from captum_robust.benchmark.measure.properties import measure_properties
+from captum_robust.benchmark.measure.rows import ExplainedRows
+from captum_robust.benchmark.plan.protocol import Protocol
+from captum_robust.benchmark.plan.store import Store
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Part, Unit
+from captum_robust.benchmark.study.explanations import EXPLANATIONS
+from captum_robust.benchmark.study.methods import METHODS
+from captum_robust.benchmark.study.settings import RADII
 from captum_robust.datasets import TabularDataset
 from captum_robust.metrics import precision_at_k
 from captum_robust.models import TabularMLP
@@ -39,7 +46,7 @@ def points(n: int = 5) -> torch.Tensor:
 @pytest.mark.parametrize("attack", ["er", "mse"])
 def test_attacks_stay_in_their_balls_and_keep_the_prediction(attack: str) -> None:
     model, inputs = network(), points()
-    precision, moved = attacked(model, inputs, attack, "saliency", 3, 0)
+    precision, moved = attack_rows(model, inputs, attack, "saliency", 3, 0)
     saliency = EXPLANATIONS["saliency"]
     reference = saliency.magnitudes(model, inputs)
     for r, radius in enumerate(RADII):
@@ -53,21 +60,21 @@ def test_attacks_stay_in_their_balls_and_keep_the_prediction(attack: str) -> Non
 
 def test_auto_finds_no_less() -> None:
     model, inputs = network(), points(3)
-    auto = attacked(model, inputs, "auto", "saliency", 3, 0)[0]
+    auto = attack_rows(model, inputs, "auto", "saliency", 3, 0)[0]
     for other in (
-        attacked(model, inputs, "er", "saliency", 3, 0)[0],
+        attack_rows(model, inputs, "er", "saliency", 3, 0)[0],
         validation_precision(model, inputs, 3, 0),
     ):
         assert float(auto.mean()) <= float(other.mean())
 
 
 def test_the_attack_of_the_selection_sees_through_kinks() -> None:
-    """A network of the ReLU family has no gradient of its own to attack."""
+    """The saliency of a network of the ReLU family has no gradient."""
     assert float(validation_precision(network(), points(), 3, 0)[-1].mean()) < 0.9
 
 
 @pytest.mark.parametrize("name", list(EXPLANATIONS))
-def test_explanations_are_captum_s(name: str) -> None:
+def test_explanations_are_those_of_captum(name: str) -> None:
     model, inputs = network(nn.Softplus), points().requires_grad_()
     expected = {
         "saliency": lambda: Saliency(model).attribute(inputs, target=0),
@@ -89,7 +96,7 @@ def test_the_saliency_of_the_probability_ranks_as_that_of_the_logit() -> None:
     torch.testing.assert_close(Probability(model)(inputs), model(inputs).sigmoid() - 0.5)
 
 
-def test_rows_are_weighted_by_the_people_they_stand_for() -> None:
+def test_rows_are_weighted_by_the_examples_they_stand_for() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 2, (60, 3), generator=generator).float()
     targets = torch.randint(0, 2, (60,), generator=generator)
@@ -107,7 +114,7 @@ def test_rows_are_weighted_by_the_people_they_stand_for() -> None:
 
 def test_properties_by_definition() -> None:
     model, inputs = network(nn.Softplus), points(3)
-    found = properties(model, inputs, 3, 0)
+    found = measure_properties(model, inputs, 3, 0)
 
     def probability(x: torch.Tensor) -> torch.Tensor:
         return model(x[None]).sigmoid().squeeze()
@@ -123,7 +130,7 @@ def test_properties_by_definition() -> None:
 
 
 def test_a_linear_network_is_never_manipulated() -> None:
-    found = properties(network(nn.Identity), points(3), 3, 0)
+    found = measure_properties(network(nn.Identity), points(3), 3, 0)
     assert found["manipulation step"].tolist() == [101] * 3
     for name in ("thickness", "gaussian thickness", "adversarial thickness"):
         assert found[name].tolist() == [1.0] * 3
@@ -131,10 +138,10 @@ def test_a_linear_network_is_never_manipulated() -> None:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A trained vanilla model and what was measured of it."""
+    """A trained vanilla model and its measurements."""
     with Store(tmp_path_factory.mktemp("store"), PROTOCOL.as_dict()) as store:
         experiment = Experiment(store, PROTOCOL, None)
-        parts = ("training", "properties", "er saliency 8", "mse ig 8")
+        parts = (TRAINING, PROPERTIES, Part("er", "saliency", 8), Part("mse", "ig", 8))
         for unit in (VANILLA._replace(part=part) for part in parts):
             assert store.claim(unit)
             store.finish(unit, experiment.do(unit), 1.0)
@@ -145,21 +152,21 @@ def test_a_unit_gives_the_same_result_again(store: Store, tmp_path: Path) -> Non
     with Store(tmp_path, PROTOCOL.as_dict()) as other:
         experiment = Experiment(other, PROTOCOL, None)
         for unit, result in store.results().items():
-            if unit.part == "training":
+            if unit.part == TRAINING:
                 assert other.claim(unit)
                 again = experiment.do(unit)
                 other.finish(unit, again, 1.0)
                 result, again = ({**r, "epoch_seconds": 0} for r in (result, again))
                 assert again == result
-        for unit, result in store.results(part="er saliency 8").items():
+        for unit, result in store.results(part=Part("er", "saliency", 8)).items():
             assert experiment.do(unit) == result
 
 
-def test_records_have_one_number_a_row(store: Store) -> None:
-    (found,) = store.results(part="properties").values()
+def test_records_have_one_number_per_row(store: Store) -> None:
+    (found,) = store.results(part=PROPERTIES).values()
     assert len(found["magnitudes"]) == 30 and 0.9 < found["auc"] <= 1
     assert all(len(v) == 6 for n, v in found.items() if n not in ("auc", "magnitudes"))
-    for part, n_rows in (("er saliency 8", 6), ("mse ig 8", 3)):
+    for part, n_rows in ((Part("er", "saliency", 8), 6), (Part("mse", "ig", 8), 3)):
         (found,) = store.results(part=part).values()
         assert [len(rows) for rows in found["precision"]] == [n_rows] * len(RADII)
         assert len(found["changed"]) == len(found["attacked_auc"]) == len(RADII)

@@ -7,19 +7,13 @@ import torch
 from torch import nn
 
 from captum_robust._utils.random import seeded
-from captum_robust.benchmark.methods import (
-    BASELINES,
-    DEFAULT,
-    IDEAS,
-    K_PRIMES,
-    LAZY,
-    METHODS,
-    RIVALS,
-)
-from captum_robust.benchmark.training import fit
+from captum_robust.benchmark.study.methods import K_PRIMES, METHODS, RIVALS
+from captum_robust.benchmark.study.training import fit
 from captum_robust.datasets import TabularDataset
 from captum_robust.loss import CrossLipschitzLoss, R2ETLoss
 
+IDEAS = [name for name, method in METHODS.items() if method.role == "idea"]
+LAZY = [name for name, method in METHODS.items() if method.approximates]
 SETTINGS = [(name, setting) for name, method in METHODS.items() for setting in method.grid]
 
 
@@ -44,7 +38,7 @@ def test_one_step_moves_the_weights_and_keeps_them_finite(name: str, setting: st
 
 
 @pytest.mark.parametrize(("name", "setting"), SETTINGS)
-def test_the_name_of_a_setting_says_it(name: str, setting: str) -> None:
+def test_a_setting_is_named_after_its_values(name: str, setting: str) -> None:
     options = METHODS[name].grid[setting]
     assert setting == " ".join(f"{key}={value}" for key, value in options.items())
 
@@ -77,19 +71,30 @@ def test_variants_of_r2et(name: str, pairs: str, curved: bool, activation: type)
 
 
 def test_the_study_of_k_prime() -> None:
-    for k_prime in K_PRIMES:
-        method = METHODS[f"r2et-no-h-k{k_prime}"]
+    for k_prime, name in K_PRIMES.items():
+        method = METHODS[name]
         loss = method.criterion(method.network(10, {}), 8, next(iter(method.grid.values())))
         assert isinstance(loss, R2ETLoss) and (loss.k_prime, loss.lambda2) == (k_prime, 0)
 
 
-def test_names() -> None:
+def test_roles() -> None:
     baselines = {"vanilla", "wd", "sp", "est-h", "exact-h", "ssr", "at"}
-    assert set(BASELINES) == baselines
+    by_default = {name for name, method in METHODS.items() if method.by_default}
+    assert {name for name in by_default if METHODS[name].role == "baseline"} == baselines
     assert set(RIVALS["baselines"]) == baselines | {"cl"}
     assert set(RIVALS["baselines, SP of β ≥ 0.5"]) == baselines - {"sp"} | {"sp-steep", "cl"}
-    assert baselines | {"r2et", "r2et-mm", "r2et-no-h", "r2et-mm-no-h"} <= set(DEFAULT)
-    assert not set(DEFAULT) & {*IDEAS, *LAZY, "cl", "sp-steep", "r2et-no-h-k1"}
+    variants = {
+        f"r2et{rest}{end}" for rest in ("", "-mm", "-no-h", "-mm-no-h") for end in ("", "-sp")
+    }
+    assert {name for name in by_default if METHODS[name].role == "variant"} == variants
+    assert {name for name in by_default if METHODS[name].role == "reference"} == {"linear"}
+    assert by_default == baselines | variants | {"linear"}
+    for method in METHODS.values():
+        options = next(iter(method.grid.values()))
+        loss = method.criterion(method.network(10, options), 9, options)
+        ranks = isinstance(loss, R2ETLoss) and loss.lambda1 > 0
+        assert method.is_r2et == ranks
+        assert (method.role == "variant") <= method.is_r2et
 
 
 def test_the_baseline_gets_every_softplus_that_r2et_gets() -> None:
@@ -117,8 +122,10 @@ def test_the_baseline_gets_every_softplus_that_r2et_gets() -> None:
     ],
 )
 def test_an_idea_changes_one_thing(name: str, options: dict[str, object]) -> None:
-    for setting in IDEAS[name].grid.values():
-        loss = IDEAS[name].criterion(IDEAS[name].network(10, setting), 8, setting)
+    method = METHODS[name]
+    assert name in IDEAS
+    for setting in method.grid.values():
+        loss = method.criterion(method.network(10, setting), 8, setting)
         assert isinstance(loss, R2ETLoss)
         weight = setting["weight"]
         usual = {
@@ -128,12 +135,12 @@ def test_an_idea_changes_one_thing(name: str, options: dict[str, object]) -> Non
         assert {key: getattr(loss, key) for key in usual} == {**usual, **options}
 
 
-@pytest.mark.parametrize("name", list(LAZY))
+@pytest.mark.parametrize("name", LAZY)
 def test_lazy_methods_differ_from_the_full_one_by_their_schedule(name: str) -> None:
-    full = METHODS[name.rpartition("-")[0]]
-    assert (LAZY[name].grid, LAZY[name].activation) == (full.grid, full.activation)
+    lazy_method, full = METHODS[name], METHODS[METHODS[name].approximates]
+    assert (lazy_method.grid, lazy_method.activation) == (full.grid, full.activation)
     for setting in full.grid.values():
-        losses = [m.criterion(m.network(10, setting), 8, setting) for m in (LAZY[name], full)]
+        losses = [m.criterion(m.network(10, setting), 8, setting) for m in (lazy_method, full)]
         lazy, whole = losses
         assert isinstance(lazy, R2ETLoss) and isinstance(whole, R2ETLoss)
         assert whole.schedule is None and lazy.schedule is not None
@@ -177,7 +184,7 @@ def test_fit_is_adam_with_a_falling_rate() -> None:
 
 
 def test_weights_do_not_depend_on_the_method() -> None:
-    """So that methods of one seed differ in their training alone."""
+    """Methods of one seed differ only in their training."""
     states = []
     for name in ("vanilla", "r2et", "sp"):
         with seeded(5):

@@ -1,4 +1,4 @@
-"""The tables over all data sets, targets and claims, against NumPy and SciPy."""
+"""The tables over all data sets, goals and claims, against NumPy and SciPy."""
 
 from dataclasses import replace
 from itertools import product
@@ -8,23 +8,25 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from captum_robust.benchmark.attacks import RADII
-from captum_robust.benchmark.claims import claims
-from captum_robust.benchmark.findings import Findings, Model
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.targets import targets
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Part
+from captum_robust.benchmark.study.settings import RADII
+from captum_robust.benchmark.tables.claims import claims
+from captum_robust.benchmark.tables.goals import goals
+from captum_robust.benchmark.tables.results import Model, StudyResults
 from tests.benchmark_runner.made_up import PLAN, fill
 
 BASELINES = ("vanilla", "wd", "sp")
 OURS = ("r2et", "r2et-no-h", "r2et-sp")
 PAPER = (*BASELINES, *OURS, "linear")
 AT = RADII.index(1.0)
+MAIN = Part("auto", "saliency", 8)
 Tables = dict[str, list[list[str]]]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Three seeds, one of which a method lacks."""
+    """Three seeds; one method lacks one of them."""
     folder = tmp_path_factory.mktemp("overview")
     plan = replace(
         PLAN,
@@ -42,44 +44,40 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def tables(store: Store) -> Tables:
     """The cells of each table by its heading, without the header."""
-    findings = Findings(store.folder)
-    found: Tables = {}
-    title = ""
-    for text in (*targets(findings), *claims(findings)):
-        if text.startswith("#"):
-            title = text.lstrip("# ")
-        if text.startswith("|"):
-            rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()]
-            found[title] = rows[2:]
-    return found
+    results = StudyResults(store.folder)
+    return {
+        table.caption or chapter.title: [[cell.text for cell in row] for row in table.rows]
+        for chapter in (*goals(results), *claims(results))
+        for table in chapter.tables
+    }
 
 
 @pytest.fixture(scope="module")
-def records(store: Store) -> dict[tuple[str, str, str], dict[int, Result]]:
-    """By method, start and part, of the selected settings."""
-    findings = Findings(store.folder)
-    found: dict[tuple[str, str, str], dict[int, Result]] = {}
+def records(store: Store) -> "Records":
+    """The records of the selected settings by method, start and part."""
+    results = StudyResults(store.folder)
+    found: Records = {}
     for unit, result in store.results().items():
-        chosen = findings.settings("breast-cancer", Model(unit.method, unit.start))
-        if chosen[unit.seed].removesuffix(" *") == unit.setting:
+        chosen = results.settings("breast-cancer", Model(unit.method, unit.start))
+        if chosen[unit.seed].setting == unit.setting:
             found.setdefault((unit.method, unit.start, unit.part), {})[unit.seed] = result
     for method, start, part in tuple(found):
-        if part == "er saliency 8":
-            every = [found[method, start, f"{a} saliency 8"] for a in ("er", "mse", "auto")]
-            found[method, start, "worst saliency 8"] = {
+        if part == Part("er", "saliency", 8):
+            every = [found[method, start, Part(a, "saliency", 8)] for a in ("er", "mse", "auto")]
+            found[method, start, Part("worst", "saliency", 8)] = {
                 seed: {"precision": np.fmin.reduce([of[seed]["precision"] for of in every])}
                 for seed in every[0]
             }
     return found
 
 
-Records = dict[tuple[str, str, str], dict[int, Result]]
+Records = dict[tuple[str, str, Part], dict[int, Result]]
 
 
 def kept(
     records: Records,
     method: str,
-    part: str = "auto saliency 8",
+    part: Part = MAIN,
     start: str = "random",
     at: int = AT,
 ) -> NDArray[np.float64]:
@@ -89,7 +87,7 @@ def kept(
 
 
 def auc(records: Records, method: str) -> NDArray[np.float64]:
-    found = records[method, "random", "properties"]
+    found = records[method, "random", PROPERTIES]
     return np.array([found[seed]["auc"] for seed in sorted(found)])
 
 
@@ -143,7 +141,7 @@ def test_against_every_baseline(
                 failing.append(other)
         verdict = f"no ({', '.join(failing)})" if failing else "yes"
         if values[rival].mean() >= 0.98:
-            verdict = "not asked"
+            verdict = "does not apply"
         expected.append(
             ["breast-cancer", f"{radius:g}", best, f"{values[best].mean():.3f}", rival,
              f"{values[rival].mean():.3f}", gain(values[best], values[rival]), verdict, "3"]
@@ -178,9 +176,8 @@ def test_lazy(tables: Tables, records: Records, store: Store) -> None:
     assert less == gain(values, kept(records, "r2et"))
     for method, found in (("r2et-every8", cost), ("r2et", full_cost)):
         ratios = [
-            record["epoch_seconds"]
-            / records["vanilla", "random", "training"][seed]["epoch_seconds"]
-            for seed, record in sorted(records[method, "random", "training"].items())
+            record["epoch_seconds"] / records["vanilla", "random", TRAINING][seed]["epoch_seconds"]
+            for seed, record in sorted(records[method, "random", TRAINING].items())
         ]
         assert found == spread(np.array(ratios), 2)
 
@@ -192,7 +189,9 @@ def test_mse_against_er(tables: Tables, records: Records) -> None:
     for kind, methods in kinds.items():
         counts = {-1: 0, 0: 0, 1: 0}
         for method, r in product(methods, range(len(RADII))):
-            mse, er = (kept(records, method, f"{a} saliency 8", at=r).mean() for a in ("mse", "er"))
+            mse, er = (
+                kept(records, method, Part(a, "saliency", 8), at=r).mean() for a in ("mse", "er")
+            )
             counts[int(np.sign(round(mse, 3) - round(er, 3)))] += 1
         expected.append(["breast-cancer", kind, *(str(counts[sign]) for sign in (1, 0, -1))])
     assert tables["Claim 1: P@k under the attacks, models × radii counted"] == expected
@@ -200,7 +199,7 @@ def test_mse_against_er(tables: Tables, records: Records) -> None:
 
 def test_differences(tables: Tables, records: Records) -> None:
     attacks = ("er", "mse", "auto", "worst")
-    parts = [f"{attack} saliency 8" for attack in attacks]
+    parts = [Part(attack, "saliency", 8) for attack in attacks]
     vanilla = [kept(records, "vanilla", part) for part in parts]
     assert tables["Claim 1: P@k of vanilla"] == [["breast-cancer", *map(spread, vanilla)]]
     more = ("r2et", "r2et-sp", "r2et-no-h", "linear", "sp-steep", "r2et-flat", "r2et-every8")
@@ -220,7 +219,7 @@ def test_differences(tables: Tables, records: Records) -> None:
         gain(kept(records, "r2et-no-h", p), kept(records, "r2et", p)) for p in parts
     ]
     means = [
-        np.mean([np.mean(r["thickness"]) for r in records[m, "random", "properties"].values()])
+        np.mean([np.mean(r["thickness"]) for r in records[m, "random", PROPERTIES].values()])
         for m in ("r2et-no-h", "r2et")
     ]
     assert row[6] == f"{means[0] - means[1]:+.4f}"
@@ -230,12 +229,12 @@ def test_what_ranks_the_methods_is_over_common_seeds(tables: Tables, records: Re
     rows = tables["Claim 4: rank correlation with P@k over the methods"]
     for (_, attack, *cells, n), expected in zip(rows, ("er", "mse", "auto", "worst"), strict=True):
         assert (attack, n) == (expected, "7")
-        precision = [kept(records, m, f"{attack} saliency 8")[-2:].mean() for m in PAPER]
+        precision = [kept(records, m, Part(attack, "saliency", 8))[-2:].mean() for m in PAPER]
         for name, found in zip(
             ("thickness", "adversarial thickness", "hessian norm"), cells, strict=True
         ):
             levels = [
-                np.mean([np.mean(records[m, "random", "properties"][s][name]) for s in (1, 2)])
+                np.mean([np.mean(records[m, "random", PROPERTIES][s][name]) for s in (1, 2)])
                 for m in PAPER
             ]
             assert found == f"{stats.spearmanr(levels, precision).statistic:+.2f}"
@@ -246,7 +245,7 @@ def test_explanations_and_starts(tables: Tables, records: Records) -> None:
         [
             "breast-cancer",
             m,
-            *(spread(kept(records, m, f"auto {e} 8")) for e in ("saliency", "ig")),
+            *(spread(kept(records, m, Part("auto", e, 8))) for e in ("saliency", "ig")),
             "3",
         ]
         for m in ("vanilla", "wd", "r2et")
@@ -265,7 +264,7 @@ def test_fronts(tables: Tables, records: Records) -> None:
         for m in methods:
             area = auc(records, m)[-2:]
             if name == "aAUC":
-                attacked = records[m, "random", "auto saliency 8"]
+                attacked = records[m, "random", Part("auto", "saliency", 8)]
                 area = np.array([attacked[s]["attacked_auc"][AT] for s in (1, 2)])
             found[m] = (kept(records, m)[-2:].mean(), area.mean())
         return found
@@ -289,7 +288,7 @@ def test_fall_of_the_area(tables: Tables, records: Records) -> None:
         falls = {
             m: np.mean([
                 r["clean_auc"] - r["attacked_auc"][AT]
-                for r in records[m, "random", f"{attack} saliency 8"].values()
+                for r in records[m, "random", Part(attack, "saliency", 8)].values()
             ])
             for m in PAPER
         }  # fmt: skip

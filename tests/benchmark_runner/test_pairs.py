@@ -10,23 +10,25 @@ import torch
 from captum.attr import InputXGradient
 
 from captum_robust import cli
-from captum_robust.benchmark.attacks import attacked, validation_precision
-from captum_robust.benchmark.experiment import Protocol
-from captum_robust.benchmark.methods import DEFAULT
-from captum_robust.benchmark.pairs import (
+from captum_robust.benchmark.measure.attacks import attack_rows, validation_precision
+from captum_robust.benchmark.measure.experiment import Experiment
+from captum_robust.benchmark.measure.properties import N_MAGNITUDES, measure_properties
+from captum_robust.benchmark.plan.plan import Plan
+from captum_robust.benchmark.plan.protocol import Protocol
+from captum_robust.benchmark.plan.runner import run
+from captum_robust.benchmark.plan.store import Store
+from captum_robust.benchmark.plan.units import Part
+from captum_robust.benchmark.study.methods import METHODS
+from captum_robust.benchmark.study.pair_methods import DelayedRegularisation
+from captum_robust.benchmark.study.pairs import (
     PAIRS,
     JoinedPairs,
-    Late,
     PairNetwork,
-    brain,
+    brain_pairs,
     fit_classifier,
 )
-from captum_robust.benchmark.properties import N_MAGNITUDES, properties
-from captum_robust.benchmark.report import report
-from captum_robust.benchmark.runner import run
-from captum_robust.benchmark.store import Store
-from captum_robust.benchmark.tasks import TASKS, in_common
-from captum_robust.benchmark.units import Plan
+from captum_robust.benchmark.study.tasks import TASKS, in_common
+from captum_robust.benchmark.tables.report import report
 from captum_robust.datasets import Pairs, load_mnist_pairs, pair_graphs, synthetic_connectomes
 from captum_robust.graph import adjacency
 from captum_robust.metrics import precision_at_k
@@ -38,7 +40,7 @@ N_EDGES = 28
 
 def toy_task():
     graphs = synthetic_connectomes(n_graphs=30, n_regions=N_NODES)
-    task = brain(lambda root: graphs, N_NODES)
+    task = brain_pairs(lambda root: graphs, N_NODES)
     return replace(task, n_epochs=2, batch_size=16)
 
 
@@ -88,14 +90,14 @@ def test_the_classifier_is_a_regression_on_embeddings_that_stay() -> None:
 def test_attacks_keep_three_results_and_the_range(attack: str) -> None:
     model, data = toy()
     fit_classifier(model, data)
-    terms = toy_task().terms
+    settings = toy_task().settings
     # Of weighted graphs, in double precision: where edges are 0, or alone, features are tied at 0,
     # and rounding orders them.
-    rows = torch.rand(3, 2 * N_EDGES, generator=torch.Generator().manual_seed(0)).double()
+    rows = torch.rand(4, 2 * N_EDGES, generator=torch.Generator().manual_seed(0)).double()
     model.double()
-    precision, moved = attacked(model, rows, attack, "saliency", 5, 0, terms)
+    precision, moved = attack_rows(model, rows, attack, "saliency", 5, 0, settings)
     reference = InputXGradient(model).attribute(rows.clone().requires_grad_(), target=0)
-    for r, radius in enumerate(terms.radii):
+    for r, radius in enumerate(settings.radii):
         assert bool(((moved[r] - rows).norm(dim=1) <= radius * (1 + 1e-5)).all())
         assert bool(((moved[r] >= 0) & (moved[r] <= 1)).all())
         before, after = model.predictions(rows), model.predictions(moved[r])
@@ -110,14 +112,14 @@ def test_attacks_keep_three_results_and_the_range(attack: str) -> None:
 
 def test_the_selection_attacks_the_first_explanation() -> None:
     model, data = toy()
-    found = validation_precision(model, data.inputs[:4], 5, 0, toy_task().terms)
+    found = validation_precision(model, data.inputs[:4], 5, 0, toy_task().settings)
     assert found.shape == (3, 4)
     assert float(found[-1].mean()) < 1
 
 
 def test_properties_of_pairs() -> None:
     model, data = toy()
-    found = properties(model, data.inputs[:3], 5, 0, toy_task().terms)
+    found = measure_properties(model, data.inputs[:3], 5, 0, toy_task().settings)
     assert found["magnitudes"].shape == (3, min(N_MAGNITUDES, 2 * N_EDGES))
     for name in ("thickness", "adversarial thickness", "gaussian thickness"):
         assert bool(((found[name] >= 0) & (found[name] <= 1)).all())
@@ -131,7 +133,9 @@ def test_every_method_trains_a_network_for_pairs(task: str) -> None:
         "r2et-late", "r2et-late-sp", "r2et-heavy", "r2et-flat", "r2et-far", "r2et-logit",
         "est-h-sp", "est-h-far",
     }  # fmt: skip
-    assert tried < set(methods) and set(methods) - tried <= set(DEFAULT)
+    assert {name for name, method in methods.items() if method.role == "idea"} == tried
+    for name in set(methods) - tried:
+        assert methods[name].by_default and methods[name].role == METHODS[name].role
     assert not {"exact-h", "ssr"} & set(methods)
     if task == "mnist-pairs":
         network, inputs = PAIRS[task].network, torch.rand(4, 2 * 784)
@@ -148,16 +152,16 @@ def test_every_method_trains_a_network_for_pairs(task: str) -> None:
             assert loss.isfinite() and all(p.grad.isfinite().all() for p in touched), name
 
 
-def test_late_begins_with_the_classification_alone() -> None:
+def test_regularisation_is_delayed() -> None:
     calls: list[str] = []
 
     def loss(name: str):
         return lambda inputs, targets: calls.append(name) or torch.zeros(())
 
-    criterion = Late(loss("whole"), loss("first"), 2)
+    criterion = DelayedRegularisation(loss("complete"), loss("first"), 2)
     for _ in range(4):
         criterion(torch.zeros(1), torch.zeros(1))
-    assert calls == ["first", "first", "whole", "whole"]
+    assert calls == ["first", "first", "complete", "complete"]
 
 
 def test_a_run_on_pairs_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,20 +169,22 @@ def test_a_run_on_pairs_and_its_report(tmp_path: Path, monkeypatch: pytest.Monke
     plan = Plan(
         datasets=("adhd200-site",),
         methods=("vanilla",),
-        seeds=(1,),
+        seeds=(0, 1),
         starts=("random",),
         attacks=("er",),
         explanations=("saliency",),
         k=5,
     )
-    terms = TASKS["adhd200-site"].terms
-    protocol = Protocol(5, 3, 2, 3, None, terms.radii)
-    run(plan, protocol, tmp_path, None)
+    radii = TASKS["adhd200-site"].settings.radii
+    protocol = Protocol(5, 3, 2, 3, None, radii)
+    run(plan, protocol, tmp_path, lambda store: Experiment(store, protocol, None))
     store = Store(tmp_path)
-    assert store.protocol["radii"] == list(terms.radii)
-    (result,) = store.results(part="er saliency 5").values()
-    assert [len(rows) for rows in result["precision"]] == [3] * 3
-    assert result["changed"] == [0] * 3
+    assert store.protocol["radii"] == list(radii)
+    found = store.results(part=Part("er", "saliency", 5))
+    assert len(found) == 2
+    for result in found.values():
+        assert [len(rows) for rows in result["precision"]] == [3] * 3
+        assert result["changed"] == [0] * 3
     text = report(tmp_path)
     assert "adhd200-site" in text and "vanilla" in text
 
@@ -193,9 +199,9 @@ def test_folds_are_the_seeds() -> None:
 
 
 def test_digits_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captum_robust.benchmark.pairs.N_PAIRS_OF_DIGITS", 8)
+    monkeypatch.setattr("captum_robust.benchmark.study.pairs.N_PAIRS_OF_DIGITS", 8)
     small = lambda root, n_train, seed: load_mnist_pairs(root, (3, 8), n_train, 4, 4, seed)  # noqa: E731
-    monkeypatch.setattr("captum_robust.benchmark.pairs.load_mnist_pairs", small)
+    monkeypatch.setattr("captum_robust.benchmark.study.pairs.load_mnist_pairs", small)
     for part in ("train", "test"):
         mnist_files(tmp_path, part, [3, 8] * 8)
     data = PAIRS["mnist-pairs"].load(tmp_path)

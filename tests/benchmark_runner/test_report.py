@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from captum_robust.benchmark.attacks import RADII
-from captum_robust.benchmark.report import report
-from captum_robust.benchmark.selection import selection
-from captum_robust.benchmark.statistics import correlation, pareto_front
-from captum_robust.benchmark.store import Result, Store
+from captum_robust.benchmark.plan.selection import select_each
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Part
+from captum_robust.benchmark.study.settings import RADII
+from captum_robust.benchmark.tables.report import report
+from captum_robust.benchmark.tables.statistics import correlation, pareto_front
 from tests.benchmark_runner.made_up import PLAN, fill
 
 METHODS = ("vanilla", "wd", "sp", "r2et")
@@ -37,10 +38,10 @@ def table(text: str, title: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
 
 
-def records(whole: Store, method: str, part: str, start: str = "random") -> list[Result]:
-    """Those of the selected setting, by seed."""
-    trainings = whole.results(part="training")
-    chosen = selection(trainings, list({unit.group for unit in trainings}))
+def records(whole: Store, method: str, part: Part, start: str = "random") -> list[Result]:
+    """The records of the selected setting by seed."""
+    trainings = whole.results(part=TRAINING)
+    chosen = select_each(trainings, list({unit.group for unit in trainings}))
     found = whole.results(part=part, method=method, start=start)
     models = [chosen[unit.group] for unit in found]
     seeds = {unit.seed for unit in trainings if unit.method == method}
@@ -48,7 +49,7 @@ def records(whole: Store, method: str, part: str, start: str = "random") -> list
     return [found[unit] for unit in sorted(found, key=lambda unit: unit.seed)]
 
 
-def precisions(whole: Store, method: str, part: str, start: str = "random") -> NDArray[np.float64]:
+def precisions(whole: Store, method: str, part: Part, start: str = "random") -> NDArray[np.float64]:
     """(seeds, radii)"""
     rows = [r["precision"] for r in records(whole, method, part, start)]
     return np.nanmean(np.array(rows), axis=2)
@@ -60,7 +61,7 @@ def test_the_worst_of_the_attacks_on_each_row(whole: Store, text: str) -> None:
         found = table(text, title)
         for method in METHODS:
             both = [
-                [r["precision"] for r in records(whole, method, f"{attack} {explanation} 8")]
+                [r["precision"] for r in records(whole, method, Part(attack, explanation, 8))]
                 for attack in ("er", "auto")
             ]
             values = np.nanmean(np.fmin(*both), axis=2)
@@ -77,7 +78,7 @@ def test_precision_is_mean_and_deviation_over_the_seeds(
     explanation: str, attack: str, whole: Store, text: str
 ) -> None:
     found = table(text, f"P@8, {explanation} under {attack}, by radius")
-    part = f"{attack} {explanation} 8"
+    part = Part(attack, explanation, 8)
     lines = {(m, m, "random") for m in METHODS}
     if explanation == "saliency":
         lines |= {(f"{m} (from vanilla)", m, "vanilla") for m in ("wd", "r2et")}
@@ -93,7 +94,7 @@ def test_precision_is_mean_and_deviation_over_the_seeds(
 
 
 def test_margin_of_the_best_over_the_best_of_each_group(tmp_path: Path) -> None:
-    """Over the seeds that all have: r2et-sp and linear have two of the three."""
+    """The seeds are those that all have: r2et-sp and linear have two of the three."""
     methods = (*METHODS, "sp-steep", "r2et-sp", "linear")
     plan = replace(PLAN, methods=(*METHODS, "sp-steep"), seeds=(0, 1, 2), attacks=("auto",))
     fill(tmp_path, plan)
@@ -111,7 +112,7 @@ def test_margin_of_the_best_over_the_best_of_each_group(tmp_path: Path) -> None:
     }
     names = {(m, m, "random") for m in methods}
     names |= {(f"{m} (from vanilla)", m, "vanilla") for m in ("wd", "r2et")}
-    part = "auto saliency 8"
+    part = Part("auto", "saliency", 8)
     values = {(name, m): precisions(store, m, part, start)[-2:] for name, m, start in names}
     expected = []
     for r, radius in enumerate(RADII):
@@ -138,8 +139,8 @@ def test_fronts_and_correlations_are_over_common_seeds(tmp_path: Path) -> None:
     assert "Means over the 1 seeds" in text and "5 methods, means over the 1 seeds" in text
     precision, thickness = [], []
     for method in (*METHODS, "linear"):
-        value = precisions(store, method, "auto saliency 8")[-1, RADII.index(1.0)]
-        properties = records(store, method, "properties")[-1]
+        value = precisions(store, method, Part("auto", "saliency", 8))[-1, RADII.index(1.0)]
+        properties = records(store, method, PROPERTIES)[-1]
         assert found[method]["P@8"] == f"{value:.3f}"
         assert found[method]["cAUC"] == f"{properties['auc']:.3f}"
         precision.append(value)
@@ -152,10 +153,11 @@ def test_fronts_and_correlations_are_over_common_seeds(tmp_path: Path) -> None:
 def test_daggers_are_on_some_and_not_on_all(text: str) -> None:
     """With two seeds and made-up numbers the test above would miss a dagger that is never set."""
     values, others = {0: 0.9, 1: 0.91, 2: 0.92}, {0: 0.5, 1: 0.52, 2: 0.51}
-    from captum_robust.benchmark.report import _dagger
+    from captum_robust.benchmark.tables.report import _with_dagger
 
-    assert _dagger(values, others) == " †" and _dagger(values, values) == ""
-    assert _dagger({0: 0.9}, {0: 0.5}) == ""
+    assert _with_dagger(values, others).text == "0.910 ± 0.010 †"
+    assert _with_dagger(values, values).text == "0.910 ± 0.010"
+    assert _with_dagger({0: 0.9}, {0: 0.5}).text == "0.900"
 
 
 @pytest.mark.parametrize(
@@ -171,18 +173,18 @@ def test_daggers_are_on_some_and_not_on_all(text: str) -> None:
 def test_properties(column: str, name: str, whole: Store, text: str) -> None:
     found = table(text, "Properties")
     for method in METHODS:
-        values = np.array([np.mean(r[name]) for r in records(whole, method, "properties")])
+        values = np.array([np.mean(r[name]) for r in records(whole, method, PROPERTIES)])
         assert found[method][column] == f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
 
 
 def test_accuracy_and_cost(whole: Store, text: str) -> None:
     found, at = table(text, "Properties"), RADII.index(1.0)
-    trainings = whole.results(part="training")
-    chosen = selection(trainings, list({unit.group for unit in trainings}))
+    trainings = whole.results(part=TRAINING)
+    chosen = select_each(trainings, list({unit.group for unit in trainings}))
     for method in METHODS:
-        attacked = records(whole, method, "auto saliency 8")
+        attacked = records(whole, method, Part("auto", "saliency", 8))
         for column, values in (
-            ("cAUC", [r["auc"] for r in records(whole, method, "properties")]),
+            ("cAUC", [r["auc"] for r in records(whole, method, PROPERTIES)]),
             ("AUC of the rows", [r["clean_auc"] for r in attacked]),
             ("aAUC", [r["attacked_auc"][at] for r in attacked]),
             ("prediction change", [r["changed"][at] for r in attacked]),
@@ -198,8 +200,8 @@ def test_accuracy_and_cost(whole: Store, text: str) -> None:
 
 def test_selected_settings(whole: Store, text: str) -> None:
     found = table(text, "Selected settings")
-    trainings = whole.results(part="training")
-    chosen = selection(trainings, list({unit.group for unit in trainings}))
+    trainings = whole.results(part=TRAINING)
+    chosen = select_each(trainings, list({unit.group for unit in trainings}))
     for group, unit in chosen.items():
         name = group.method if group.start == "random" else f"{group.method} (from vanilla)"
         vanilla = trainings[unit.vanilla]["auc"]
@@ -211,7 +213,7 @@ def test_k(whole: Store, text: str) -> None:
     found = table(text, "P@k by k: saliency under auto at radius 1")
     for method in METHODS:
         for k in (2, 5, 8):
-            values = precisions(whole, method, f"auto saliency {k}")[:, RADII.index(1.0)]
+            values = precisions(whole, method, Part("auto", "saliency", k))[:, RADII.index(1.0)]
             assert found[method][f"k = {k}"] == f"{values.mean():.3f}"
 
 
@@ -226,7 +228,7 @@ def test_k_is_over_common_seeds(tmp_path: Path) -> None:
     for method in found:
         for k in (2, 8):
             (one,) = store.results(
-                method=method, seed=1, start="random", part=f"auto saliency {k}"
+                method=method, seed=1, start="random", part=Part("auto", "saliency", k)
             ).values()
             value = np.nanmean(one["precision"][RADII.index(1.0)])
             assert found[method][f"k = {k}"] == f"{value:.3f}"
@@ -238,14 +240,14 @@ def test_correlations(whole: Store, text: str) -> None:
         for name in ("adversarial thickness", "gaussian thickness", "hessian norm"):
             each = [
                 stats.spearmanr(r[name], r["manipulation step"]).statistic
-                for r in records(whole, method, "properties")
+                for r in records(whole, method, PROPERTIES)
             ]
             assert found[method][name] == f"{np.mean(each):.3f}"
     between = table(text, "What ranks the methods as P@k does")
-    precision = [precisions(whole, m, "auto saliency 8")[:, 2].mean() for m in METHODS]
+    precision = [precisions(whole, m, Part("auto", "saliency", 8))[:, 2].mean() for m in METHODS]
     for name in ("thickness", "adversarial thickness", "hessian norm"):
         levels = [
-            np.mean([np.mean(r[name]) for r in records(whole, m, "properties")]) for m in METHODS
+            np.mean([np.mean(r[name]) for r in records(whole, m, PROPERTIES)]) for m in METHODS
         ]
         expected = stats.spearmanr(levels, precision).statistic
         assert between[name]["with P@k at radius 1"] == f"{expected:.3f}"
@@ -254,7 +256,7 @@ def test_correlations(whole: Store, text: str) -> None:
 def test_magnitudes(whole: Store, text: str) -> None:
     found = table(text, "Gradient magnitudes of the probability, by rank")
     for method in METHODS:
-        means = np.mean([r["magnitudes"] for r in records(whole, method, "properties")], axis=0)
+        means = np.mean([r["magnitudes"] for r in records(whole, method, PROPERTIES)], axis=0)
         for rank in (1, 2, 4, 8, 9, 16, 30):
             assert found[method][str(rank)] == f"{means[rank - 1]:.4f}"
 
@@ -263,8 +265,8 @@ def test_front(whole: Store, text: str) -> None:
     found = table(text, "Accuracy against robustness (radius 1)")
     points = {}
     for method in METHODS:
-        auc = np.mean([r["auc"] for r in records(whole, method, "properties")])
-        points[method] = (precisions(whole, method, "auto saliency 8")[:, 2].mean(), auc)
+        auc = np.mean([r["auc"] for r in records(whole, method, PROPERTIES)])
+        points[method] = (precisions(whole, method, Part("auto", "saliency", 8))[:, 2].mean(), auc)
     for method, (p, a) in points.items():
         beaten = any(q >= p and b >= a and (q, b) != (p, a) for q, b in points.values())
         assert found[method]["front with cAUC"] == ("" if beaten else "yes")

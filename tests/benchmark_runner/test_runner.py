@@ -12,13 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from captum_robust.benchmark.experiment import Protocol
-from captum_robust.benchmark.methods import METHODS
-from captum_robust.benchmark.runner import RunError, dry_run, run
-from captum_robust.benchmark.selection import selected
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.units import Group, Plan, Unit
+from captum_robust.benchmark.plan.plan import Plan
+from captum_robust.benchmark.plan.protocol import Protocol
+from captum_robust.benchmark.plan.runner import RunError, dry_run, run
+from captum_robust.benchmark.plan.selection import select
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Group, Part, Unit
+from captum_robust.benchmark.study.methods import METHODS
 from tests.benchmark_runner.made_up import FEW, PLAN, MadeUp, fill, lines, result_of
+
+PROTOCOL = Protocol()
+
+
+def made_up(store: Store) -> MadeUp:
+    return MadeUp(store, PROTOCOL, None)
 
 
 @contextmanager
@@ -59,16 +66,21 @@ def groups_by_hand(plan: Plan) -> set[Group]:
 
 def test_all_units_of_the_plan_are_done_and_nothing_else(whole: Store) -> None:
     results = whole.results()
-    trainings = {u: r for u, r in results.items() if u.part == "training"}
+    trainings = {u: r for u, r in results.items() if u.part == TRAINING}
     assert {u.group for u in trainings} == groups_by_hand(PLAN)
     for group in groups_by_hand(PLAN):
         settings = {u.setting for u in trainings if u.group == group}
         assert settings == set(METHODS[group.method].grid)
-    measured: dict[Group, set[str]] = {}
+    measured: dict[Group, set[Part]] = {}
     for unit in results.keys() - trainings.keys():
         measured.setdefault(unit.group, set()).add(unit.part)
-    usual = {"properties", "er saliency 8", "auto saliency 8"}
-    more = {"er ig 8", "auto ig 8", "auto saliency 2", "auto saliency 5"}
+    usual = {PROPERTIES, Part("er", "saliency", 8), Part("auto", "saliency", 8)}
+    more = {
+        Part("er", "ig", 8),
+        Part("auto", "ig", 8),
+        Part("auto", "saliency", 2),
+        Part("auto", "saliency", 5),
+    }
     for group in groups_by_hand(PLAN):
         assert measured[group] == (usual | more if group.start == "random" else usual)
 
@@ -76,10 +88,10 @@ def test_all_units_of_the_plan_are_done_and_nothing_else(whole: Store) -> None:
 def test_only_the_selected_model_is_measured(whole: Store) -> None:
     results = whole.results()
     for group in groups_by_hand(PLAN):
-        trainings = {u: r for u, r in results.items() if u.part == "training" and u.group == group}
+        trainings = {u: r for u, r in results.items() if u.part == TRAINING and u.group == group}
         vanilla = results[Unit(group.dataset, "vanilla", "", group.seed, "random")]
-        (measured,) = {u.model for u in results if u.part != "training" and u.group == group}
-        assert measured == selected(trainings, vanilla)
+        (measured,) = {u.model for u in results if u.part != TRAINING and u.group == group}
+        assert measured == select(trainings, vanilla)
 
 
 def of_few(whole: Store) -> dict[Unit, Result]:
@@ -89,7 +101,8 @@ def of_few(whole: Store) -> dict[Unit, Result]:
         unit: result
         for unit, result in results.items()
         if unit.method in FEW.methods
-        and unit.part in ("training", "properties", "er saliency 8", "auto saliency 8")
+        and unit.part
+        in (TRAINING, PROPERTIES, Part("er", "saliency", 8), Part("auto", "saliency", 8))
     }
 
 
@@ -150,7 +163,7 @@ def test_a_failing_unit_is_free_for_the_next_run(whole: Store, tmp_path: Path) -
             return super().do(unit)
 
     with pytest.raises(RuntimeError, match="broken"):
-        run(PLAN, Protocol(), tmp_path, None, experiment=Broken)
+        run(PLAN, PROTOCOL, tmp_path, lambda store: Broken(store, PROTOCOL, None))
     assert repr(fill(tmp_path).results()) == repr(whole.results())
 
 
@@ -181,13 +194,17 @@ def test_estimates_are_means_of_what_was_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize("k", [30, 31])
 def test_k_must_be_less_than_the_features(k: int, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=rf"k: got {k}, accepted: less than the 30 of breast-cancer"):
-        run(replace(PLAN, k=k), Protocol(k=k), tmp_path, None, experiment=MadeUp)
+        run(replace(PLAN, k=k), Protocol(k=k), tmp_path, made_up)
     with pytest.raises(RunError, match=rf"k: got {k}, accepted: less than the 30 of breast-cancer"):
-        run(replace(PLAN, other_ks=(2, k)), Protocol(), tmp_path / "b", None, experiment=MadeUp)
+        run(replace(PLAN, other_ks=(2, k)), PROTOCOL, tmp_path / "b", made_up)
 
 
 def test_further_methods_are_measured_at_the_main_point_only() -> None:
     plan = replace(PLAN, methods=("vanilla", "sp-steep"))
-    measured = {g.method: plan.parts(g) for g in plan.groups(plan.chapters()[0])}
-    assert measured["sp-steep"] == ["properties", "er saliency 8", "auto saliency 8"]
+    measured = {g.method: plan.parts(g) for g in plan.groups(plan.splits()[0])}
+    assert measured["sp-steep"] == [
+        PROPERTIES,
+        Part("er", "saliency", 8),
+        Part("auto", "saliency", 8),
+    ]
     assert set(measured["vanilla"]) > set(measured["sp-steep"])

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from captum_robust.benchmark.selection import selected, selection
-from captum_robust.benchmark.store import Result, Store
-from captum_robust.benchmark.units import Unit
+from captum_robust.benchmark.plan.selection import select, select_each
+from captum_robust.benchmark.plan.store import Result, Store
+from captum_robust.benchmark.plan.units import TRAINING, Unit
 
 GRID = [Unit("adult", "wd", f"weight_decay={i}", 0, "random") for i in range(8)]
 
@@ -36,19 +36,19 @@ def test_the_rule(seed: int) -> None:
         for unit, a, p in zip(GRID, auc, precision, strict=True)
     }
     vanilla = {"auc": float(rng.choice([0.88, 0.89, 0.91])), "precision": 0.0}
-    assert selected(trainings, vanilla) == by_hand(trainings, vanilla)
+    assert select(trainings, vanilla) == by_hand(trainings, vanilla)
 
 
 def test_one_hundredth_below_is_still_accurate() -> None:
     trainings = {GRID[0]: {"auc": 0.8701, "precision": 1.0}, GRID[1]: {"auc": 0.9, "precision": 0}}
-    assert selected(trainings, {"auc": 0.88}) == GRID[0]
-    assert selected(trainings, {"auc": 0.8802}) == GRID[1]
+    assert select(trainings, {"auc": 0.88}) == GRID[0]
+    assert select(trainings, {"auc": 0.8802}) == GRID[1]
 
 
 def test_every_group_is_compared_with_the_vanilla_model_of_its_split(whole: Store) -> None:
-    trainings = whole.results(part="training")
+    trainings = whole.results(part=TRAINING)
     groups = list({unit.group for unit in trainings})
-    chosen = selection(trainings, groups)
+    chosen = select_each(trainings, groups)
     assert set(chosen) == set(groups)
     for group, unit in chosen.items():
         vanilla = trainings[Unit(group.dataset, "vanilla", "", group.seed, "random")]
@@ -57,5 +57,5 @@ def test_every_group_is_compared_with_the_vanilla_model_of_its_split(whole: Stor
 
 
 def test_without_the_vanilla_model_nothing_is_selected(whole: Store) -> None:
-    trainings = whole.results(part="training", method="wd")
-    assert selection(trainings, [next(iter(trainings)).group]) == {}
+    trainings = whole.results(part=TRAINING, method="wd")
+    assert select_each(trainings, [next(iter(trainings)).group]) == {}

@@ -1,5 +1,6 @@
-"""The store: claims, records, checkpoints, and what is refused."""
+"""The store: claims, records, checkpoints, versions, and files that are refused."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,9 @@ import pytest
 import torch
 
 from captum_robust import cli
-from captum_robust.benchmark.experiment import Protocol
-from captum_robust.benchmark.store import FILE, Store, StoreError
-from captum_robust.benchmark.units import Unit
+from captum_robust.benchmark.plan.protocol import Protocol
+from captum_robust.benchmark.plan.store import FILE, Store, StoreError
+from captum_robust.benchmark.plan.units import PROPERTIES, TRAINING, Part, Unit
 
 UNIT = Unit("breast-cancer", "vanilla", "", 0, "random")
 OTHER = UNIT._replace(method="wd", setting="weight_decay=0.001")
@@ -55,10 +56,10 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_results_are_found_by_their_attributes(tmp_path: Path) -> None:
     with Store(tmp_path, PROTOCOL) as store:
-        for unit in (OTHER, UNIT, UNIT._replace(seed=1), UNIT._replace(part="properties")):
+        for unit in (OTHER, UNIT, UNIT._replace(seed=1), UNIT._replace(part=PROPERTIES)):
             assert store.claim(unit)
             store.finish(unit, {"auc": float("nan")}, 1.0)
-        assert list(store.results(part="training", seed=0)) == [UNIT, OTHER]
+        assert list(store.results(part=TRAINING, seed=0)) == [UNIT, OTHER]
         assert store.finished(seed=1) == {UNIT._replace(seed=1)}
         assert str(store.results(seed=1)) == str({UNIT._replace(seed=1): {"auc": float("nan")}})
 
@@ -168,6 +169,55 @@ def test_half_a_result_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match=r"results\.sqlite is damaged \("):
         Store(tmp_path).results()
+
+
+OLD_SCHEMA = """
+CREATE TABLE protocol (text TEXT NOT NULL);
+CREATE TABLE records (dataset TEXT, method TEXT, setting TEXT, seed INTEGER, start TEXT, part TEXT,
+    seconds REAL NOT NULL, result TEXT NOT NULL,
+    PRIMARY KEY (dataset, method, setting, seed, start, part));
+CREATE TABLE claims (dataset TEXT, method TEXT, setting TEXT, seed INTEGER, start TEXT, part TEXT,
+    runner TEXT NOT NULL, PRIMARY KEY (dataset, method, setting, seed, start, part));
+PRAGMA application_id = 0x52324554;
+"""
+
+
+def old_store(folder: Path, parts: list[str]) -> None:
+    """A store of the first version, whose parts are texts."""
+    connection = sqlite3.connect(folder / FILE, isolation_level=None)
+    connection.executescript(OLD_SCHEMA)
+    connection.execute("INSERT INTO protocol VALUES (?)", [json.dumps(PROTOCOL)])
+    for seconds, part in enumerate(parts):
+        row = (*UNIT[:-1], part, float(seconds), json.dumps({"auc": seconds}))
+        connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    claim = (*OTHER[:-1], "training", "a runner that has died")
+    connection.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", claim)
+    connection.close()
+
+
+def test_a_store_of_the_first_version_is_converted(tmp_path: Path) -> None:
+    old_store(tmp_path, ["training", "properties", "auto saliency 8", "er ig 50"])
+    parts = [TRAINING, PROPERTIES, Part("auto", "saliency", 8), Part("er", "ig", 50)]
+    expected = {UNIT._replace(part=part): {"auc": i} for i, part in enumerate(parts)}
+    for _ in range(2):  # converted, and then as it is
+        with Store(tmp_path, PROTOCOL) as store:
+            assert store.results() == expected
+            assert store.results(part=Part("er", "ig", 50)) == {
+                UNIT._replace(part=Part("er", "ig", 50)): {"auc": 3}
+            }
+            assert store.seconds()[UNIT] == 0.0
+            assert not store.claim(UNIT)
+            assert store.claim(OTHER)
+            store.release(OTHER)
+
+
+def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    Store(tmp_path, PROTOCOL)
+    connection = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreError, match="is of a newer version of captum-robust: update it"):
+        Store(tmp_path)
 
 
 def test_results_of_another_protocol_are_not_mixed(tmp_path: Path) -> None:

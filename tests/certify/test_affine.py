@@ -47,7 +47,7 @@ def form_of(weight, centre, radius, norm="Linf"):
 
 
 def misses(form, values):
-    """Whether exact values of one example leave the range of the form."""
+    """Return whether exact values of one example leave the range of the form."""
     ranges = zip(exact(form.centre[0]), exact(form.radius[0]), values, strict=True)
     return any(abs(v - centre) > radius for centre, radius, v in ranges)
 

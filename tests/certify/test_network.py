@@ -1,4 +1,4 @@
-"""Which networks are read, as what, and which are refused."""
+"""Networks that are read, as which layers, and networks that are refused."""
 
 import re
 

@@ -125,7 +125,7 @@ def test_an_algorithm_without_gradient(geometric):
 def test_padded_graphs(geometric):
     from torch_geometric.data import Batch
 
-    from captum_robust.graph.padded import PaddedGraphs, padded_graphs
+    from captum_robust.graph.pyg.padded import PaddedGraphs, padded_graphs
     from tests.graph.test_padded import LABELS, Classifier, graphs
 
     found = []

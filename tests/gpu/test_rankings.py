@@ -47,7 +47,7 @@ def test_all_of_k_is_one():
     assert all(bool((precision_at_k(maps, maps, k) == 1).all()) for k in range(1, 300))
     for dtype in (torch.int64, torch.float64):
         numbers = torch.arange(1, 300, device=DEVICE, dtype=dtype)
-        assert all(float(ranking.share(n, int(n))) == 1 for n in numbers)
+        assert all(float(ranking.fraction(n, int(n))) == 1 for n in numbers)
 
 
 def test_an_attack_that_finds_nothing_leaves_exactly_one():

@@ -11,8 +11,8 @@ import captum_robust
 from captum_robust.auditing import measure
 from captum_robust.metrics import precision_at_k
 from captum_robust.robust import ERAttack, ExplanationComparator, UniformNoise, as_perturb_func
+from captum_robust.testing.fault_injection import worn
 from captum_robust.testing.snapshot import changes, random_state, state_of_model
-from captum_robust.testing.trouble import worn
 from tests.gpu.device import DEVICE, assert_same, moved
 from tests.robust.targets import mlp, normal
 

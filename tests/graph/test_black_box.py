@@ -7,7 +7,7 @@ import torch
 from torch_geometric.explain import GNNExplainer, GraphMaskExplainer, PGExplainer
 
 from captum_robust.attr import NotDifferentiableError, is_differentiable
-from captum_robust.graph.explained import ExplainedGraph
+from captum_robust.graph.pyg.explained import ExplainedGraph
 from captum_robust.metrics import precision_at_k, precision_at_k_min, ranking_thickness
 from captum_robust.robust import AutoERAttack, ERAttack, MinRadius, RandomSearchAttack
 from tests.graph.explaining import BOTH, EDGE, NODE, explainer_of, gcn, ring_with_chords

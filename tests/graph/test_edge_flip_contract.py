@@ -6,7 +6,7 @@ import pytest
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-from captum_robust._utils.captum import as_tuple, like
+from captum_robust._utils.captum import as_tuple, format_like
 from captum_robust._utils.checks import one_each
 from captum_robust.graph import EdgeFlipAttack
 from captum_robust.metrics import precision_at_k
@@ -58,12 +58,12 @@ class FlipsOfCorners:
         radii = one_each("radius", radius, len(centre[0]), centre[0])
         attack = EdgeFlipAttack(Saliency(FromCorners(self.model, len(centre))), self.k, 4)
         result = attack.perturb(
-            like(inputs, flips), 0 if not bool(radii.any()) else step_num,
+            format_like(inputs, flips), 0 if not bool(radii.any()) else step_num,
             additional_forward_args=(*centre, radii, *additional_forward_args), **arguments,
         )  # fmt: skip
         found, *info = result if arguments.get("return_info") else (result,)
         moved = tuple(moved_by(f, c, radii) for f, c in zip(as_tuple(found), centre, strict=True))
-        return (like(inputs, moved), *info) if info else like(inputs, moved)
+        return (format_like(inputs, moved), *info) if info else format_like(inputs, moved)
 
 
 CHECKS = one_of_each(

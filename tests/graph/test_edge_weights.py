@@ -5,7 +5,7 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import GAT, GCN, GIN, MLP, GCNConv, GraphSAGE, MessagePassing, SimpleConv
 from torch_geometric.utils import add_self_loops
 
-from captum_robust.graph.edge_weights import weighted_messages
+from captum_robust.graph.pyg.edge_weights import weighted_messages
 from tests.graph.explaining import gcn, ring_with_chords
 
 X, EDGE_INDEX = ring_with_chords()

@@ -8,7 +8,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.nn import GAT, GCN, GraphNorm, GraphSAGE, global_mean_pool, to_captum_model
 
 from captum_robust.attr import attribution_gradcheck
-from captum_robust.graph.explained import ExplainedGraph
+from captum_robust.graph.pyg.explained import ExplainedGraph
 from captum_robust.metrics import precision_at_k, ranking_thickness
 from captum_robust.robust import AutoERAttack, ERAttack, MinRadius
 from tests.graph.explaining import BOTH, EDGE, NODE, explainer_of, gcn, ring_with_chords

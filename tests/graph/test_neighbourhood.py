@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_geometric.nn import SimpleConv
 
-from captum_robust.graph.neighbourhood import receptive_field, undirected_edge_groups
+from captum_robust.graph.pyg.neighbourhood import receptive_field, undirected_edge_groups
 from tests.graph.explaining import gcn, ring_with_chords
 
 X, EDGE_INDEX = ring_with_chords()

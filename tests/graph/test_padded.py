@@ -6,7 +6,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_mean_pool
 from torch_geometric.utils import k_hop_subgraph
 
-from captum_robust.graph.padded import PaddedGraphs, padded_graphs
+from captum_robust.graph.pyg.padded import PaddedGraphs, padded_graphs
 from captum_robust.loss import AdversarialRankingLoss, HessianNormLoss, R2ETLoss
 from captum_robust.metrics import precision_at_k, ranking_thickness
 from captum_robust.robust import ERAttack, RandomSearchAttack

@@ -7,8 +7,8 @@ import torch
 from torch_geometric.explain import GNNExplainer
 from torch_geometric.nn import to_captum_model
 
-from captum_robust.graph.explained import ExplainedGraph
-from captum_robust.graph.scorecard import compare_explainers, top_k_explanation
+from captum_robust.graph.pyg.explained import ExplainedGraph
+from captum_robust.graph.pyg.scorecard import compare_explainers, top_k_explanation
 from captum_robust.metrics import precision_at_k_min, ranking_thickness
 from captum_robust.robust import AutoERAttack, RandomSearchAttack
 from tests.graph.explaining import BOTH, EDGE, explainer_of, gcn, ring_with_chords
@@ -56,7 +56,7 @@ def test_a_map_without_a_ranking():
     model = gcn()
     torch.nn.init.zeros_(model.convs[1].lin.weight)
     graph = ExplainedGraph(explainer_of(model), X, EDGE_INDEX, index=2)
-    with pytest.raises(ValueError, match="holds no ranking"):
+    with pytest.raises(ValueError, match="graph must have a ranking"):
         top_k_explanation(graph, K)
 
 

@@ -7,7 +7,7 @@ from captum.metrics import sensitivity_max
 from torch_geometric.nn import to_captum_input, to_captum_model
 
 from captum_robust.attr import attribution_gradcheck
-from captum_robust.graph.explained import ExplainedGraph
+from captum_robust.graph.pyg.explained import ExplainedGraph
 from captum_robust.metrics import precision_at_k_min, ranking_thickness
 from captum_robust.robust import (
     AutoERAttack,

@@ -98,7 +98,7 @@ def score(logits: Tensor, label: int, explain: str) -> Tensor:
     return probability if explain == "probability" else logits[0]
 
 
-def joined(tensors: Any) -> Tensor:
+def flatten(tensors: Any) -> Tensor:
     return torch.cat([t.flatten() for t in tensors])
 
 
@@ -116,7 +116,7 @@ class OneExample:
 
     def gradient(self, at: tuple[Tensor, ...]) -> Tensor:
         value = score(self.model(*at, *self.arguments), self.label, self.explain)
-        return joined(torch.autograd.grad(value, at, create_graph=True))
+        return flatten(torch.autograd.grad(value, at, create_graph=True))
 
     def gaps(
         self, k: int, pairs: str, k_prime: int | None, gap: str, normalize: bool, groups: Any,
@@ -124,7 +124,7 @@ class OneExample:
     ) -> Tensor:  # fmt: skip
         saliency = self.gradient(self.inputs).abs()
         if groups is not None:
-            ids = joined(groups).tolist()
+            ids = flatten(groups).tolist()
             saliency = torch.stack(
                 [
                     sum(saliency[i] for i, group in enumerate(ids) if group == wanted)
@@ -144,7 +144,7 @@ class OneExample:
     def hessian(self) -> Tensor:
         gradient = self.gradient(self.inputs)
         rows = [torch.autograd.grad(g, self.inputs, create_graph=True) for g in gradient]
-        return torch.stack([joined(row) for row in rows])
+        return torch.stack([flatten(row) for row in rows])
 
     def curvature(self, hessian: str, kappa: float) -> Tensor:
         if hessian == "exact":

@@ -393,5 +393,5 @@ def test_shapes_that_do_not_fit(name):
 @every_loss
 def test_a_scalar_base_loss_cannot_be_left_unreduced(name):
     criterion = criterion_of(name, mlp(), base_loss=nn.CrossEntropyLoss(), reduction="none")
-    with pytest.raises(ValueError, match=r"base_loss must return one value an example .* scalar"):
+    with pytest.raises(ValueError, match=r"base_loss must return one value per example .* scalar"):
         criterion(normal(4, 6), labels())

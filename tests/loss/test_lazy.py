@@ -147,6 +147,17 @@ def test_a_mask_for_all_examples_is_not_divided(mask):
     torch.testing.assert_close(added[rows], 2 * whole[rows])
 
 
+@pytest.mark.parametrize("n_rows", [2, 7, 9])
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_a_mask_with_too_few_or_too_many_rows_is_refused_whatever_the_seed(n_rows, fraction):
+    model, x, y = mlp(), normal(8, 6), labels(n_examples=8)
+    for seed in range(8):
+        mask = torch.arange(6).expand(n_rows, 6)
+        criterion = R2ETLoss(model, 2, fraction=fraction, seed=seed, feature_mask=mask)
+        with pytest.raises(ValueError, match=r"feature_mask\[0\] must"):
+            criterion(x, y)
+
+
 def test_a_graph_behind_the_inputs_is_kept():
     embedding, model, y = drawn(nn.Linear(3, 6)), mlp(), labels(n_examples=8)
     x = normal(8, 3)

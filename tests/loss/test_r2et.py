@@ -654,7 +654,7 @@ def test_outputs_must_be_logits_of_examples():
 
 def test_a_scalar_base_loss_cannot_be_left_unreduced():
     criterion = R2ETLoss(mlp(), 2, nn.CrossEntropyLoss(), reduction="none")
-    with pytest.raises(ValueError, match=r"base_loss must return one value an example .* scalar"):
+    with pytest.raises(ValueError, match=r"base_loss must return one value per example .* scalar"):
         criterion(normal(4, 6), labels())
 
 

@@ -88,6 +88,20 @@ def test_a_broken_map_gives_one_nan(metric, broken, dtype):
     assert torch.equal(metric(spoilt, right)[[0, 2]], whole[[0, 2]])
 
 
+def test_finite_maps_whose_sum_overflows_are_ranked():
+    largest = torch.finfo(torch.float32).max
+    left = torch.tensor([[largest, largest, 0.0], [1.0, 2.0, 1.0], [2.0, 2.0, 2.0]])
+    found = precision_at_k(left, left, 1)
+    assert found[:2].tolist() == [1.0, 1.0] and bool(found[2].isnan())
+
+
+@pytest.mark.parametrize("row", BROKEN.values(), ids=BROKEN)
+def test_a_broken_map_alone_gives_nan(row):
+    other = torch.tensor([[0.5, 0.25, 1.0, 0.5]])  # its first and last scores are equal
+    assert precision_at_k(torch.tensor([row]), other, 2).isnan().all()
+    assert precision_at_k(other, other, 2).tolist() == [1.0]
+
+
 @of_maps
 def test_all_rows_may_be_broken(metric):
     assert metric(torch.zeros(3, 4), normal(3, 4).float()).isnan().all()
@@ -294,10 +308,19 @@ def test_other_k_are_refused(call, k):
         ("perturb_radius", -0.1, "perturb_radius must be finite and not negative, got -0.1"),
         ("perturb_radius", NAN, "perturb_radius must be finite and not negative, got nan"),
         ("perturb_radius", INF, "perturb_radius must be finite and not negative, got inf"),
-        ("n_perturb_samples", 0, "n_perturb_samples must be at least 1, got 0"),
-        ("n_perturb_samples", -3, "n_perturb_samples must be at least 1, got -3"),
-        ("max_examples_per_batch", 0, "max_examples_per_batch must be at least 1, got 0"),
-        ("max_examples_per_batch", -1, "max_examples_per_batch must be at least 1, got -1"),
+        ("n_perturb_samples", 0, "n_perturb_samples must be an integer of at least 1, got 0"),
+        ("n_perturb_samples", 2.5, "n_perturb_samples must be an integer of at least 1, got 2.5"),
+        ("n_perturb_samples", -3, "n_perturb_samples must be an integer of at least 1, got -3"),
+        (
+            "max_examples_per_batch",
+            0,
+            "max_examples_per_batch must be an integer .* got 0",
+        ),
+        (
+            "max_examples_per_batch",
+            -1,
+            "max_examples_per_batch must be an integer .* got -1",
+        ),
         (
             "reference_attributions",
             normal(2, 4),
@@ -306,7 +329,7 @@ def test_other_k_are_refused(call, k):
         (
             "reference_attributions",
             normal(3, 5),
-            "reference_attributions must hold 4 scores an example .* got 5",
+            "reference_attributions must hold 4 scores per example .* got 5",
         ),
         (
             "reference_attributions",
@@ -315,19 +338,36 @@ def test_other_k_are_refused(call, k):
         ),
         (
             "feature_mask",
-            torch.zeros(2, 3).long(),
-            r"feature_mask\[0\] must be broadcastable to \(3, 4\), got \(2, 3\)",
+            torch.zeros(3, 3).long(),
+            r"feature_mask\[0\] must be broadcastable to \(3, 4\), got \(3, 3\)",
+        ),
+        *(
+            (
+                "feature_mask",
+                torch.arange(4).expand(n_rows, 4),
+                rf"feature_mask\[0\] must have one row .* per example \(3\), got {n_rows}",
+            )
+            for n_rows in (0, 2, 4)
         ),
         (
             "feature_mask",
             (torch.arange(4)[None], torch.arange(4)[None]),
-            "feature_mask must hold one mask a map",
+            "feature_mask must hold one mask per tensor",
         ),
     ],
 )
 def test_other_values_are_refused(metric, argument, value, message):
     with pytest.raises(ValueError, match=message):
         metric(lambda x: x, normal(3, 4), **{argument: value})
+
+
+@of_models
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+@pytest.mark.parametrize("n_rows", [2, 4])
+def test_a_mask_with_too_few_or_too_many_rows_is_refused_in_chunks(metric, chunk, n_rows):
+    mask = torch.arange(4).expand(n_rows, 4)
+    with pytest.raises(ValueError, match=rf"feature_mask\[0\] must have one row .* got {n_rows}"):
+        metric(lambda x: x, normal(3, 4), feature_mask=mask, max_examples_per_batch=chunk)
 
 
 @pytest.mark.parametrize("noise", [GaussianNoise(), lambda x, r: x])
@@ -357,7 +397,7 @@ def test_other_inputs_are_refused(metric, inputs, message):
 
 @of_models
 def test_explanations_of_too_few_maps_are_refused(metric):
-    with pytest.raises(ValueError, match=r"explanation_func must return one map an example \(3\)"):
+    with pytest.raises(ValueError, match=r"explanation_func must return one map per example \(3\)"):
         metric(lambda x: x.sum(dim=0, keepdim=True), normal(3, 4))
 
 
@@ -372,11 +412,15 @@ def test_explanations_that_are_no_tensors_are_refused(metric):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
-        ({"n_steps": -1}, "n_steps must be at least 1, got -1"),
-        ({"surrogate": "gap"}, "surrogate must be 'indicator' or 'margin', got 'gap'"),
-        ({"reduction": "max"}, "reduction must be 'mean' or 'min', got 'max'"),
-        ({"sampling": "sobol"}, "sampling must be 'stratified', 'grid' or None, got 'sobol'"),
+        ({"n_steps": 0}, "n_steps must be an integer of at least 1, got 0"),
+        ({"n_steps": 2.5}, "n_steps must be an integer of at least 1, got 2.5"),
+        ({"n_steps": -1}, "n_steps must be an integer of at least 1, got -1"),
+        ({"surrogate": "gap"}, r"surrogate must be one of \('indicator', 'margin'\), got 'gap'"),
+        ({"reduction": "max"}, r"reduction must be one of \('mean', 'min'\), got 'max'"),
+        (
+            {"sampling": "sobol"},
+            r"sampling must be one of .*'grid'\), got 'sobol'",
+        ),
         ({"reduction": "min", "sampling": "stratified"}, "reduction='min' needs sampling='grid'"),
     ],
 )

@@ -314,7 +314,7 @@ def test_narrow_inputs():
         ({"sigma": 0.0}, "sigma must be positive, got 0"),
         ({"sigma": -1.0}, "sigma must be finite and not negative, got -1"),
         ({"sigma": math.inf}, "sigma must be finite"),
-        ({"n_samples": 0}, "n_samples must be at least 1, got 0"),
+        ({"n_samples": 0}, "n_samples must be an integer of at least 1, got 0"),
         ({"confidence": 1.0}, "confidence must lie between 0 and 1, got 1.0"),
         ({"confidence": 0.0}, "confidence must lie between 0 and 1, got 0.0"),
         ({"confidence": 95}, "confidence must lie between 0 and 1, got 95"),

@@ -1,4 +1,4 @@
-"""What a result may depend on: the seed and the example, not chunks, order or what ran before."""
+"""Results depend on the seed and the example, not on chunks, order or earlier calls."""
 
 import functools
 import random

@@ -1,4 +1,4 @@
-"""What an explanation function is given, and what it may return."""
+"""Arguments of an explanation function, and the results it may return."""
 
 import functools
 
@@ -99,11 +99,28 @@ def test_gradients_are_there_inside_no_grad(metric, explain):
     assert torch.equal(found, expected) and (found < 1).any()
 
 
+@every_metric
+@pytest.mark.parametrize("method", [Saliency, InputXGradient])
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_method_gives_what_it_gives_behind_a_function(metric, method, bound):
+    attribution, target = method(softplus_net(4)), torch.tensor([0, 1, 0])
+    expected = metric(
+        lambda x, **kwargs: attribution.attribute(x, **kwargs),
+        normal(3, 4), perturb_radius=1.0, target=target, seed=0,
+    )  # fmt: skip
+    attribute, kwargs = attribution.attribute, {"target": target}
+    if bound:
+        attribute, kwargs = functools.partial(attribute, target=target), {}
+    found = metric(attribute, normal(3, 4), perturb_radius=1.0, seed=0, **kwargs)
+    torch.testing.assert_close(found, expected)
+    assert (found < 1).any()
+
+
 # --- targets and further arguments -------------------------------------------------------------
 
 
 class ManyOutputs(nn.Module):
-    """(N, 6) -> (N, 2, 3), with a scale an example and a graph for all of them."""
+    """(N, 6) -> (N, 2, 3), with a scale per example and a graph for all of them."""
 
     def __init__(self, edge_index=None):
         super().__init__()
@@ -308,6 +325,25 @@ def test_masks_of_examples_go_with_their_examples(chunk):
     expected = [float(thickness_of(explain, inputs[i : i + 1], mask[i : i + 1])) for i in range(4)]
     assert thickness_of(explain, inputs, mask, chunk).tolist() == pytest.approx(expected)
     assert len(set(expected)) > 1
+
+
+@every_metric
+@pytest.mark.parametrize("chunk", [None, 1, 4, 5])
+def test_masks_of_examples_bound_to_the_attribution_go_with_their_examples(metric, chunk):
+    inputs, target = normal(4, 6), torch.tensor([0, 1, 2, 0])
+    order = torch.Generator().manual_seed(0)
+    masks = torch.stack([torch.randperm(6, generator=order) % 4 for _ in range(4)])
+    ablation = FeatureAblation(softplus_net(6))
+
+    def value(rows, **kwargs):
+        attribute = functools.partial(ablation.attribute, feature_mask=masks[rows])
+        bound = functools.partial(attribute, target=target[rows])
+        return metric(bound, inputs[rows], perturb_radius=1.0, seed=0, **kwargs)
+
+    expected = torch.cat([value(slice(i, i + 1)) for i in range(4)])
+    found = value(slice(None), max_examples_per_batch=chunk)
+    torch.testing.assert_close(found, expected)
+    assert (found < 1).any()
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 3])

@@ -463,8 +463,11 @@ def test_lower_precision_gives_single_precision(metric, dtype):
             {"baselines": torch.zeros(2, 6)},
             r"baselines must broadcast to the inputs \(3, 6\), got \(2, 6\)",
         ),
-        ({"baselines": (0, 0)}, r"baselines must hold one an input \(1\), got 2"),
-        ({"max_examples_per_batch": 0}, "max_examples_per_batch must be at least 1, got 0"),
+        ({"baselines": (0, 0)}, r"baselines must hold one per input \(1\), got 2"),
+        (
+            {"max_examples_per_batch": 0},
+            "max_examples_per_batch must be an integer .* got 0",
+        ),
         (
             {"forward_func": lambda x: x.sum()},
             r"the output of forward_func must have shape \(N, C\), \(N, 1\) or \(N,\) with N = 3",
@@ -489,5 +492,5 @@ def test_other_values_are_refused(metric, arguments, message):
 @pytest.mark.parametrize("metric", [comprehensiveness, sufficiency])
 @pytest.mark.parametrize("target", [3, -4, [0, 1], torch.tensor([0, 5, 1]), (0, 0), "cat"], ids=str)
 def test_other_targets_are_refused(metric, target):
-    with pytest.raises(ValueError, match=r"target must select one output an example .* \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"target must select one output per example .* \(3, 3\)"):
         metric(NET, normal(3, 6), normal(3, 6, seed=1), target=target)

@@ -63,5 +63,5 @@ def test_absolute_groups_and_tuples():
 
 
 def test_another_reduction_is_refused():
-    with pytest.raises(ValueError, match="reduction must be 'min' or 'mean', got 'max'"):
+    with pytest.raises(ValueError, match=r"reduction must be one of \('min', 'mean'\), got 'max'"):
         ranking_gap(normal(2, 3), 1, "max")

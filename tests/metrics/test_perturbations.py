@@ -1,4 +1,4 @@
-"""Where neighbours may come from: functions with and without a radius, attacks, Captum's own."""
+"""Sources of neighbours: functions with and without a radius, attacks, Captum's own."""
 
 import functools
 

@@ -63,6 +63,30 @@ def test_wide_maps_full_of_ties(k):
     torch.testing.assert_close(precision_at_k(left, right, k), torch.tensor(expected))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("k", [1, 31, 33, 700])
+@pytest.mark.parametrize("n_features", [2047, 2048, 2111, 5000])
+def test_wide_maps_of_which_some_have_ties(n_features, k, dtype):
+    left, right = (
+        normal(3, n_features, seed=seed).to(dtype).clamp_min(low)
+        for seed, low in ((0, -9.0), (1, 1.5))
+    )
+    right[2] = normal(1, n_features, seed=2)[0].to(dtype)
+    expected = [precision(a, b, k) for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+    found = precision_at_k(left, right, k)
+    torch.testing.assert_close(found.double(), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("n_features", [40, 3000])
+def test_more_maps_than_one_block_holds(n_features):
+    n_examples = 3 + 500_000 // (4 * n_features)
+    left, right = (normal(n_examples, n_features, seed=seed).float() for seed in (0, 1))
+    found = precision_at_k(left, right, 5)
+    for i in (0, 1, n_examples // 2, n_examples - 2, n_examples - 1):
+        expected = precision(left[i].tolist(), right[i].tolist(), 5)
+        assert found[i].item() == pytest.approx(expected)
+
+
 @many
 @given(maps_and_k(), st.randoms())
 def test_precision_sees_the_order_only(case, random):

@@ -1,4 +1,4 @@
-"""Whether a prediction changed, against comparisons of Python numbers."""
+"""Changes of a prediction, against comparisons of Python numbers."""
 
 import pytest
 import torch

@@ -455,21 +455,33 @@ def test_nothing_is_left_behind(bounds):
 
 
 @of_both
+@pytest.mark.parametrize("chunk", [None, 1, 2])
+@pytest.mark.parametrize("n_rows", [2, 4])
+def test_a_mask_with_too_few_or_too_many_rows_is_refused(bounds, n_rows, chunk):
+    mask = torch.arange(6).expand(n_rows, 6)
+    with pytest.raises(ValueError, match=rf"feature_mask\[0\] must have one row .* got {n_rows}"):
+        bounds(NET, normal(3, 6), target=0, feature_mask=mask, max_examples_per_batch=chunk)
+
+
+@of_both
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"radius": -0.1}, "radius must be finite and not negative, got -0.1"),
         ({"radius": INF}, "radius must be finite and not negative, got inf"),
-        ({"n_samples": 0}, "n_samples must be at least 1, got 0"),
-        ({"max_examples_per_batch": 0}, "max_examples_per_batch must be at least 1, got 0"),
-        ({"target": None}, "target must select one output an example"),
+        ({"n_samples": 0}, "n_samples must be an integer of at least 1, got 0"),
         (
-            {"feature_mask": torch.zeros(2, 3).long()},
-            r"feature_mask\[0\] must be broadcastable to \(3, 6\), got \(2, 3\)",
+            {"max_examples_per_batch": 0},
+            "max_examples_per_batch must be an integer .* got 0",
+        ),
+        ({"target": None}, "target must select one output per example"),
+        (
+            {"feature_mask": torch.zeros(3, 3).long()},
+            r"feature_mask\[0\] must be broadcastable to \(3, 6\), got \(3, 3\)",
         ),
         (
             {"feature_mask": (torch.arange(6)[None],) * 2},
-            "feature_mask must hold one mask a map",
+            "feature_mask must hold one mask per tensor",
         ),
     ],
 )

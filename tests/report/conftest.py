@@ -18,7 +18,7 @@ _FLAGS = (
 
 
 class Browser:
-    """Headless Chromium, and what it says of a page."""
+    """Headless Chromium with one page."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
@@ -44,11 +44,11 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def complaints(self) -> list[str]:
-        """What stands in the console."""
+        """The messages in the console."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for."""
+        """The addresses that were requested."""
         found = []
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]

@@ -1,4 +1,4 @@
-"""An audit of made-up numbers: no attack is run, and every case of a verdict is at hand."""
+"""Audits of made-up numbers, for every case of a verdict; no attack is run."""
 
 import math
 from dataclasses import replace
@@ -18,13 +18,14 @@ NAN = math.nan
 def trial(attack: str, radius: float, *precision: float, **flags: int) -> Trial:
     """One attack; the prediction of none of the rows has changed."""
     changed = tuple(NAN if math.isnan(p) else 0.0 for p in precision)
-    return Trial(attack, radius, tuple(map(float, precision)), changed, flags)
+    values = {"precision": tuple(map(float, precision)), "prediction changed": changed}
+    return Trial(attack, radius, values, flags)
 
 
 def explanation(
     *precision: float, flags: dict[str, int] | None = None, **changed: Any
 ) -> AuditedExplanation:
-    """An explanation of which each row keeps so much under the ensemble at the largest radius."""
+    """An explanation of which each row keeps so much under all attacks at the largest radius."""
     n = len(precision)
     whole = tuple(NAN if math.isnan(p) else 1.0 for p in precision)
     found = AuditedExplanation(
@@ -40,7 +41,7 @@ def explanation(
             )
         ),
         tied=(False,) * n,
-        thickness=tuple(p / 2 + 0.5 for p in precision),
+        measures={"thickness": tuple(p / 2 + 0.5 for p in precision)},
         certified=None,
         not_certified="no bound is known for Made",
         not_attacked="",
@@ -79,6 +80,6 @@ def hostile() -> Audit:
     )  # fmt: skip
     return audit(
         one, replace(one, name=f"second {HOSTILE}", certified=(0.1,) * 6), model=HOSTILE,
-        feature_names=tuple(f"{i} {HOSTILE}" for i in range(4)), doubts={HOSTILE: HOSTILE},
+        feature_names=tuple(f"{i} {HOSTILE}" for i in range(4)), caveats={HOSTILE: HOSTILE},
         settings={HOSTILE: HOSTILE}, versions={HOSTILE: HOSTILE}, command=HOSTILE, date=HOSTILE,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from tests.report import made_up
 
 def whole() -> Audit:
     one = made_up.explanation(1, 0.5, math.nan, certified=(0.1, 0.0, math.nan), not_certified="")
-    return made_up.audit(one, accuracy=0.5, doubts={"a": "b"})
+    return made_up.audit(one, accuracy=0.5, caveats={"a": "b"})
 
 
 def test_written_and_read_it_is_the_same() -> None:
@@ -36,6 +36,7 @@ def test_a_folder_holds_the_numbers_and_the_page(tmp_path: Path) -> None:
     "text",
     [
         "", "[]", "{}", "3", '{"format": "captum_robust audit 1"}', '{"format": "another"}',
+        '{"format": "captum_robust audit 2"}',
         "\x00",
     ],
 )  # fmt: skip
@@ -61,6 +62,27 @@ def test_a_part_of_another_form_is_refused(name: str, value: Any) -> None:
     else:
         found[name] = value
     with pytest.raises(AuditError):
+        Audit.from_json(json.dumps(found))
+
+
+def test_an_audit_of_the_first_format_is_read() -> None:
+    found = json.loads(whole().to_json())
+    found["format"] = "captum_robust audit 1"
+    found["doubts"] = found.pop("caveats")
+    for explanation in found["explanations"]:
+        explanation["thickness"] = explanation.pop("measures")["thickness"]
+        for trial in explanation["trials"]:
+            values = trial.pop("values")
+            trial["precision"] = values["precision"]
+            trial["changed"] = values["prediction changed"]
+    assert Audit.from_json(json.dumps(found)).to_json() == whole().to_json()
+
+
+@pytest.mark.parametrize("metric", ["precision", "prediction changed"])
+def test_a_trial_without_its_metrics_is_refused(metric: str) -> None:
+    found = json.loads(whole().to_json())
+    del found["explanations"][0]["trials"][0]["values"][metric]
+    with pytest.raises(AuditError, match=metric):
         Audit.from_json(json.dumps(found))
 
 

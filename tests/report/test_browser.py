@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from captum_robust.report.folder import as_html
+from captum_robust._html.page import write_page
+from captum_robust.benchmark.tables.page import run_page
 from tests.benchmark_runner.made_up import fill
 from tests.report import made_up
 from tests.report.conftest import Browser
@@ -24,7 +25,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     made_up.audit(one, other).to_html(folder / "audit.html")
     made_up.hostile().to_html(folder / "hostile.html")
-    as_html(fill(folder / "run").folder, folder / "run.html")
+    write_page(run_page(fill(folder / "run").folder), folder / "run.html")
     return {path.stem: path for path in folder.glob("*.html")}
 
 
@@ -81,7 +82,7 @@ def test_a_click_on_a_header_sorts_and_another_turns_it_round(
     lost = browser.driver.find_elements(By.CSS_SELECTOR, "table")[0].find_elements(
         By.CSS_SELECTOR, "thead button"
     )[2]
-    assert lost.text == "Rows that lost"
+    assert lost.text == "Rows that lost features"
     before = _order(browser, 0, 2)
     lost.click()
     rising = _order(browser, 0, 2)

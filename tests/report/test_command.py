@@ -1,4 +1,4 @@
-"""captum-robust audit, and captum-robust report of what it wrote."""
+"""captum-robust audit, and captum-robust report on its folder."""
 
 import sys
 from functools import partial
@@ -38,7 +38,7 @@ number = 3
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a module, rows, and an ensemble that takes a moment."""
+    """The current folder, with a module, rows, and a fast attack in place of the ensemble."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_models.py").write_text(FACTORY, encoding="utf-8")
     (tmp_path / "needs_more.py").write_text("import no_such_module", encoding="utf-8")

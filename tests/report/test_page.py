@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from captum_robust.report.audit_page import audit_page
-from captum_robust.report.page import render
+from captum_robust._html.page import render
+from captum_robust.auditing.page import audit_page
 from tests.report import made_up
 
 
@@ -122,7 +122,7 @@ def test_a_failed_write_leaves_the_old_page(
 
 
 def test_without_jinja2_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from captum_robust.report import page as module
+    from captum_robust._html import page as module
 
     monkeypatch.setitem(sys.modules, "jinja2", None)
     module._environment.cache_clear()
@@ -130,15 +130,15 @@ def test_without_jinja2_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         page()
 
 
-def test_the_verdict_comes_first_then_numbers_then_doubts() -> None:
+def test_the_verdict_comes_first_then_numbers_then_warnings() -> None:
     text = page()
-    order = [text.index(word) for word in ("Broken:", "What was tried", "<svg", "Why to doubt")]
+    order = [text.index(word) for word in ("Not stable:", "All attacks<", "<svg", "<h2>Warnings")]
     assert order == sorted(order)
 
 
 def test_the_numbers_of_the_page_are_those_of_the_audit() -> None:
     text = page()
-    assert "3 of 4 rows lose" in text and ">0.500<" in text  # P@2 of (1, 0.5, 0.5, 0)
+    assert "3 of 4 rows (75 %) lose" in text and ">0.500<" in text  # P@2 of (1, 0.5, 0.5, 0)
     lines = [re.findall("<span>(.*?)</span>", row) for row in re.findall("<tr.*?</tr>", text, re.S)]
     assert ["age", "3", "3", "1.00", "1"] in lines  # in the top of three rows, and new in another
     assert ["hours", "3", "1", "0.33", "1"] in lines

@@ -1,17 +1,16 @@
-"""The page of a run: every table of the text, and verdicts that the numbers bear."""
+"""The page of a run: the tables of the text, and verdicts that follow from the numbers."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from captum_robust._utils.tables import markdown_table
-from captum_robust.benchmark.findings import Findings
-from captum_robust.benchmark.report import report
-from captum_robust.benchmark.store import Store, StoreError
-from captum_robust.report.blocks import Table
-from captum_robust.report.folder import as_html, as_text
-from captum_robust.report.markdown import sections
-from captum_robust.report.run_page import _compared, run_page
+from captum_robust import cli
+from captum_robust._utils.tables import Table
+from captum_robust.benchmark.plan.store import Store
+from captum_robust.benchmark.tables.page import compared, run_page
+from captum_robust.benchmark.tables.report import report
+from captum_robust.benchmark.tables.results import StudyResults
 from tests.benchmark_runner.made_up import fill
 
 
@@ -33,15 +32,14 @@ def test_every_table_of_the_text_is_on_the_page(store: Store) -> None:
 
 
 def test_every_model_has_its_verdict(store: Store) -> None:
-    findings = Findings(store.folder)
-    (dataset,) = findings.datasets
+    results = StudyResults(store.folder)
+    (dataset,) = results.datasets
     page = run_page(store.folder)
     (table,) = (b for b in page.sections[0].blocks if isinstance(b, Table))
-    assert [row[0].text for row in table.rows] == [str(m) for m in findings.models(dataset)]
-    part = findings.main_part(dataset)
-    for model, row in zip(findings.models(dataset), table.rows, strict=True):
-        kept = findings.precision(dataset, model, part, 1.0)
-        assert row[2].key == pytest.approx(sum(kept.values()) / len(kept))
+    assert [row[0].text for row in table.rows] == [str(m) for m in results.models(dataset)]
+    for model, row in zip(results.models(dataset), table.rows, strict=True):
+        kept = results.main_precision(dataset, model, 1.0)
+        assert row[2].value == pytest.approx(sum(kept.values()) / len(kept))
 
 
 @pytest.mark.parametrize(
@@ -53,27 +51,34 @@ def test_every_model_has_its_verdict(store: Store) -> None:
     ],
 )  # fmt: skip
 def test_a_difference_within_its_interval_is_none(gain: float, half: float, said: str) -> None:
-    assert _compared(gain, half).startswith(said)
+    assert compared(gain, half).startswith(said)
 
 
-def test_the_folder_decides_what_is_shown(store: Store, tmp_path: Path) -> None:
-    as_html(store.folder, tmp_path / "new" / "page.html")
-    text = (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+def test_the_folder_decides_what_is_shown(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "page.html"
+    assert cli.main(["report", str(store.folder), "--html", str(path)]) == 0
+    text = path.read_text(encoding="utf-8")
     assert "results of a run" in text and "breast-cancer" in text
-    assert as_text(store.folder) == report(store.folder)
-    with pytest.raises(StoreError):
-        as_html(tmp_path, tmp_path / "other.html")
+    assert cli.main(["report", str(store.folder)]) == 0
+    assert capsys.readouterr().out == f"{report(store.folder)}\n"
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(tmp_path), "--html", str(tmp_path / "other.html")])
+    assert "nothing was run there" in capsys.readouterr().err
 
 
-def test_markdown_is_read_as_it_was_written() -> None:
-    rows = [["a|b", "0.5 ± 0.1 †", "r2et"], ["c\\d", "", "3 of 4"], ["x\\|y", "nan", "-1"]]
-    text = markdown_table(["method", "P@8", "best"], rows)
-    (section,) = sections(f"## one\n\nsome text\n\n### title\n\n{text}\n\nafter")
-    first, table, last = section.blocks
-    assert isinstance(table, Table) and table.caption == "title"
-    assert [[cell.text for cell in row] for row in table.rows] == [
-        [text or "–" for text in row] for row in rows
+def test_the_page_has_the_numbers_of_the_text(store: Store) -> None:
+    """Each cell of a Markdown table is one of the page, in the same order."""
+    lines = [line for line in report(store.folder).splitlines() if line.startswith("| ")]
+    cells = [
+        [re.sub(r"\\([\\|])", r"\1", cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in lines
+        if not line.startswith("| ---")
     ]
-    assert [column.is_numeric for column in table.columns] == [False, True, False]
-    assert table.rows[0][1].key == 0.5 and table.rows[1][1].sort_key == "nan"
-    assert (first.kind, last.kind) == ("text", "text")
+    shown = [
+        row for section in run_page(store.folder).sections if section.folded
+        for table in section.blocks if isinstance(table, Table)
+        for row in (table.header, *([cell.text for cell in row] for row in table.rows))
+    ]  # fmt: skip
+    assert shown == cells

@@ -1,4 +1,4 @@
-"""What the generic tests attack: one line a target, and the objective of each written out.
+"""Targets of the generic tests: one line per target, and the objective of each written out.
 
 A new attack is one more line in ``ATTACKS``.
 """
@@ -70,7 +70,7 @@ def convnet() -> nn.Module:
 
 
 class TwoInputs(nn.Module):
-    """(N, 3) and (N, 1, 2) -> (N, 3), smooth, times a number that may be one an example."""
+    """(N, 3) and (N, 1, 2) -> (N, 3), smooth, times one number, for all examples or per example."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def pairs_of(row: Tensor, k: int, kind: str = "all") -> list[tuple[int, int]]:
 
 
 def gaps(scores: Tensor, reference: Tensor, k: int, kind: str = "all") -> list[Tensor]:
-    """The gaps of every example, one row of numbers each."""
+    """The gaps of every example, one row per example."""
     return [
         torch.stack([row[i] - row[j] for i, j in pairs_of(start, k, kind)])
         for row, start in zip(scores, reference, strict=True)
@@ -182,7 +182,7 @@ AIM = torch.tensor([[3.0, 0.0, 1.0, 2.0, 0.0, 5.0]]).double()
 
 
 def towards(scores: Tensor, reference: Tensor) -> Tensor:
-    """Squared distances of shares from those of ``AIM``, relative to where they started."""
+    """Squared distances of shares from those of ``AIM``, relative to those of the reference."""
     far, first = (
         (s / s.abs().sum(dim=1, keepdim=True) - AIM / AIM.sum()).square().sum(dim=1)
         for s in (scores, reference)
@@ -234,7 +234,7 @@ class Target:
         return self.make(self.map_of(model), **options)
 
     def perturb(self, model: nn.Module | None = None, **arguments: Any) -> Any:
-        """The attack on the network, with a few steps and a seed unless told otherwise."""
+        """The attack on the network, by default with a few steps and a seed."""
         options = {n: arguments.pop(n) for n in list(arguments) if n in OPTIONS}
         given = {
             "inputs": self.network.inputs,

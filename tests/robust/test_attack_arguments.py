@@ -1,4 +1,4 @@
-"""Every bad argument gets a ValueError that names it, what it got and what it takes."""
+"""Bad arguments: each raises a ValueError with the argument, its value and what is accepted."""
 
 import math
 import re
@@ -19,8 +19,8 @@ CONSTRUCTION = {
     ),
     "smooth 0": (
         {"smooth_relu": 0.0},
-        "smooth_relu must be a positive, finite beta or None, or a pair of betas to grow through, "
-        "got 0",
+        "smooth_relu must be a positive, finite beta, a pair of them for the first and the last "
+        "step, or None, got 0",
     ),
     "smooth inf": ({"smooth_relu": math.inf}, "smooth_relu must be a positive, finite beta"),
     "smooth nan": ({"smooth_relu": math.nan}, "smooth_relu must be a positive, finite beta"),
@@ -132,5 +132,13 @@ def test_bounds_must_fit_the_inputs():
 def test_a_feature_mask_must_fit_the_maps():
     attack = ERAttack(Saliency(mlp()), k=2, feature_mask=(torch.arange(6), torch.arange(6)))
     for chunk in (None, 2):
-        with pytest.raises(ValueError, match="feature_mask must hold one mask a map"):
+        with pytest.raises(ValueError, match="feature_mask must hold one mask per tensor"):
             attack.perturb(normal(4, 6), 0.1, target=0, max_examples_per_batch=chunk)
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 5])
+@pytest.mark.parametrize("chunk", [None, 1, 2, 3])
+def test_a_feature_mask_must_have_one_row_or_one_per_example(n_rows, chunk):
+    attack = ERAttack(Saliency(mlp()), k=2, feature_mask=torch.arange(6).expand(n_rows, 6))
+    with pytest.raises(ValueError, match=r"feature_mask\[0\] must"):
+        attack.perturb(normal(4, 6), 0.1, target=0, max_examples_per_batch=chunk)

@@ -1,4 +1,4 @@
-"""Attacks on attributions other than saliency: what is attacked is stock Captum's map."""
+"""Attacks on attributions other than saliency, against the maps of stock Captum."""
 
 import pytest
 import torch

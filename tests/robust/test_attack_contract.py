@@ -1,4 +1,4 @@
-"""The call shape of Captum's attacks: what goes in, what comes out."""
+"""The calling convention of Captum's attacks: arguments and results."""
 
 import inspect
 
@@ -137,7 +137,7 @@ def test_additional_arguments_with_a_row_an_example_follow_the_examples(chunk):
 
 
 class Graph(nn.Module):
-    """Features of 3 nodes an example, and an edge index shared by all: (N, 3) -> (N, 2)."""
+    """Features of 3 nodes per example, and an edge index shared by all: (N, 3) -> (N, 2)."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Counted, not timed: how often the model is called, and what is left in memory."""
+"""The cost of attacks: counts of calls of the model, and the memory that is left in use."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ from tests.robust.targets import drawn, mlp, normal
 
 
 class Counted(nn.Module):
-    """Counts its forwards, and the rows of each."""
+    """A model that counts its forward passes, and the rows of each."""
 
     def __init__(self):
         super().__init__()

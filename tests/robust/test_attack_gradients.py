@@ -1,4 +1,4 @@
-"""Where the gradient comes from: autograd, two saliencies, random probes, or a stand-in."""
+"""Gradients of attacks: by autograd, two saliencies, random probes, or a surrogate."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from tests.robust.targets import convnet, drawn, linear, mlp, normal, relu_mlp, 
 
 
 def direction(attribution, x, radius, arguments=None, **options):
-    """The first L2 step, taken whether or not it helps, one row an example."""
+    """The first L2 step, whether or not it lowers the objective; one row per example."""
     steps = []
 
     def remember(moved):
@@ -62,7 +62,7 @@ def test_autograd_steps_along_steepest_descent(network, shape):
     assert torch.allclose(found.norm(dim=1), torch.full((5,), 0.5e-3).double(), rtol=1e-9)
 
 
-# Differentiated as Captum ships them, these give a wrong gradient without a word (captum 0.9.0).
+# Differentiated as Captum ships them, these give a wrong gradient without a warning (captum 0.9.0).
 @pytest.mark.parametrize(
     "make, arguments",
     [

@@ -1,4 +1,4 @@
-"""What the info says, against runs with one step more and maps taken one by one."""
+"""The info of attacks, against runs with one step more and maps computed one by one."""
 
 import math
 
@@ -14,7 +14,7 @@ every_target = pytest.mark.parametrize("target", TARGETS, ids=str)
 
 
 class Counting(Saliency):
-    """Counts the maps that are asked for."""
+    """A saliency that counts its maps."""
 
     calls = 0
 
@@ -111,7 +111,7 @@ QUERIES = {
 @pytest.mark.parametrize("options, arguments, expected", QUERIES.values(), ids=QUERIES)
 def test_n_queries_counts_the_maps_of_an_example(options, arguments, expected):
     Counting.calls = 0
-    # The stand-in for Saliency is a subclass, which finite differences do not take at its word.
+    # Counting is a subclass of Saliency, for which finite differences are refused.
     kind = Saliency if "gradient" in options and options["gradient"] != "spsa" else Counting
     _, info = ERAttack(kind(mlp()), k=2, **options).perturb(
         normal(5, 6), 0.3, target=1, return_info=True, seed=0, **{"step_num": 6, **arguments}
@@ -198,7 +198,7 @@ def test_an_example_without_a_ranking_is_left_alone_and_harms_no_other(attributi
 
 def test_a_point_without_a_ranking_is_never_returned():
     class Hole(nn.Module):
-        """The map is lost altogether, and with it every gap, below the first feature's 0.9."""
+        """A map that is lost, with every gap, where the first feature is below 0.9."""
 
         def forward(self, x):
             curved = (x**3).sum(dim=1, keepdim=True)

@@ -171,7 +171,7 @@ def test_an_exception_leaves_everything_as_found(name):
 def test_an_exception_of_the_model_leaves_everything_as_found():
     model, x = Net().train(), normal(3, 1, 4, 4)
     found = Snapshot(model, Saliency(model), [x])
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match="target must select"):
         ERAttack(Saliency(model), k=2).perturb(x, 0.3, target=7)
     assert found.unchanged()
 

@@ -1,4 +1,4 @@
-"""What is minimised: pairs, gaps, paths, squares, groups, functions of the caller's own."""
+"""Objectives of attacks: pairs, gaps, paths, squares, groups, functions of the caller."""
 
 import pytest
 import torch

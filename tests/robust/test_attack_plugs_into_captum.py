@@ -27,7 +27,7 @@ def explain(saliency):
 
 
 def attribute(saliency):
-    """For sensitivity_max, whose points require no gradient, of which stock Saliency complains."""
+    """Attribute without the warning of Saliency for the points of sensitivity_max."""
 
     def explanation(inputs, **kwargs):
         return saliency.attribute(tuple(t.detach().requires_grad_() for t in inputs), **kwargs)

@@ -1,4 +1,4 @@
-"""The constraint on the prediction: reject, early_stop, none; and what counts as a prediction."""
+"""The constraint on the prediction: reject, early_stop, none; and the forms of predictions."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ class Border(nn.Module):
 
 
 def along_the_first_feature(edge):
-    """A model, an input and an attack that pushes the first feature down, 0.1 a step."""
+    """A model, an input and an attack that lowers the first feature by 0.1 per step."""
     model = Border(edge)
     model.score.A = torch.eye(4, dtype=torch.float64)
     model.score.b = torch.zeros(4, dtype=torch.float64)

@@ -1,17 +1,17 @@
-"""Where an attack may go: the ball, the bounds, the mask, the caller's projection."""
+"""The region of attacks: the ball, the bounds, the mask, the caller's projection."""
 
 import math
 
 import pytest
 import torch
-from captum.attr import Saliency
+from captum.attr import Attribution, Saliency
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from captum_robust.robust import ERAttack, MSEAttack
-from captum_robust.robust._search.region import project
-from tests.robust.targets import TARGETS, as_tuple, convnet, mlp, normal
+from captum_robust.robust import ERAttack, MSEAttack, RandomSearchAttack, TopKAttack
+from captum_robust.robust._search.region import Region, steepest_ascent
+from tests.robust.targets import TARGETS, as_tuple, convnet, drawn, mlp, normal
 
 many = settings(max_examples=60, deadline=None, derandomize=True)
 every_target = pytest.mark.parametrize("target", TARGETS, ids=str)
@@ -43,7 +43,7 @@ def lengths(steps, norm):
 
 
 def excess(moved, inputs, radius, norm):
-    """How far outside the ball, relative to the radius, computed in double precision."""
+    """Distance outside the ball, relative to the radius, in double precision."""
     return (lengths(moved.double() - inputs.double(), norm) - radius).max() / max(radius, 1e-300)
 
 
@@ -99,6 +99,78 @@ def test_half_precision_moves_although_a_step_is_smaller_than_its_spacing(norm, 
     assert excess(moved, inputs, radius, norm) <= slack(dtype)
 
 
+@many
+@given(
+    st.sampled_from([torch.bfloat16, torch.float16]),
+    norms,
+    st.floats(0.5, 1.0),
+    st.floats(-6, 6),
+    st.sampled_from([ERAttack, TopKAttack, RandomSearchAttack]),
+    st.integers(0, 99),
+)
+def test_rounding_to_half_precision_never_leaves_the_ball(dtype, norm, share, size, kind, seed):
+    """A radius between half the spacing of the numbers and all of it, where rounding could."""
+    inputs = (2.0**size * (1 + normal(6, 4, seed=seed).abs().clamp(max=0.9))).to(dtype)
+    radius = share * torch.finfo(dtype).eps * 2.0**size
+    attack = kind(Saliency(Waves()), k=2, preserve_prediction="none")
+    moved = attack.perturb(inputs, radius, step_num=4, target=0, norm=norm, seed=seed)
+    assert excess(moved, inputs, radius, norm) <= slack(dtype)
+
+
+class Part(nn.Module):
+    """The free features of a network, the others being arguments."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, free, others):
+        return self.network(torch.cat([free, others], dim=1))
+
+
+class WholeMap(Attribution):
+    """The saliency of all features, as a function of the free ones."""
+
+    def attribute(self, free, target, additional_forward_args):
+        whole = torch.cat([free, additional_forward_args], dim=1)
+        total = self.forward_func.network(whole)[:, target].sum()
+        return torch.autograd.grad(total, whole, create_graph=True)[0].abs()
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("start", [False, True])
+def test_a_mask_leaves_the_free_features_the_whole_ball(norm, start):
+    network = drawn(nn.Sequential(nn.Linear(40, 16), nn.Softplus(), nn.Linear(16, 2)))
+    x = normal(5, 40)
+    mask = (torch.arange(40) < 4)[None]
+    run = {"radius": 1.5, "target": 1, "norm": norm, "random_start": start, "step_num": 12}
+    masked, alone = Saliency(network), WholeMap(Part(network))
+    moved = ERAttack(masked, 3).perturb(x, mask=mask, seed=1, **run)
+    free = ERAttack(alone, 3).perturb(x[:, :4], additional_forward_args=x[:, 4:], seed=1, **run)
+    assert torch.equal(moved[:, 4:], x[:, 4:])
+    used, whole = (lengths(m - x[:, :4], norm) for m in (moved[:, :4], free))
+    if not start:  # random starts are drawn of other numbers
+        assert torch.allclose(moved[:, :4], free, rtol=0, atol=1e-9)
+    assert (used > 0.9 * whole.min()).all()
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("way", [{"gradient": "spsa"}, {"smooth_relu": 5.0}])
+def test_every_way_to_a_gradient_uses_the_ball_under_a_mask(norm, way):
+    x, mask = normal(5, 40), (torch.arange(40) < 4)[None]
+    network = drawn(nn.Sequential(nn.Linear(40, 16), nn.ReLU(), nn.Linear(16, 2)))
+    attack = ERAttack(Saliency(network), 3, preserve_prediction="none", **way)
+    moved = attack.perturb(x, 1.5, target=1, norm=norm, mask=mask, seed=0)
+    assert (lengths(moved - x, norm) > 0.6 * 1.5).any()
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_a_gradient_that_is_not_finite_leaves_the_other_features_moving(norm):
+    direction = steepest_ascent(torch.tensor([[math.nan, 3.0, 4.0], [math.inf, 0.0, 1.0]]), norm)
+    expected = [[0, 1, 1], [1, 0, 1]] if norm == "Linf" else [[0, 0.6, 0.8], [0, 0, 1]]
+    assert torch.allclose(direction, torch.tensor(expected).to(direction))
+
+
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_a_radius_for_each_example(norm):
     inputs, radius = normal(4, 6), torch.tensor([0.0, 0.1, 0.2, 0.4], dtype=torch.float64)
@@ -133,29 +205,34 @@ def test_no_steps_return_the_input_in_a_new_tensor(target):
 # --- the projection ------------------------------------------------------------------------------
 
 
+def into_ball(moved, centre, radius, norm):
+    """The nearest point of an unbounded ball."""
+    free = torch.full_like(centre, math.inf)
+    radii = torch.full((len(centre),), radius, dtype=centre.dtype)
+    region = Region(centre, (centre,), radii, norm, (-free,), (free,), None, None)
+    return region.nearest((moved,))[0]
+
+
 @many
 @given(norms, shapes, st.floats(1e-3, 8), st.sampled_from(DTYPES[:2]), st.integers(0, 999))
 def test_points_of_the_region_are_kept_to_the_last_bit(norm, shape, radius, dtype, seed):
     centre = normal(3, *shape, seed=seed).to(dtype)
     size = torch.full((3, *(1,) * len(shape)), radius, dtype=dtype)
-    free = torch.full_like(centre, math.inf)
     inside = centre + size * normal(3, *shape, seed=seed + 1).to(dtype) / 9 / math.prod(shape)
     assume(lengths(inside - centre, norm).max() < radius)
-    assert torch.equal(project(inside, centre, size, norm, -free, free, None), inside)
+    assert torch.equal(into_ball(inside, centre, radius, norm), inside)
     far = centre + 100 * size * normal(3, *shape, seed=seed + 2).to(dtype)
-    once = project(far, centre, size, norm, -free, free, None)
-    assert torch.equal(project(once, centre, size, norm, -free, free, None), once)
+    once = into_ball(far, centre, radius, norm)
+    assert torch.equal(into_ball(once, centre, radius, norm), once)
     # The sum is rounded to the places of its size, and then moved inwards by one.
     rounding = 2 * torch.finfo(dtype).eps * far.abs().max() * math.prod(shape) ** 0.5
     assert (lengths(once - centre, norm) >= radius * (1 - 1e-5) - rounding).all()
 
 
 def test_the_nearest_point_of_the_ball():
-    centre, radius = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).double(), torch.tensor([[5.0], [5.0]])
+    centre = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).double()
     moved = torch.tensor([[1.0, 11.0], [6.0, 8.0]]).double()
-    free = torch.full_like(centre, math.inf)
-    box = project(moved, centre, radius.double(), "Linf", -free, free, None)
-    ball = project(moved, centre, radius.double(), "L2", -free, free, None)
+    box, ball = (into_ball(moved, centre, 5.0, norm) for norm in ("Linf", "L2"))
     assert torch.equal(box, torch.tensor([[1.0, 6.0], [5.0, 5.0]]).double())
     assert torch.allclose(ball, torch.tensor([[1.0, 6.0], [3.0, 4.0]]).double(), atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""The central trap: networks of the ReLU family look robust to their own gradient.
+"""Networks of the ReLU family, which look robust to an attack that follows their own gradient.
 
 Small networks trained on real data; the reference is a plain projected attack, written here with
 raw autograd on a softplus copy of the network and scored on the network itself.

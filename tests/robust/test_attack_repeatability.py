@@ -1,4 +1,4 @@
-"""What a result depends on: the seed and the example; not the order, the chunks or the past."""
+"""Repeatability: results depend on the seed and the example, not on order, chunks or history."""
 
 import random
 

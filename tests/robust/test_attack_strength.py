@@ -1,4 +1,4 @@
-"""What an attack finds, example by example: more effort never finds less."""
+"""The strength of attacks per example: more effort never finds less."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""An attack that sees no gradient says so, once, and with the remedy."""
+"""The warning of a zero gradient: once, and with a remedy."""
 
 import warnings
 

@@ -173,7 +173,7 @@ def test_a_stochastic_attribution_sees_one_draw():
 
 
 class Counting(UniformNoise):
-    """Counts its calls."""
+    """An attack that counts its calls."""
 
     calls = 0
 
@@ -192,11 +192,11 @@ def test_a_transfer_attack_perturbs_once_for_all_attributions():
     assert Counting.calls == 3
 
 
-# --- reasons to doubt ----------------------------------------------------------------------------
+# --- reasons for caution -------------------------------------------------------------------------
 
 
 class Shift(Perturbation):
-    """Adds 1 to the first example, and warns."""
+    """An attack that adds 1 to the first example, and warns."""
 
     def perturb(self, inputs, radius):
         warnings.warn("not about gradients", UserWarning, stacklevel=1)
@@ -373,7 +373,7 @@ def test_bad_arguments_are_refused(options, message):
 @pytest.mark.parametrize("values", [torch.zeros(()), torch.zeros(3, 1), torch.zeros(2), 1.0])
 def test_a_metric_must_return_one_value_an_example(values):
     comparator = ExplanationComparator(SALIENCY, {}, {"bad": lambda maps, reference: values})
-    with pytest.raises(ValueError, match=r"metrics\['bad'\] must return one value an example, sh"):
+    with pytest.raises(ValueError, match=r"metrics\['bad'\] must return one value per example, sh"):
         comparator.evaluate(normal(3, 6), 0.1, 1)
 
 

@@ -4,6 +4,7 @@ import csv
 import math
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import torch
 from scipy import stats
 
 from captum_robust._utils.estimate import estimate, student_quantile
-from captum_robust._utils.tables import write_csv
 from captum_robust.robust.evaluation.robustness_table import Measurement, RobustnessTable
 
 NAN = math.nan
@@ -193,12 +193,12 @@ def test_a_csv_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     table_of().to_csv(str(path))
     before = path.read_bytes()
 
-    def rows():
-        yield ["1"]
+    def refuse(self, target):
         raise OSError("the disk is full")
 
+    monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OSError, match="disk is full"):
-        write_csv(path, ["a"], rows())
+        table_of(WEIGHTS).to_csv(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 

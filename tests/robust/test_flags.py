@@ -6,6 +6,7 @@ from captum.attr import NoiseTunnel, Saliency
 from torch import nn
 
 from captum_robust.robust import FLAGS, AutoERAttack, ERAttack, ExplanationAttack
+from captum_robust.robust.flags import count_flags
 from captum_robust.robust.swaps import NextSwapObjective
 from tests.robust.targets import Quadratic, drawn, mlp, normal, relu_mlp
 
@@ -120,8 +121,8 @@ def test_black_box_is_judged_by_all_gradients_also_those_that_ran_later():
     attack = AutoERAttack(Saliency(model), k=2)
     _, info = attack.perturb(normal(40, 6), 0.2, target=0, seed=0, return_info=True)
     found = info.member_precision.nan_to_num(nan=2.0)
-    chance = torch.tensor([name.endswith("random search") for name in info.members])
-    refined = torch.tensor([name.endswith("refined") for name in info.members])
+    chance = torch.tensor([name.endswith("random search · example") for name in info.members])
+    refined = torch.tensor([name.endswith("best point so far") for name in info.members])
     by_chance = found[chance].amin(dim=0)
     masked = by_chance < found[~chance & ~refined].amin(dim=0)
     before = by_chance < found[: chance.nonzero()[0, 0]].amin(dim=0)
@@ -148,4 +149,15 @@ def test_unconstrained_attack_fails():
 def test_every_flag_has_its_meaning():
     attack = ExplanationAttack(Saliency(mlp()), NextSwapObjective(2))
     assert set(flags(attack)) <= set(FLAGS)
-    assert all(len(meaning) > 20 for meaning in FLAGS.values())
+    for flag in FLAGS.values():
+        assert all(len(text) > 15 for text in (flag.meaning, flag.title, flag.text))
+        assert str(flag) == flag.meaning
+
+
+def test_no_flag_can_be_raised_that_the_table_does_not_explain():
+    assert list(count_flags({"unmoved": 2, "zero_gradient": 1, "randomised": 0})) == [
+        "zero_gradient",
+        "unmoved",
+    ]
+    with pytest.raises(KeyError, match="unheard_of"):
+        count_flags({"unheard_of": 1})

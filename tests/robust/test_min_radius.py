@@ -104,7 +104,7 @@ class Scripted(Perturbation):
 
 
 class Itself(InputXGradient):
-    """The input is its own map."""
+    """An attribution whose map is the input."""
 
     def __init__(self):
         super().__init__(lambda x: x.sum(dim=1))

@@ -14,7 +14,7 @@ from torch import nn
 
 from captum_robust.attr import smooth_relu
 from captum_robust.robust import ERAttack, ParetoERAttack, ParetoInfo
-from captum_robust.robust._search.common_descent import Walls, common_descent
+from captum_robust.robust._search.common_descent import ActiveConstraints, common_descent
 from captum_robust.robust._search.pareto_descent import ParetoDescent
 from tests.robust.targets import Quadratic, gaps, mlp, normal, relu_mlp, stock_scores
 
@@ -41,7 +41,7 @@ class QuadraticMaps(Attribution):
 
 @dataclass
 class Step:
-    """What one iteration of the search has done."""
+    """Record of one iteration of the search."""
 
     points: torch.Tensor
     direction: torch.Tensor
@@ -82,7 +82,7 @@ def gradients_of(attribution, x, reference, k, n_pairs):
 
 
 def direction_by_slsqp(gradients, below=None, above=None, normals=()):
-    """Equation (7) with its τ, within the tangent cone of the walls."""
+    """Equation (7) with its τ, within the tangent cone of the region."""
     gradients = gradients.numpy()
     n = gradients.shape[1]
     no = np.zeros(n, dtype=bool)
@@ -111,7 +111,7 @@ def direction_by_slsqp(gradients, below=None, above=None, normals=()):
 
 
 def walls(below, above, normals):
-    return Walls(torch.zeros_like(below), below, above, normals)
+    return ActiveConstraints(torch.zeros_like(below), below, above, normals)
 
 
 @pytest.mark.parametrize("m", [1, 2, 4])
@@ -164,7 +164,7 @@ def test_every_step_goes_along_the_direction_of_the_maps(steps):
 
 
 def lipschitz(maps, reference):
-    """The largest curvature of a gap; one for each example."""
+    """The largest curvature of a gap; one value per example."""
     each = []
     for row in reference:
         order = row.argsort(descending=True)
@@ -422,7 +422,7 @@ def test_a_start_beyond_the_tolerance_comes_back(steps):
     assert (after[~beyond] <= first[~beyond].clamp_min(most) + 1e-12).all()
 
 
-# --- a stand-in leads, the model counts -----------------------------------------------------------
+# --- surrogate gradients, scores of the model -----------------------------------------------------
 
 
 def test_the_gaps_of_the_smoothed_network_fall_and_the_real_ones_are_reported(steps):

@@ -38,7 +38,7 @@ def corners(n):
 
 
 def kept(scores, reference, k):
-    """How many of the top k features of the reference are among the top k of each row."""
+    """Number of top-k features of the reference that are among the top k of each row."""
     top = set(ranked(reference)[:k])
     return torch.tensor([len(top & set(ranked(row)[:k])) for row in scores])
 

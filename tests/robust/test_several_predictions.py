@@ -29,7 +29,7 @@ SOFT = MODES[2:]
 
 
 class Siamese(nn.Module):
-    """(N, 4) and (N, 4) -> (N, 1), smooth; ``scale`` may be one an example."""
+    """(N, 4) and (N, 4) -> (N, 1), smooth; ``scale`` may have one value per example."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +61,7 @@ def pairs(n=40):
 
 
 def changed(model, moved, inputs):
-    """Whether each of the three predictions changed, (3, N)."""
+    """Return whether each of the three predictions changed, (3, N)."""
     after, before = (model.predictions(*p) for p in (moved, inputs))
     pair = (after[0] > 0) != (before[0] > 0)
     labels = [o.argmax(dim=1) for o in (*after[1:], *before[1:])]
@@ -311,7 +311,7 @@ def test_what_predictions_must_return():
 
     with pytest.raises(ValueError, match="predictions must be a Tensor or a tuple of Tensors, got"):
         attacked_with(lambda x: [x])
-    message = "predictions must return tensors with one row an example, 4, got 3"
+    message = "predictions must return tensors with one row per example, 4, got 3"
     with pytest.raises(ValueError, match=re.escape(message)):
         attacked_with(lambda x: (x[:3],))
     with pytest.raises(ValueError, match="predictions must have the same number of examples"):

@@ -102,7 +102,7 @@ def test_halving_steps_of_some_examples_go_on_as_before():
 
 def test_constant_steps_have_their_length_until_the_ball_ends():
     centre = normal(N, D)
-    steps = ConstantSteps(torch.full((N,), 0.1).double())
+    steps = ConstantSteps(torch.full((N,), 0.1).double(), N_STEPS)
     (ahead,) = steps.next(region_of(centre), (centre,), (gradient(centre),), None, None)
     unit = gradient(centre) / gradient(centre).norm(dim=1, keepdim=True)
     assert torch.allclose(ahead, centre - 0.1 * unit, atol=1e-12)

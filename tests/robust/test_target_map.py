@@ -1,4 +1,4 @@
-"""The targeted attack: the loss from its definition, the prediction term, a target an example."""
+"""The targeted attack: the loss by definition, the prediction term, one target per example."""
 
 import pytest
 import torch

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from captum_robust import loss, metrics, robust
-from captum_robust._utils.captum import as_tuple, like
+from captum_robust._utils.captum import as_tuple, format_like
 from captum_robust.testing import SmallModel, small_models
 from captum_robust.testing.attack_case import steps_of_one_size
 
@@ -90,7 +90,7 @@ class ToARamp:
         self.make = partial(robust.TargetMapAttack, attribution, k=k, **options)
 
     def perturb(self, inputs: Any, radius: Any, **arguments: Any) -> Any:
-        attack = self.make(target_map=like(inputs, tuple(map(ramp, as_tuple(inputs)))))
+        attack = self.make(target_map=format_like(inputs, tuple(map(ramp, as_tuple(inputs)))))
         return attack.perturb(inputs, radius, **arguments)
 
 

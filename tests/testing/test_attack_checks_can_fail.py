@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_robust._utils.captum import as_tuple, like
+from captum_robust._utils.captum import as_tuple, format_like
 from captum_robust.robust import ERAttack, UniformNoise
 from captum_robust.testing import ATTACK_RULES, attack_checks, small_models
 from tests.testing.subjects import failing, first_of_each
@@ -23,7 +23,7 @@ SOUND = {"smooth_relu": 5.0}
 
 def mapped(function, *results):
     """A function of each tensor of the results."""
-    return like(results[0], tuple(map(function, *map(as_tuple, results))))
+    return format_like(results[0], tuple(map(function, *map(as_tuple, results))))
 
 
 def attack_that(perturb):

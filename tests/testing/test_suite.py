@@ -10,7 +10,7 @@ import torch
 from captum.attr import Saliency
 
 import captum_robust.testing as suite
-from captum_robust._utils.captum import as_tuple, like, run_forward
+from captum_robust._utils.captum import as_tuple, format_like, run_forward
 from captum_robust.robust import ERAttack
 from captum_robust.testing import (
     ATTACK_RULES,
@@ -64,7 +64,7 @@ def test_a_small_model_has_the_declared_outputs_and_a_ranking(model):
     shape = (N_EXAMPLES,) if model.n_outputs == 1 else (N_EXAMPLES, model.n_outputs)
     assert outputs.shape == shape
     assert all(N_EXAMPLES not in t.shape[1:] for t in as_tuple(model.inputs))
-    inputs = like(model.inputs, tuple(t.requires_grad_() for t in as_tuple(model.inputs)))
+    inputs = format_like(model.inputs, tuple(t.requires_grad_() for t in as_tuple(model.inputs)))
     maps = as_tuple(Saliency(model.build()).attribute(inputs, **model.arguments))
     rows = torch.cat([m.flatten(1) for m in maps], dim=1)
     assert rows.shape[1] > 2 * model.k - 1 and (rows.std(dim=1) > 1e-3).all()

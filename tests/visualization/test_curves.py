@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from captum_robust.benchmark.statistics import pareto_front
+from captum_robust.benchmark.tables.statistics import pareto_front
 from captum_robust.robust import Measurement, RobustnessTable
 from captum_robust.visualization import (
     plot_magnitudes,
@@ -93,7 +93,7 @@ def test_tables_give_their_own_means_and_intervals(weighted: bool) -> None:
     assert band(other)[0] == pytest.approx(low)
 
 
-def test_the_steps_count_the_explanations_that_hold() -> None:
+def test_the_steps_count_the_unchanged_explanations() -> None:
     radii = np.array([0.3, np.inf, 0.1, np.nan, 0.3, 0.0, 0.7])
     _, axis = plot_min_radius({"a": radii}, use_pyplot=False)
     line = axis.get_lines()[0]

@@ -1,4 +1,4 @@
-"""Run members one after the other on the examples that they may still make worse."""
+"""The run of an ensemble: one member after the other, on the examples that can still get worse."""
 
 from __future__ import annotations
 
@@ -8,37 +8,40 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_robust._utils.tensors import Points
 from captum_robust.attr.check import is_differentiable
-from captum_robust.ranking import share
-from captum_robust.robust._ensemble.members import Member, Nature, unbounded
-from captum_robust.robust._search.evaluator import Explanation
+from captum_robust.ranking import fraction
+from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
+from captum_robust.robust._ensemble.outcome import Outcome, single_search, stacked_search
+from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.problem import Problem
-from captum_robust.robust._search.search import Search
-from captum_robust.robust.flags import concerned, counted
+from captum_robust.robust.flags import count_flags
 
 __all__ = ["AutoAttackInfo", "Ensemble"]
 
-_N_LOOKED_AT = 8  # examples from which properties of the network are learnt
+_N_SAMPLED = 8  # examples on which the traits of the network are found
 _KINK_BETA = 5.0
-_FAR = 10.0  # times the radius: there, everything but a constant map should break
+_MOST_STACKED = 100_000  # values; with more, one batch is no faster than separate searches
+_FAR = 10.0  # times the radius, where any map that is not constant should change
 
 
 @dataclass(frozen=True)
 class AutoAttackInfo:
-    """What the ensemble found, one value an example.
+    """Results of the ensemble, one value per example.
 
     Attributes:
         precision (Tensor): precision at k of the returned inputs, on the real model; (N,), in
             [0, 1]. NaN where the map of the example is not finite or constant.
-        prediction_kept (Tensor): whether the returned input is predicted as the example; (N,) bool.
+        prediction_kept (Tensor): whether the returned input has the example's label; (N,) bool.
         members (tuple[str, ...]): names of the members, in the order in which they ran.
         winner (Tensor): the first member to find the precision returned; (N,) int64, −1 where none
             changed the top-k set.
         member_precision (Tensor): lowest precision that each member found, (members, N); NaN where
-            it was not run: the example was at its worst already, or the budget was spent.
+            the member was not run, because the example could not get worse or the budget was
+            spent.
         n_queries (Tensor): attributions computed for each example; (N,) int64.
-        flags (dict[str, int]): reasons to doubt the result, with the number of examples that each
-            concerns; :data:`~captum_robust.robust.FLAGS` says what they mean.
+        flags (dict[str, int]): reasons for caution, with the number of examples that each concerns;
+            :data:`~captum_robust.robust.FLAGS` says what they mean.
     """
 
     precision: Tensor
@@ -51,7 +54,7 @@ class AutoAttackInfo:
 
     @property
     def wins(self) -> dict[str, int]:
-        """On how many examples each member was the first to find the precision returned."""
+        """Number of examples on which each member was the first to find the precision returned."""
         wins = dict.fromkeys(self.members, 0)  # a member may run more than once
         for m, name in enumerate(self.members):
             wins[name] += int((self.winner == m).sum())
@@ -59,7 +62,7 @@ class AutoAttackInfo:
 
 
 class Ensemble:
-    """The members at work on one problem, and the best that they have found so far."""
+    """The members at work on one problem, and the worst point of every example so far."""
 
     def __init__(self, problem: Problem, k: int, budget: int | None, chunk: int | None) -> None:
         n_examples, like = problem.n_examples, problem.region.centre[0]
@@ -79,44 +82,46 @@ class Ensemble:
         self._by_chance = torch.full((n_examples,), float("inf"), dtype=torch.float64)
         self._by_gradient = self._by_chance.clone()
         self._lowest = 0
+        self.depends_on_the_batch = True  # until the attribution has been examined
 
-    def look(self, reference: Member) -> Nature:
-        """Judge the examples and what was given, and learn what there is to know."""
+    def examine(self, reference: Member) -> NetworkTraits:
+        """Score the examples and the start of the caller, and find the traits of the network."""
         self._run(reference, self.problem.start)
-        rows = self._open(0)[:_N_LOOKED_AT]
+        rows = self._open(0)[:_N_SAMPLED]
         if len(rows) == 0:
-            return Nature()
+            return NetworkTraits()
         attack, region = reference.attack, self.problem.region.of(rows)
         points = region.as_inputs(region.centre)
-        looks, differentiable = [], False
+        maps, differentiable = [], False
         for seed, beta in ((0, None), (1, None), (0, _KINK_BETA)):
             problem = replace(self.problem, seed=self.problem.seed + seed)
-            explanation = problem.explain(
+            evaluator = problem.evaluator(
                 attack.attribution, rows, attack.absolute, attack.feature_mask, beta
             )
-            looks.append(explanation.scores(points, graph=False).detach())
-            results = explanation.results(points, attack.predictions, graph=True)
+            maps.append(evaluator.scores(points, graph=False).detach())
+            results = evaluator.results(points, attack.predictions, graph=True)
             differentiable = all(r.requires_grad for r in results)
-        self.queries[rows] += len(looks)
-        once, again, smoothed = looks
+            self.depends_on_the_batch = evaluator.depends_on_the_batch
+        self.queries[rows] += len(maps)
+        once, again, smoothed = maps
         kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)
-        bent = False
+        has_gradient = False
         if kinked and is_differentiable(attack.attribution):
-            explanation = self.problem.explain(
+            evaluator = self.problem.evaluator(
                 attack.attribution, rows, attack.absolute, attack.feature_mask
             )
-            bent = _has_gradient(explanation, points)
+            has_gradient = _has_gradient(evaluator, points)
             self.queries[rows] += 1
-        return Nature(kinked, bent, randomised, differentiable)
+        return NetworkTraits(kinked, has_gradient, randomised, differentiable)
 
     def run(self, members: Sequence[Member]) -> Iterator[None]:
-        """Run the members in turn; yields after each."""
+        """Run the members one after the other, and yield after each."""
         for member in members:
             self._run(member, self.points if member.start == "best" else None)
             yield
 
-    def doubt(self, strongest: Member, randomised: bool) -> None:
-        """Note what only the whole ensemble can say."""
+    def raise_flags(self, strongest: Member, randomised: bool) -> None:
+        """Raise the flags that depend on all members together."""
         if randomised:
             self._flag(torch.arange(len(self.ranked)), "randomised", self.ranked)
         masked = self._by_chance < self._by_gradient
@@ -129,18 +134,18 @@ class Ensemble:
         )
         unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
         rows = self._open(strongest.cost)
-        rows = rows[unmoved.cpu()[rows]][:_N_LOOKED_AT]
+        rows = rows[unmoved.cpu()[rows]][:_N_SAMPLED]
         if len(rows) > 0:
             problem, attack = unbounded(self.problem, strongest.attack, _FAR)
             search = attack._search(problem, rows, strongest.n_steps, with_info=True)
-            assert search.best_overlap is not None
+            assert search.best.overlap is not None
             self.queries[rows] += search.n_queries
-            self._flag(rows, "unconstrained_attack_fails", search.best_overlap == self.k)
+            self._flag(rows, "unconstrained_attack_fails", search.best.overlap == self.k)
 
     def info(self) -> AutoAttackInfo:
-        """What was found."""
+        """Return the results."""
         wide = torch.promote_types(self.problem.region.centre[0].dtype, torch.float32)
-        precision = share(self.overlap.to(wide), self.k)
+        precision = fraction(self.overlap.to(wide), self.k)
         return AutoAttackInfo(
             precision=precision.masked_fill(~self.ranked, float("nan")),
             prediction_kept=self.kept,
@@ -148,28 +153,27 @@ class Ensemble:
             winner=self.winner,
             member_precision=torch.stack(self.found).to(wide),
             n_queries=self.queries,
-            flags=counted({name: int(rows.sum()) for name, rows in self.flags.items()}),
+            flags=count_flags({name: int(rows.sum()) for name, rows in self.flags.items()}),
         )
 
     def _open(self, cost: int) -> Tensor:
-        """The examples that can still get worse, within the budget; on the CPU."""
+        """Return the examples that can still get worse, within the budget; on the CPU."""
         is_open = (self.ranked & (self.overlap > self._lowest)).cpu()
         if self.budget is not None:
             is_open &= self.queries + cost <= self.budget
         return is_open.nonzero()[:, 0]
 
-    def _run(self, member: Member, start: tuple[Tensor, ...] | None) -> None:
+    def _run(self, member: Member, start: Points | None) -> None:
         problem = replace(self.problem, start=start)
         found = torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
         for rows in problem.chunks(self._open(member.cost), self.chunk):
-            search = member.attack._search(
-                problem, rows, member.n_steps, member.n_starts, with_info=True,
-                random_start=member.start == "random",
-            )  # fmt: skip
-            precision = search.best_precision
-            assert precision is not None
-            found[rows] = precision.to(found)
-            self._take(rows, member, search)
+            if self._can_stack(member, rows):
+                outcomes = stacked_search(member, problem, rows)
+            else:
+                outcomes = [single_search(member, problem, rows)]
+            for outcome in outcomes:
+                found[rows] = torch.fmin(found[rows], outcome.precision.to(found))
+                self._take(rows, member, outcome)
         self.names.append(member.name)
         self.found.append(found)
         if member.black_box:
@@ -177,20 +181,25 @@ class Ensemble:
         elif member.start != "best":  # which may be where chance has led
             self._by_gradient = torch.fmin(self._by_gradient, found)
 
-    def _take(self, rows: Tensor, member: Member, search: Search) -> None:
-        """Keep what the search has found where it is worse than all before."""
-        overlap, ranked = search.best_overlap, ~search.broken
-        assert overlap is not None
-        self.queries[rows] += search.n_queries
-        self.ranked[rows] &= ranked
-        self._lowest = search.lowest_overlap
-        better = (overlap < self.overlap[rows]) & ranked
+    def _can_stack(self, member: Member, rows: Tensor) -> bool:
+        """Return whether all starts of a member may be searched from in one batch."""
+        n_rows = len(rows) * member.n_starts
+        n_features = sum(c[0].numel() for c in self.problem.region.centre)
+        fits = n_rows * n_features <= _MOST_STACKED and n_rows <= (self.chunk or n_rows)
+        return member.n_starts > 1 and fits and not self.depends_on_the_batch
+
+    def _take(self, rows: Tensor, member: Member, outcome: Outcome) -> None:
+        """Keep the points of an outcome where they are worse than all points before."""
+        self.queries[rows] += outcome.n_queries
+        self.ranked[rows] &= outcome.ranked
+        self._lowest = outcome.lowest_overlap
+        better = (outcome.overlap < self.overlap[rows]) & outcome.ranked
         chosen = rows.to(better.device)[better]
-        for points, best in zip(self.points, search.best, strict=True):
+        for points, best in zip(self.points, outcome.points, strict=True):
             points[chosen] = best[better].to(points)
-        self.overlap[chosen], self.kept[chosen] = overlap[better], search.best_kept[better]
+        self.overlap[chosen], self.kept[chosen] = outcome.overlap[better], outcome.kept[better]
         self.winner[chosen] = len(self.names)
-        for name, examples in concerned(search).items():
+        for name, examples in outcome.concerned.items():
             if name == "still_falling":
                 self.flags.setdefault(name, torch.zeros_like(self.ranked))[chosen] = False
                 examples = examples & better
@@ -203,12 +212,12 @@ class Ensemble:
         raised[rows.to(raised.device)] |= examples.to(raised.device)
 
 
-def _has_gradient(explanation: Explanation, points: tuple[Tensor, ...]) -> bool:
-    """Whether a weighted sum of the scores has a gradient other than zero."""
+def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool:
+    """Return whether a weighted sum of the scores has a gradient other than zero."""
     leaves = tuple(p.detach().requires_grad_() for p in points)
-    scores = explanation.scores(leaves, graph=True)
+    scores = evaluator.scores(leaves, graph=True)
     if not scores.requires_grad:
         return False
-    weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal ones could cancel
+    weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal weights could cancel
     found = torch.autograd.grad((scores * weights).sum(), leaves, allow_unused=True)
     return any(g is not None and bool((g != 0).any()) for g in found)

@@ -1,1 +1,1 @@
-"""The search of a ball: where points may go, how they are scored, and how they move."""
+"""The search of a ball: the region, the scores of points, and the steps."""

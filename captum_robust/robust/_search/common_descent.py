@@ -7,18 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_robust._utils.checks import wide_dtype
+from captum_robust._utils.tensors import wide_dtype
 from captum_robust.robust._search.min_norm import min_norm_weights
 from captum_robust.robust._search.region import Region
 
-__all__ = ["Walls", "as_steps", "common_descent", "lengths_in"]
+__all__ = ["ActiveConstraints", "common_descent", "lengths_in"]
 
-# A point is at a wall if it is nearer than this, in radii of the ball.
+# A point touches a constraint if it is nearer than this, in radii of the ball.
 _TOUCH = 1e-5
 
 
-class Walls(NamedTuple):
-    """What keeps points of a region from moving, each (N, n) over the joined features.
+class ActiveConstraints(NamedTuple):
+    """Constraints that keep points of a region from moving, each (N, n) over the joined features.
 
     Attributes:
         fixed: features that the mask excludes.
@@ -33,8 +33,8 @@ class Walls(NamedTuple):
     normals: Tensor
 
     @classmethod
-    def at(cls, region: Region, points: tuple[Tensor, ...]) -> Walls:
-        """The walls of the region that ``points`` touch; a sphere for each input tensor."""
+    def at(cls, region: Region, points: tuple[Tensor, ...]) -> ActiveConstraints:
+        """Return the constraints that ``points`` touch, with one sphere per input tensor."""
         fixed, below, above, normals = [], [], [], []
         n_tensors = len(points)
         for number, (point, centre) in enumerate(zip(points, region.centre, strict=True)):
@@ -49,7 +49,7 @@ class Walls(NamedTuple):
             above.append(x >= upper - near)
             still = (radius == 0).expand_as(x)
             if region.mask is not None:
-                still = still | (region.mask[number].flatten(1) == 0)
+                still = still | ~region.mask[number].flatten(1)
             fixed.append(still)
             length = (x - c).norm(dim=1, keepdim=True)
             outside = (length >= radius * (1 - _TOUCH)) & (radius > 0) & (region.norm == "L2")
@@ -62,36 +62,38 @@ class Walls(NamedTuple):
         )  # fmt: skip
 
 
-def common_descent(gradients: Tensor, walls: Walls, left_out: Tensor | None = None) -> Tensor:
+def common_descent(
+    gradients: Tensor, active: ActiveConstraints, left_out: Tensor | None = None
+) -> Tensor:
     r"""The direction d of Fliege and Svaiter for gradients (N, m, n), in double precision; (N, n).
 
     .. math::
         \min_{d \in T, \tau} \tau + \tfrac12 \|d\|^2 \quad
         \text{s.t.} \quad g_q^\top d \le \tau, \; q = 1 \ldots m
 
-    T are the directions that do not leave the region, to first order: features at a wall move
-    inwards only, and at a sphere not outwards. Without walls :math:`d = -\sum_q \lambda_q g_q` with
-    the minimum-norm weights. With them the same holds for the
-    features that are free and along the sphere; which these are is found by turns: what would
-    leave is held, what would come back is let go. Every objective falls by at least
-    :math:`\|d\|^2` along d, which is zero where none can fall within the region without another
-    rising.
+    T are the directions that do not leave the region, to first order: features at a bound move
+    inwards only, and at a sphere not outwards. Without active constraints
+    :math:`d = -\sum_q \lambda_q g_q` with the minimum-norm weights. With active constraints the
+    same holds for the free features and for directions along the sphere. The free features are
+    found by iteration: a feature that would leave the region is fixed, and a fixed feature that
+    would move inwards is released. Every objective falls by at least :math:`\|d\|^2` along d,
+    which is zero where no objective can fall within the region without another rising.
 
     Source: arXiv 2212.14106, equation (7); Fliege and Svaiter 2000.
     """
-    held, pressed = walls.fixed, torch.zeros_like(walls.normals[..., 0], dtype=torch.bool)
+    held, pressed = active.fixed, torch.zeros_like(active.normals[..., 0], dtype=torch.bool)
     for turn in range(12):
-        normals = walls.normals.masked_fill(~pressed[..., None] | held[:, None], 0)
+        normals = active.normals.masked_fill(~pressed[..., None] | held[:, None], 0)
         shares = normals.square().sum(dim=2)[:, None].clamp_min(1e-300)
         outwards = gradients.masked_fill(held[:, None], 0) @ normals.mT / shares
-        along = gradients - outwards @ (walls.normals * pressed[..., None])
+        along = gradients - outwards @ (active.normals * pressed[..., None])
         free = along.masked_fill(held[:, None], 0)
         weights = min_norm_weights(free @ free.mT, left_out)[:, None]
         descent, full = -(weights @ free)[:, 0], -(weights @ along)[:, 0]
-        leaves = walls.fixed | (walls.below & (full < 0)) | (walls.above & (full > 0))
+        leaves = active.fixed | (active.below & (full < 0)) | (active.above & (full > 0))
         raw = -(weights @ gradients).masked_fill(held[:, None], 0)
-        presses = (raw @ walls.normals.mT)[:, 0] > 0
-        if turn > 6:  # turning in circles: no more is let go
+        presses = (raw @ active.normals.mT)[:, 0] > 0
+        if turn > 6:  # against cycles, nothing more is released
             leaves, presses = leaves | held, presses | pressed
         if torch.equal(leaves, held) and torch.equal(presses, pressed):
             break
@@ -100,13 +102,7 @@ def common_descent(gradients: Tensor, walls: Walls, left_out: Tensor | None = No
 
 
 def lengths_in(region: Region, steps: tuple[Tensor, ...]) -> Tensor:
-    """Length of steps in the norm of the ball, of the longest for several tensors; (N,)."""
+    """Return the length of steps in the norm of the ball: that of the longest tensor; (N,)."""
     order = float("inf") if region.norm == "Linf" else 2
     each = [torch.linalg.vector_norm(s.flatten(1), ord=order, dim=1) for s in steps]
     return torch.stack(each).amax(dim=0)
-
-
-def as_steps(rows: Tensor, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Rows (N, n) in the shapes of ``points``."""
-    parts = rows.split([p[0].numel() for p in points], dim=1)
-    return tuple(part.reshape(p.shape) for part, p in zip(parts, points, strict=True))

@@ -1,36 +1,40 @@
-"""Scores of an attribution and the prediction of its model, with the fewest forwards."""
+"""Scores of an attribution and predictions of its model, from shared forward passes."""
+
+from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
 from captum.attr import (
     Attribution,
     GradientShap,
-    InputXGradient,
     KernelShap,
     LayerGradientShap,
     Lime,
     NeuronGradientShap,
     NoiseTunnel,
-    Saliency,
     ShapleyValueSampling,
 )
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like, run_forward
+from captum_robust._utils.batch import feature_mask_of_examples
+from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust._utils.graphs import one_graph_at_a_time
-from captum_robust._utils.random import reseed
+from captum_robust._utils.random import SameDraws
+from captum_robust._utils.state import in_training_mode
+from captum_robust._utils.tensors import Points, flatten
+from captum_robust.attr._direct import direct_attribution
 from captum_robust.attr.differentiable import differentiable_attribution, summed_gradients
 from captum_robust.attr.smooth import smooth_relu
 from captum_robust.ranking import flatten_attributions
-from captum_robust.robust.flags import in_training_mode
 
-__all__ = ["Explanation", "Predictions"]
+__all__ = ["Evaluator", "Predictions"]
 
-#: From inputs and additional arguments to the results of a model, one tensor of logits each.
+#: From inputs and additional arguments to results of a model, as tensors of logits.
 Predictions = Callable[..., Inputs]
 
 # These draw random numbers for the whole batch.
@@ -39,16 +43,23 @@ _STOCHASTIC = (
     ShapleyValueSampling,
 )  # fmt: skip
 
-# These call the model once, on the inputs themselves, so that its output is the prediction.
-_FORWARD_AT_INPUTS = (Saliency, InputXGradient)
 
+class Evaluator:
+    """An attribution of some examples and the output of its model, at perturbed inputs.
 
-class Explanation:
-    """An attribution of some examples, evaluated at perturbed inputs.
+    The attributions are counted. All evaluations use the same random numbers, so that a stochastic
+    attribution is a function of the inputs.
 
-    Counts its evaluations. Every evaluation sees the same random numbers, so that a stochastic
-    attribution is one function of the inputs. ``rows`` are the examples in the whole batch, where
-    they are only a part of it.
+    Args:
+        attribution: a Captum attribution.
+        given: the inputs of the caller, which give the form: a tensor or a tuple.
+        arguments: of ``attribution.attribute``, for these examples.
+        absolute: whether magnitudes are ranked.
+        feature_mask: groups of features whose scores are summed, for all examples of the batch.
+        draws: the random numbers of the attribution and of the model.
+        smooth_beta: sharpness of the ReLU family; None leaves the network as it is.
+        rows: indices of the examples in the whole batch, if they are a part of it.
+        n_examples: number of examples of the whole batch.
     """
 
     def __init__(
@@ -58,119 +69,146 @@ class Explanation:
         arguments: dict[str, Any],
         absolute: bool,
         feature_mask: Inputs | None,
-        seed: int,
+        draws: SameDraws,
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
+        n_examples: int = 0,
     ) -> None:
+        self.attribution = attribution
         self.given = given
         self.arguments = arguments
         self.absolute = absolute
         self.feature_mask = feature_mask
-        self.seed = seed
+        self.draws = draws
+        self._draws_of_predictions = SameDraws(draws.seed)
         self.smooth_beta = smooth_beta
         self.rows = rows
+        self.n_examples = n_examples
         self.n_queries = 0
-        self._graph = False
-        self.map_dtype = torch.float32  # of the map, once one was made
-        self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example, once one was explained
-        self.forward_func = getattr(attribution, "attribution_method", attribution).forward_func
-        self._recorder = _Recorder(self.forward_func)
-        self.attribution = _own(attribution)
-        if type(attribution) in _FORWARD_AT_INPUTS:
-            self.attribution.forward_func = self._recorder
+        self.map_dtype = torch.float32  # of the map; set by the first
+        self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example; set by the first map
+        self._has_attention = True  # until a map without attention was differentiated
+        self._seen: tuple[Points, Tensor] | None = None  # the last points and their output
 
-    def maps(self, points: tuple[Tensor, ...], graph: bool, **changed: Any) -> Inputs:
-        """The attributions at ``points``, with their graph or without."""
+    @property
+    def forward_func(self) -> Callable[..., Tensor]:
+        """Return the forward function whose output is explained."""
+        method = getattr(self.attribution, "attribution_method", self.attribution)
+        forward: Callable[..., Tensor] = method.forward_func
+        return forward
+
+    @cached_property
+    def depends_on_the_batch(self) -> bool:
+        """Return whether leaving out some examples would change the maps of the others."""
+        return isinstance(self.attribution, _STOCHASTIC) or self.in_training_mode
+
+    @cached_property
+    def in_training_mode(self) -> bool:
+        """Return whether a layer of the model depends on chance or on the batch."""
+        return in_training_mode(self.forward_func)
+
+    def maps(self, points: Points, graph: bool, **changed: Any) -> Inputs:
+        """Return the attributions at ``points``, with their graph or without."""
         self.n_queries += 1
-        self._graph = graph
-        self._recorder.watch(points)
-        reseed(self.seed)
-        with ExitStack() as modes:
-            modes.enter_context(one_graph_at_a_time())
-            modes.enter_context(differentiable_attribution() if graph else summed_gradients())
-            if self.smooth_beta is not None:
-                modes.enter_context(smooth_relu(self.smooth_beta))
-            maps: Inputs = _own(self.attribution).attribute(
-                like(self.given, points), **{**self.arguments, **changed}
-            )
+        self._seen = None
+        arguments = {**self.arguments, **changed} if changed else self.arguments
+        with (
+            self.draws.repeated(),
+            nullcontext() if self.smooth_beta is None else smooth_relu(self.smooth_beta),
+        ):
+            maps: Inputs = self._explain(points, arguments, graph)
         return maps
 
-    def scores(self, points: tuple[Tensor, ...], graph: bool) -> Tensor:
-        """The scores (N, n) at ``points``, in at least single precision."""
+    def _explain(self, points: Points, arguments: dict[str, Any], graph: bool) -> Any:
+        with one_graph_at_a_time():
+            found = direct_attribution(
+                self.attribution, points, arguments, graph, self._has_attention
+            )
+            if found is not None:
+                self._has_attention = found.has_attention
+                self._seen = points, found.output
+                return format_like(self.given, found.attributions)
+            with differentiable_attribution() if graph else summed_gradients():
+                maps: Inputs = _own(self.attribution).attribute(
+                    format_like(self.given, points), **arguments
+                )
+            return maps
+
+    def scores(self, points: Points, graph: bool) -> Tensor:
+        """Return the scores (N, n) at ``points``, in at least single precision."""
         return self.as_scores(self.maps(points, graph))
 
     def as_scores(self, maps: Inputs) -> Tensor:
-        """The scores of maps of the attribution, whose form is noted."""
-        self.map_dtype = as_tuple(maps, "attributions")[0].dtype
-        self.map_shapes = tuple(tuple(m.shape[1:]) for m in as_tuple(maps, "attributions"))
+        """Return the scores of maps of the attribution, and record dtype and shapes of the maps."""
+        if not self.map_shapes:
+            tensors = as_tuple(maps, "attributions")
+            self.map_dtype = tensors[0].dtype
+            self.map_shapes = tuple(tuple(m.shape[1:]) for m in tensors)
         return self.flattened(maps)
 
     def flattened(self, maps: Inputs) -> Tensor:
-        """Flattened, joined and grouped maps of these examples."""
-        scores = flatten_attributions(maps, self._groups(maps), self.absolute)
+        """Return the flattened, joined and grouped maps of these examples."""
+        if self.feature_mask is None:
+            scores = flatten((maps,) if isinstance(maps, Tensor) else maps)
+            scores = scores.abs() if self.absolute else scores
+        else:
+            scores = flatten_attributions(maps, self._groups(maps), self.absolute)
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
     def _groups(self, maps: Inputs) -> Inputs | None:
-        """The feature mask of these examples: a mask for all has one row, or fewer dimensions."""
-        given, rows = self.feature_mask, self.rows
-        if given is None or rows is None:
-            return given
-        n_dims_of_maps = tuple(m.dim() for m in as_tuple(maps, "attributions"))
-        masks = (given,) if isinstance(given, Tensor) else given
-        if len(masks) != len(n_dims_of_maps):
-            return given  # flatten_attributions says so
-        return tuple(
-            mask[rows] if mask.dim() == n_dims and len(mask) > 1 else mask
-            for mask, n_dims in zip(masks, n_dims_of_maps, strict=True)
-        )
+        """Return the feature mask of these examples."""
+        if self.feature_mask is None or self.rows is None:
+            return self.feature_mask
+        n_dims = [m.dim() for m in as_tuple(maps, "attributions")]
+        return feature_mask_of_examples(self.feature_mask, self.rows, self.n_examples, n_dims)
 
-    def scores_of_signed(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """The scores of a Saliency, from its gradients with their sign."""
+    def scores_of_signed(self, gradients: Points) -> Tensor:
+        """Return the scores of a Saliency, from its gradients with their sign."""
         magnitudes = self.arguments.get("abs", True)
         return self.as_scores(tuple(g.abs() for g in gradients) if magnitudes else gradients)
 
-    @property
-    def depends_on_the_batch(self) -> bool:
-        """Whether leaving out some examples would change the maps of the others."""
-        return isinstance(self.attribution, _STOCHASTIC) or in_training_mode(self.forward_func)
+    def outputs(self, points: Points, graph: bool = False) -> Tensor:
+        """Return the output of the model at ``points``.
 
-    def outputs(self, points: tuple[Tensor, ...], graph: bool = False) -> Tensor:
-        """The output of the model at ``points``, from the attribution's own forward if it can.
-
-        With its graph, unless that of the maps is there, it takes a forward of its own.
+        The output comes from the forward pass of the maps where possible. An output with its graph
+        takes another forward pass, unless the maps have kept theirs.
         """
-        seen = self._recorder.output
-        lost = graph and not self._graph
-        if lost or seen is None or not self._recorder.watches(points):
-            with torch.set_grad_enabled(graph):
-                reseed(self.seed)
-                arguments = self.arguments.get("additional_forward_args")
-                seen = run_forward(self.forward_func, points, arguments)
-        return seen if graph else seen.detach()
+        if self._seen is not None and self._seen[0] is points:
+            output = self._seen[1]
+            if not graph or output.requires_grad:
+                return output if graph else output.detach()
+        with torch.set_grad_enabled(graph), self.draws.repeated():
+            extra = self.arguments.get("additional_forward_args")
+            output = run_forward(self.forward_func, points, extra)
+        return output if graph else output.detach()
+
+    def note(self, points: Points, output: Tensor, n_queries: int) -> None:
+        """Count attributions that were computed elsewhere, with the output at ``points``."""
+        self.n_queries += n_queries
+        self._seen = points, output
 
     def results(
-        self, points: tuple[Tensor, ...], predictions: Predictions | None, graph: bool = False
+        self, points: Points, predictions: Predictions | None, graph: bool = False
     ) -> tuple[Tensor, ...]:
-        """What must be predicted as before, one tensor of logits a result: by default the output.
+        """Return the results whose prediction counts, one tensor of logits per result.
 
-        Further results of the model take a forward of their own.
+        By default this is the output alone. ``predictions`` takes a forward pass of its own.
         """
         if predictions is None:
             return (self.outputs(points, graph),)
-        with torch.set_grad_enabled(graph):
-            reseed(self.seed)
-            arguments = self.arguments.get("additional_forward_args")
-            found = as_tuple(run_forward(predictions, points, arguments), "predictions")
+        with torch.set_grad_enabled(graph), self._draws_of_predictions.repeated():
+            extra = self.arguments.get("additional_forward_args")
+            found = as_tuple(run_forward(predictions, points, extra), "predictions")
         if len(found[0]) != len(points[0]):
             raise ValueError(
-                f"predictions must return tensors with one row an example, {len(points[0])}, "
+                f"predictions must return tensors with one row per example, {len(points[0])}, "
                 f"got {len(found[0])}"
             )
         return found
 
 
 def _own(attribution: Attribution) -> Attribution:
-    """A copy for one call: Captum keeps flags and hook handles, and DeepLift all handles ever."""
+    """Copy an attribution for one call, which may leave flags and hook handles on the copy."""
     own = copy.copy(attribution)
     for name, value in vars(attribution).items():
         if isinstance(value, Attribution):
@@ -178,26 +216,3 @@ def _own(attribution: Attribution) -> Attribution:
         elif isinstance(value, list | dict):
             own.__dict__[name] = copy.copy(value)
     return own
-
-
-class _Recorder:
-    """A forward function that remembers the output at the watched inputs."""
-
-    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
-        self.forward_func = forward_func
-        self.output: Tensor | None = None
-        self._points: tuple[Tensor, ...] = ()
-
-    def __call__(self, *args: Any) -> Tensor:
-        output = self.forward_func(*args)
-        if self.watches(args[: len(self._points)]):
-            self.output = output
-        return output
-
-    def watch(self, points: tuple[Tensor, ...]) -> None:
-        self._points, self.output = points, None
-
-    def watches(self, points: tuple[Any, ...]) -> bool:
-        return len(points) == len(self._points) and all(
-            p is q for p, q in zip(points, self._points, strict=True)
-        )

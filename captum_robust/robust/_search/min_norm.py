@@ -16,19 +16,19 @@ def min_norm_weights(gram: Tensor, left_out: Tensor | None = None) -> Tensor:
     :math:`d = -\sum_q \lambda_q g_q` is the steepest common descent of the m objectives: along it
     each falls by at least :math:`\|d\|^2`, and it is zero where none can fall without another
     rising. Exact: in closed form for m = 2, else by an active set of at most m gradients, found in
-    about as many exchanges; all examples exchange at once. Lengths may differ by any factor that
-    the dtype of ``gram`` holds: gradients are compared at unit length. A combination of zero
-    length is found to rounding; where several weights give the same combination (equal gradients,
-    or more than the dimensions allow), any of them is returned.
+    about as many exchanges; all examples exchange at once. Gradients are compared at unit length,
+    so their lengths may differ by any factor within the range of ``gram``. A combination of zero
+    length is found up to rounding. Where several weights give the same combination (with equal or
+    linearly dependent gradients), any of them is returned.
 
     Source: Fliege and Svaiter 2000, "Steepest descent methods for multicriteria optimization"; the
     dual of arXiv 2212.14106, equation (7). Active set: Lawson and Hanson 1974, "Solving least
     squares problems", chapter 23.
 
     Args:
-        gram (Tensor): inner products :math:`g_q^\top g_r`, shape (N, m, m). Best given in double
-            precision: that of the result is that of the products.
-        left_out (Tensor, optional): gradients that get no weight; (N, m) bool, not all of a row.
+        gram (Tensor): inner products :math:`g_q^\top g_r`, shape (N, m, m), preferably in double
+            precision; the result is as precise as the products.
+        left_out (Tensor, optional): gradients with weight 0; (N, m) bool, not all of a row.
 
     Returns:
         - **weights** (*Tensor*): shape (N, m), NaN for examples whose products are not finite.
@@ -44,7 +44,7 @@ def min_norm_weights(gram: Tensor, left_out: Tensor | None = None) -> Tensor:
     finite = torch.isfinite(gram).flatten(1).all(dim=1)
     eye = torch.eye(n_gradients).to(gram)
     gram = torch.where(finite[:, None, None], gram, eye)
-    if left_out is not None:  # what is at right angles to all does not change the others' ratios
+    if left_out is not None:  # a gradient orthogonal to all others does not change their ratios
         alone = left_out[:, :, None] | left_out[:, None, :]
         longest = gram.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
         gram = torch.where(alone, longest * eye, gram)
@@ -56,7 +56,7 @@ def min_norm_weights(gram: Tensor, left_out: Tensor | None = None) -> Tensor:
 
 
 def _of_two(gram: Tensor) -> Tensor:
-    r"""The point of a segment nearest to zero: :math:`\lambda_1 \propto (g_2 - g_1)^\top g_2`."""
+    r"""Point of a segment nearest to zero: :math:`\lambda_1 \propto (g_2 - g_1)^\top g_2`."""
     across = (gram[:, 0, 1] + gram[:, 1, 0]) / 2
     shares = torch.stack([gram[:, 1, 1] - across, gram[:, 0, 0] - across], dim=1).clamp_min(0)
     total = shares.sum(dim=1, keepdim=True)
@@ -64,11 +64,11 @@ def _of_two(gram: Tensor) -> Tensor:
 
 
 def _of_many(gram: Tensor) -> Tensor:
-    r"""The active set of :math:`\min_{z \ge 0} \tfrac12 z^\top C z - a^\top z`.
+    r"""Active-set solution of :math:`\min_{z \ge 0} \tfrac12 z^\top C z - a^\top z`.
 
     C holds the cosines and a the inverse lengths; :math:`\lambda \propto a z`. A shift by the
-    rounding of C makes the problem strictly convex, and bounded where the shortest combination has
-    no length.
+    rounding of C makes the problem strictly convex, and bounded where the shortest combination is
+    zero.
     """
     m = gram.shape[1]
     eye = torch.eye(m).to(gram)
@@ -85,12 +85,12 @@ def _of_many(gram: Tensor) -> Tensor:
     for _ in range(10 * m):
         target = _solved(matrix, inverse, chosen)
         blocked = chosen & (target <= 0)
-        # Go towards the solution until the first weight is zero, and leave its gradient out.
+        # Move towards the solution until a weight is zero, and remove its gradient.
         reach = torch.where(z > 0, z / (z - target), 0).masked_fill(~blocked, 1)
         way = reach.amin(dim=1, keepdim=True)
         moved = torch.lerp(z, target, way)
         leaves = blocked & (reach == way)
-        # At the solution: let the gradient in along which the sum would still shorten most.
+        # At the solution, add the gradient that would still shorten the sum most.
         slack = inverse - (matrix @ target[:, :, None])[:, :, 0]
         slack = slack.masked_fill(chosen, float("-inf"))
         gain, entering = slack.max(dim=1)
@@ -107,7 +107,7 @@ def _of_many(gram: Tensor) -> Tensor:
 
 
 def _solved(matrix: Tensor, values: Tensor, chosen: Tensor) -> Tensor:
-    """The solution of the equations of the chosen unknowns; zero for all others."""
+    """Return the solution of the equations of the chosen unknowns; zero for all others."""
     both = chosen[:, :, None] & chosen[:, None, :]
     part = torch.where(both, matrix, torch.eye(matrix.shape[1]).to(matrix))
     solution: Tensor = torch.linalg.solve_ex(part, (values * chosen)[:, :, None])[0]

@@ -1,4 +1,4 @@
-"""What is attacked: examples, where they may go, and how they are explained."""
+"""The problem of an attack: examples, their region, and the arguments of their explanation."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.checks import check_count, matching, one_each, valid_bounds
-from captum_robust._utils.random import resolve_seed
-from captum_robust.noise import Norm, check_norm
-from captum_robust.robust._search.evaluator import Explanation
+from captum_robust._utils.checks import check_count, check_norm, matching, one_each, valid_bounds
+from captum_robust._utils.random import SameDraws, resolve_seed
+from captum_robust.noise import Norm
+from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
 
 __all__ = ["Problem"]
@@ -22,7 +23,7 @@ __all__ = ["Problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Examples in their region, the arguments of their explanation, and the seed of it all."""
+    """Examples in their region, the arguments of their explanation, and the seed."""
 
     region: Region
     arguments: dict[str, Any]
@@ -44,11 +45,13 @@ class Problem:
         additional_forward_args: Any,
         kwargs: dict[str, Any],
     ) -> Problem:
-        """Check what a caller gave; None of target and arguments stands for not given."""
+        """Check the arguments of ``perturb``; targets and additional arguments may be None."""
         check_norm(norm)
         centre = tuple(t.detach().clone() for t in as_tuple(inputs))
         radii = one_each("radius", radius, len(centre[0]), centre[0])
-        masks = None if mask is None else matching("mask", mask, centre, broadcast=True)
+        masks = None
+        if mask is not None:
+            masks = tuple(m != 0 for m in matching("mask", mask, centre, broadcast=True))
         begin = None if start is None else matching("start", start, centre)
         region = Region(inputs, centre, radii, norm, *valid_bounds(*bounds, centre), masks, project)
         given = {"target": target, "additional_forward_args": additional_forward_args}
@@ -61,23 +64,25 @@ class Problem:
         return len(self.region.centre[0])
 
     def chunks(self, rows: Tensor, max_examples_per_batch: int | None) -> tuple[Tensor, ...]:
-        """The examples ``rows``, as many at a time as the caller allows; none of nothing."""
+        """Split the examples ``rows`` into chunks of at most the given size; none if empty."""
         if max_examples_per_batch is not None:
             check_count("max_examples_per_batch", max_examples_per_batch, 1)
         return rows.split(max_examples_per_batch or len(rows)) if len(rows) else ()
 
-    def explain(
+    def evaluator(
         self,
         attribution: Attribution,
         rows: Tensor,
         absolute: bool,
         feature_mask: Inputs | None,
         smooth_beta: float | None = None,
-    ) -> Explanation:
-        """The explanation of the examples ``rows``, on the CPU, by ``attribution``."""
+        draws: SameDraws | None = None,
+    ) -> Evaluator:
+        """Return the evaluator of ``attribution`` for the examples ``rows``, indices on the CPU."""
         own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
-        part = rows if len(rows) < self.n_examples else None
-        return Explanation(
-            attribution, self.region.given, own, absolute, feature_mask, self.seed, smooth_beta,
-            part,
+        everything = torch.arange(self.n_examples)
+        part = None if torch.equal(rows, everything) else rows  # which may repeat examples
+        return Evaluator(
+            attribution, self.region.given, own, absolute, feature_mask,
+            draws or SameDraws(self.seed), smooth_beta, part, self.n_examples,
         )  # fmt: skip

@@ -1,151 +1,203 @@
-"""Where an attack may go: the ball around an input, its bounds and mask; and steps in its norm."""
+"""The region of a search: the ball, the bounds, the mask and the caller's projection."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_robust._utils.captum import Inputs, as_tuple, like
-from captum_robust._utils.checks import matching, wide_dtype
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
+from captum_robust._utils.checks import matching
 from captum_robust._utils.random import example_generators
+from captum_robust._utils.tensors import Points, per_example, wide_dtype
 from captum_robust.noise import Norm, UniformNoise
 
-__all__ = ["Region", "per_example", "project", "steepest_step"]
+__all__ = ["Region", "steepest_ascent"]
+
+Box = tuple[tuple[Tensor, Tensor], ...]
 
 
 @dataclass(frozen=True)
 class Region:
     """The ball, the bounds, the mask and the caller's projection, for a batch of examples.
 
-    ``given`` is what the caller gave, of which only the form counts: a tensor or a tuple. Points
-    are kept in at least single precision: in half precision small steps would round to nothing.
+    Points have at least single precision, because in half precision small steps would round to
+    zero. All points of a region, and their versions in the precision of the inputs, lie inside the
+    ball and the bounds in spite of rounding.
+
+    Attributes:
+        given: the inputs of the caller, which give the form: a tensor or a tuple.
+        centre: the examples.
+        radius: radius of the ball around each tensor; (N,), in at least single precision.
+        norm: norm of the ball.
+        lower: smallest values, no larger than the examples.
+        upper: largest values, no smaller than the examples.
+        mask: true where a feature may move; None where all may.
+        project: maps points, in the form of ``given``, to valid ones.
     """
 
     given: Inputs
-    centre: tuple[Tensor, ...]
+    centre: Points
     radius: Tensor
     norm: Norm
-    lower: tuple[Tensor, ...]
-    upper: tuple[Tensor, ...]
-    mask: tuple[Tensor, ...] | None
+    lower: Points
+    upper: Points
+    mask: Points | None
     project: Callable[[Any], Any] | None
 
-    def of(self, rows: Tensor) -> "Region":
-        """The region of the examples ``rows``."""
+    def of(self, rows: Tensor) -> Region:
+        """Return the region of the examples ``rows``."""
         rows = rows.to(self.radius.device)
         parts = {
             name: tuple(tensor[rows] for tensor in getattr(self, name))
             for name in ("centre", "lower", "upper", "mask")
             if getattr(self, name) is not None
         }
-        return replace(self, radius=self.radius[rows], **parts)  # type: ignore[arg-type]
+        part = replace(self, radius=self.radius[rows], **parts)  # type: ignore[arg-type]
+        for name in ("box", "_box_of_inputs"):
+            if name in self.__dict__:  # selecting is cheaper than computing again
+                whole: Box = self.__dict__[name]
+                part.__dict__[name] = tuple((low[rows], high[rows]) for low, high in whole)
+        return part
 
-    def nearest(self, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The points of the region nearest to ``points``."""
+    @cached_property
+    def box(self) -> Box:
+        """Smallest and largest value of every feature by bounds, mask and an Linf ball."""
+        return self._rounded_inwards([wide_dtype(c) for c in self.centre])
+
+    @cached_property
+    def _box_of_inputs(self) -> Box:
+        return self._rounded_inwards([c.dtype for c in self.centre])
+
+    def _rounded_inwards(self, dtypes: list[torch.dtype]) -> Box:
+        box = []
+        for number, (centre, dtype) in enumerate(zip(self.centre, dtypes, strict=True)):
+            low, high = self.lower[number].to(dtype), self.upper[number].to(dtype)
+            if self.norm == "Linf":
+                radius = per_example(self.radius, centre).double()
+                low = torch.maximum(low, _edge(centre, -radius, dtype))
+                high = torch.minimum(high, _edge(centre, radius, dtype))
+            if self.mask is not None:
+                low = torch.where(self.mask[number], low, centre.to(dtype))
+                high = torch.where(self.mask[number], high, centre.to(dtype))
+            box.append((low, high))
+        return tuple(box)
+
+    @cached_property
+    def _is_box(self) -> bool:
+        """Return whether points have to be clamped to the box."""
+        bounded = (low.isfinite().any() | high.isfinite().any() for low, high in self.box)
+        return self.norm == "Linf" or self.mask is not None or any(map(bool, bounded))
+
+    def nearest(self, points: Points) -> Points:
+        """Return the nearest points of the region; points inside are unchanged."""
         if self.project is not None:
             rounded = tuple(p.to(c) for p, c in zip(points, self.centre, strict=True))
             name = "the result of project"
-            projected = as_tuple(self.project(like(self.given, rounded)), name)
+            projected = as_tuple(self.project(format_like(self.given, rounded)), name)
             points = matching(name, projected, points)
-        return tuple(
-            project(
-                point, centre, per_example(self.radius, centre), self.norm, lower, upper,
-                None if self.mask is None else self.mask[number],
+        if self.norm == "L2":
+            points = tuple(
+                _in_sphere(point, centre, self.radius, None if self.mask is None else self.mask[i])
+                for i, (point, centre) in enumerate(zip(points, self.centre, strict=True))
             )
-            for number, (point, centre, lower, upper) in enumerate(
-                zip(points, self.centre, self.lower, self.upper, strict=True)
-            )
-        )  # fmt: skip
+        if not self._is_box:
+            return points
+        return tuple(p.clamp(low, high) for p, (low, high) in zip(points, self.box, strict=True))
 
-    def as_inputs(self, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Points of the region in the precision of the inputs, rounded towards the centre."""
-        rounded = (
-            # What has the precision of the inputs is in the region already.
-            point.clone()
-            if point.dtype == centre.dtype
-            else _not_beyond(point.to(centre), centre, point - centre)
-            for point, centre in zip(points, self.centre, strict=True)
-        )
-        return tuple(point.detach().requires_grad_() for point in rounded)
+    def after_step(self, points: Points, gradients: Points, size: Tensor) -> Points:
+        """Return the points after a step of steepest descent, of length ``size`` (N,)."""
+        ahead = []
+        for number, (point, gradient) in enumerate(zip(points, gradients, strict=True)):
+            mask = None if self.mask is None else self.mask[number]
+            unit = steepest_ascent(gradient, self.norm, mask)
+            ahead.append(torch.addcmul(point, unit, per_example(size, point), value=-1))
+        return self.nearest(tuple(ahead))
+
+    def as_inputs(self, points: Points) -> Points:
+        """Return points as leaves in the precision of the inputs, still inside the region."""
+        leaves = []
+        for number, (point, centre) in enumerate(zip(points, self.centre, strict=True)):
+            if point.dtype != centre.dtype:
+                rounded = point.to(centre.dtype)
+                if self.norm == "L2":
+                    rounded = _not_beyond(rounded, centre, point - centre)
+                point = rounded.clamp(*self._box_of_inputs[number])
+            leaves.append(point.detach().requires_grad_())
+        return tuple(leaves)
 
     def generators(self, seed: int, stream: int) -> list[torch.Generator]:
-        """One an example, of its own values: neither chunks nor rounding on the way change it."""
+        """Return one generator per example, which depends on its values and not on chunks."""
         return example_generators(self.centre, seed, stream)
 
-    def random_point(self, seed: int, restart: int) -> tuple[Tensor, ...]:
-        """A uniform point of the ball around every example, cut to the region."""
+    def random_point(self, seed: int, restart: int) -> Points:
+        """Return a uniform point of the ball around every example, moved into the region."""
         noise = UniformNoise(self.norm)
         generators = self.generators(seed, stream=-1 - restart)
-        drawn = (
-            torch.cat([noise.directions(1, x, g) for x, g in zip(c, generators, strict=True)])
-            for c in self.centre
-        )
-        return self.nearest(
-            tuple(
-                c + per_example(self.radius, c) * d.to(self.radius)
-                for c, d in zip(self.centre, drawn, strict=True)
-            )
-        )
+        moved = []
+        for number, centre in enumerate(self.centre):
+            drawn = [noise.directions(1, x, g) for x, g in zip(centre, generators, strict=True)]
+            directions = torch.cat(drawn).to(self.radius)
+            if self.mask is not None and self.norm == "L2":
+                directions = _within(directions, self.mask[number])
+            moved.append(centre + per_example(self.radius, centre) * directions)
+        return self.nearest(tuple(moved))
 
 
-def steepest_step(gradient: Tensor, size: Tensor, norm: Norm) -> Tensor:
-    """The step of length ``size`` (N, 1, …) that descends fastest, in the norm of the ball.
+def steepest_ascent(gradient: Tensor, norm: Norm, mask: Tensor | None = None) -> Tensor:
+    """Return the direction of length 1, in the norm of the ball, that ascends fastest.
 
-    A zero or non-finite gradient gives no step. Scaled by its largest entry first: the squares of
-    a tiny gradient underflow.
+    In the L2 norm the direction is zero where the mask is false, so that excluded features use
+    up no length. Entries that are NaN, and gradients of zero, give a direction of zero.
     """
-    if norm == "Linf":
-        return -size * gradient.sign().nan_to_num_(nan=0.0)
-    gradient = gradient.to(wide_dtype(gradient))
-    scaled = gradient / per_example(gradient.abs().flatten(1).amax(dim=1), gradient)
-    scaled = scaled.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-    return -size * scaled / _lengths(scaled).clamp_min(1e-30)
+    if norm == "Linf":  # the box of the region fixes what the mask excludes
+        return gradient.sign().nan_to_num_(nan=0.0)
+    gradient = gradient.to(wide_dtype(gradient)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    if mask is not None:
+        gradient = gradient * mask
+    # Scaled by its largest entry first, because the squares of a tiny gradient underflow.
+    largest = per_example(gradient.abs().flatten(1).amax(dim=1), gradient)
+    scaled = gradient / largest.clamp_min(torch.finfo(gradient.dtype).tiny)
+    return scaled / _lengths(scaled).clamp_min(1e-30)
 
 
-def project(
-    moved: Tensor,
-    centre: Tensor,
-    radius: Tensor,
-    norm: Norm,
-    lower: Tensor,
-    upper: Tensor,
-    mask: Tensor | None,
-) -> Tensor:
-    """The point of the ball, within the bounds and equal to the centre off the mask.
+def _edge(centre: Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``centre + step`` in ``dtype``, no further from the centre than ``step``."""
+    exact = centre.double() + step
+    edge = exact.to(dtype)
+    way = edge.double() - centre.double()
+    beyond = (way.abs() > step.abs()) | ((edge.double() - exact) * step.sign() > 0)
+    return torch.where(beyond, torch.nextafter(edge, centre.to(dtype)), edge)
 
-    ``centre`` must lie within the bounds, so that clamping moves towards it and stays in the ball.
-    A point of the region is returned as it is, to the last bit; all others end inside the ball
-    in spite of rounding. In at least single precision.
-    """
+
+def _in_sphere(point: Tensor, centre: Tensor, radius: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the nearest point inside the sphere, without features that the mask excludes."""
     wide = wide_dtype(centre)
-    moved, centre = moved.to(wide), centre.to(wide)
-    way = moved - centre
-    step = way if mask is None else way * mask
-    if norm == "Linf":
-        step = step.clamp(-radius, radius)
-    else:
-        lengths = _lengths(step)
-        # A hair inside: the length of the result is rounded as well.
-        shrunk = step * (radius / lengths * (1 - 8 * torch.finfo(wide).eps))
-        step = torch.where(lengths > radius, shrunk, step)
-    nearest = torch.where(step == way, moved, _not_beyond(centre + step, centre, step))
-    return nearest.clamp(lower.to(wide), upper.to(wide))
+    point, middle = point.to(wide), centre.to(wide)
+    way = point - middle
+    if mask is not None:
+        way = way * mask
+    length, largest = _lengths(way), per_example(radius, point)
+    # Slightly inside, because the length of the result is rounded as well.
+    shrunk = way * (largest / length * (1 - 8 * torch.finfo(wide).eps))
+    return torch.where(length > largest, _not_beyond(middle + shrunk, middle, shrunk), point)
 
 
 def _not_beyond(points: Tensor, centre: Tensor, step: Tensor) -> Tensor:
-    """``points``, one place closer to the centre where rounding took them further than ``step``."""
+    """Return points, one float closer to the centre where rounding took them beyond ``step``."""
     beyond = (points.to(step) - centre.to(step)).abs() > step.abs()
-    if not bool(beyond.any()):
-        return points
-    place = torch.finfo(points.dtype).eps * points.abs()
-    return torch.where(beyond, points - place * step.sign().to(points), points)
+    return torch.where(beyond, torch.nextafter(points, centre.to(points)), points)
 
 
-def per_example(values: Tensor, like: Tensor) -> Tensor:
-    """One value an example, shaped to broadcast over its features."""
-    return values.view(-1, *(1,) * (like.dim() - 1))
+def _within(directions: Tensor, mask: Tensor) -> Tensor:
+    """Return the directions that the mask allows, at their former length."""
+    kept = directions * mask
+    lengths = _lengths(kept)
+    return kept * (_lengths(directions) / torch.where(lengths > 0, lengths, 1))
 
 
 def _lengths(steps: Tensor) -> Tensor:

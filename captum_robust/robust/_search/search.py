@@ -1,47 +1,41 @@
-"""What every search of a ball shares: the real model scores the points, and the best is kept."""
+"""The base class of searches: the real model scores all points, and the best one is kept."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import as_tuple
-from captum_robust.ranking import check_k, invalid_rows, non_finite_rows, share, top_k_indices
-from captum_robust.robust._search.evaluator import Explanation
+from captum_robust._utils.tensors import Points
+from captum_robust.ranking import fraction, invalid_rows, top_k_overlap
+from captum_robust.robust._search.best import BestPoints
+from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.region import Region
-from captum_robust.robust.flags import underflow
+from captum_robust.robust._search.settings import SearchSettings
+from captum_robust.robust._search.slopes import Slope
+from captum_robust.robust._search.unperturbed import Unperturbed, prepared_objective
 
-if TYPE_CHECKING:
-    from captum_robust.robust.attack import ExplanationAttack
+__all__ = ["Evaluation", "Search"]
 
-__all__ = ["Keep", "Look", "Preserve", "Search", "better"]
-
-Preserve = Literal["reject", "early_stop", "none", "fixed", "gda", "hedge", "qp"]
-Keep = Literal["objective", "precision"]
-
-Points = tuple[Tensor, ...]
+#: From rows of a batch to the evaluator that scores points and the one that gives the gradient.
+Evaluators = Callable[[Tensor], tuple[Evaluator, Evaluator]]
 
 
-def better(merits: Tensor, others: Tensor) -> Tensor:
-    """Which of the ``merits`` (m, 2) are lower than the others, by the first column first; (m,)."""
-    equal = merits[:, 0] == others[:, 0]
-    return (merits[:, 0] < others[:, 0]) | (equal & (merits[:, 1] < others[:, 1]))
-
-
-class Look(NamedTuple):
-    """What one evaluation of the examples under search has shown.
+class Evaluation(NamedTuple):
+    """Result of one evaluation of the examples under search.
 
     Attributes:
-        alive: which examples are searched on; (m,) bool.
-        allowed: where the point may be returned; (m,) bool.
-        loss: the objective, with its graph if one was asked for; (m,).
+        alive: which examples stay in the search; (m,) bool.
+        allowed: which points may be returned; (m,) bool.
+        loss: the objective, with its graph if requested; (m,).
         scores: the scores (m, n) at the points of the path, the last of them at the point itself.
-        overlap: how many of the top k features are left, where that is counted; (m,).
-        maps: the signed maps that finite differences go on with, else empty.
+        overlap: number of top-k features that are left, if they are counted; (m,).
+        maps: the signed maps, if finite differences use them, else empty.
+        slope: the gradient of the objective, if a compiled evaluation has computed it.
     """
 
     alive: Tensor
@@ -49,56 +43,70 @@ class Look(NamedTuple):
     loss: Tensor
     scores: list[Tensor]
     overlap: Tensor | None
-    maps: tuple[Tensor, ...]
+    maps: Points
+    slope: Slope | None
 
 
 class Search(ABC):
-    """Searches one batch and keeps the best point of every example.
+    """Search one batch and keep the best point of every example.
 
-    A subclass writes :meth:`_descend`, one search from given points. It calls :meth:`_consider` on
-    every point that may be returned, for the examples :attr:`rows`, and may leave examples out
-    with :meth:`_focus`; everything about an example that is kept has the size of the whole batch.
-    ``explain`` makes, for any rows of the batch, the explanation that counts and the one whose
-    gradient leads: the same, or a smoothed or differentiable stand-in.
+    A subclass implements :meth:`_descend`, one search from given points. It calls
+    :meth:`_consider` on every point that may be returned, for the examples :attr:`rows`, and may
+    leave examples out with :meth:`_focus`. Records of examples have the size of the whole batch.
+
+    Args:
+        settings: settings of the attack.
+        region: the region of the points.
+        evaluators: from rows of the batch to two evaluators: the one that scores points, and the
+            one whose gradient is followed, which may be of a smoothed network or of a surrogate.
+        step_size: length of the first step, (N,).
+        step_num: number of steps.
+        seed: seed of all random numbers.
+        with_info: record flags and predictions, which costs some time.
+        with_trace: also record the objective of every step and the first change.
     """
 
     def __init__(
         self,
-        attack: ExplanationAttack,
+        settings: SearchSettings,
         region: Region,
-        explain: Callable[[Tensor], tuple[Explanation, Explanation]],
+        evaluators: Evaluators,
         step_size: Tensor,
         step_num: int,
         seed: int,
         with_info: bool,
+        with_trace: bool,
     ) -> None:
         n_examples, device = len(region.centre[0]), region.centre[0].device
-        self.attack = attack
+        self.settings = settings
         self.batch = region
         self.step_size = step_size
         self.step_num = step_num
         self.seed = seed
         self.with_info = with_info
+        self.with_trace = with_trace
         self.traces: list[list[Tensor]] = []
-        self.best: Points = ()
-        self.best_loss = self.best_kept = torch.empty(0)
-        self.best_step = torch.zeros(n_examples, dtype=torch.long, device=device)
-        self.best_overlap: Tensor | None = None
+        #: Why the search was not compiled; None if it was.
+        self.not_compiled: str | None = "this search has no compiled form"
+        self._started = False
         self.first_change_step: Tensor | None = None
         self.gradient_found = torch.zeros(n_examples, dtype=torch.bool, device=device)
         self.gradient_broken = torch.zeros_like(self.gradient_found)
         self.flips_rejected = torch.zeros_like(self.gradient_found)
         self.done = torch.zeros_like(self.gradient_found)
         self.looked_for_gradient = torch.zeros_like(self.gradient_found)
-        self.underflow = torch.zeros_like(self.gradient_found)
-        self.tied = torch.zeros_like(self.gradient_found)
-        self._reference: Tensor | None = None
+        self.unperturbed: Unperturbed | None = None
         self._labels: tuple[Tensor, ...] = ()
         self._results: tuple[Tensor, ...] = ()
-        self._top: Tensor | None = None
-        self._explain = explain
-        self._spent = torch.zeros(n_examples, dtype=torch.long)  # by the rows looked at before
+        self._evaluators = evaluators
+        #: Attributions before the last change of rows.
+        self._spent = torch.zeros(n_examples, dtype=torch.long)
         self._point_at(torch.arange(n_examples, device=device))
+
+    #: The best points so far; set by the first evaluation.
+    best: BestPoints
+    #: Compiled evaluation: from points to scores, objective and its gradient.
+    _compiled: Callable[[Points], tuple[list[Tensor], Tensor, Slope]] | None = None
 
     @abstractmethod
     def _descend(self, points: Points, restart: int, progress: Callable[[], Any]) -> None:
@@ -111,9 +119,9 @@ class Search(ABC):
         n_restarts: int,
         progress: Callable[[], Any],
     ) -> None:
-        """Search from ``start``, or the example itself, or a random point; then from random points.
+        """Search from ``start``, else from the example or a random point; restart at random points.
 
-        The example itself is considered in any case.
+        The example itself is evaluated in any case.
         """
         everything = self.rows
         if start is not None or random_start:
@@ -122,7 +130,8 @@ class Search(ABC):
             self.traces.clear()
         for restart in range(n_restarts):
             self.traces.append([])
-            self._focus(everything[~self.done])
+            if not self._fixed_batch:
+                self._focus(everything[~self.done])
             if len(self.rows) == 0:
                 continue
             if restart > 0 or (random_start and start is None):
@@ -136,7 +145,7 @@ class Search(ABC):
 
     @property
     def n_queries(self) -> Tensor:
-        """Attributions computed so far, for each example; (N,)."""
+        """Number of attributions computed so far for each example; (N,)."""
         own = 0 if self.guide is self.scored else self.guide.n_queries
         spent = self._spent.clone()
         spent[self.rows.cpu()] += self.scored.n_queries + own
@@ -144,33 +153,50 @@ class Search(ABC):
 
     @property
     def broken(self) -> Tensor:
-        """Examples without a ranking to lose; (N,) bool."""
-        assert self._reference is not None
-        return self._broken
+        """Examples without a ranking; (N,) bool."""
+        assert self.unperturbed is not None
+        return self.unperturbed.broken
 
     @property
     def lowest_overlap(self) -> int:
-        """How many features of a top k must stay: two sets of k among n features overlap."""
-        assert self._top is not None and self._reference is not None
-        return max(0, 2 * self._top.shape[1] - self._reference.shape[1])
+        """Smallest possible overlap of two top-k sets of these features."""
+        assert self.unperturbed is not None
+        return self.unperturbed.lowest_overlap
 
     @property
     def best_precision(self) -> Tensor | None:
         """Precision at k of the best points, (N,); NaN without a ranking, None without a k."""
-        if self._top is None or self.best_overlap is None:
+        k = self.settings.k
+        if k is None or self.best.overlap is None:
             return None
-        precision = share(self.best_overlap.to(self.best_loss), self._top.shape[1])
-        return precision.masked_fill(self._broken, float("nan"))
+        precision = fraction(self.best.overlap.to(self.best.loss), k)
+        return precision.masked_fill(self.broken, float("nan"))
 
     @property
     def blind(self) -> bool:
-        """Whether a gradient was looked for in vain: zero for every example that has a ranking."""
+        """Return whether the gradient was zero for every example that has a ranking."""
         in_vain = bool(self.looked_for_gradient.any()) and not bool(self.gradient_found.any())
         return in_vain and not bool(self.broken.all())
 
+    @property
+    def concerned(self) -> dict[str, Tensor]:
+        """Examples that each flag concerns, (N,) bool."""
+        assert self.unperturbed is not None
+        ranked = ~self.broken
+        last = (self.best.step == self.step_num) & (self.step_num > 0)
+        return {
+            "zero_gradient": self.looked_for_gradient & ~self.gradient_found & ranked,
+            "non_finite_gradient": self.gradient_broken & ranked,
+            "still_falling": last & ranked,
+            "label_flips_rejected": self.flips_rejected & ranked,
+            "training_mode": ranked & self.scored.in_training_mode,
+            "float16_underflow": self.unperturbed.underflow & ranked,
+            "tied_reference": self.unperturbed.tied & ranked,
+        }
+
     def full_trace(self) -> Tensor:
-        """The objective of every iterate, (n_restarts, step_num + 1, N)."""
-        nothing = torch.full_like(self.best_loss, float("nan"))
+        """Return the objective of every iterate, (n_restarts, step_num + 1, N)."""
+        nothing = torch.full_like(self.best.loss, float("nan"))
         return torch.stack(
             [
                 torch.stack(trace + [nothing] * (self.step_num + 1 - len(trace)))
@@ -186,47 +212,60 @@ class Search(ABC):
 
     def _point_at(self, rows: Tensor) -> None:
         self.rows = rows
-        self.region = self.batch if len(rows) == len(self.done) else self.batch.of(rows)
-        self.scored, self.guide = self._explain(rows.cpu())
-        if self._reference is not None:
-            self.scored.map_shapes = self._map_shapes
-            self._judge = self._judging(self._reference[rows])
+        self._whole = len(rows) == len(self.done)
+        self.region = self.batch if self._whole else self.batch.of(rows)
+        self.scored, self.guide = self._evaluators(rows.cpu())
+        self._all = torch.ones_like(rows, dtype=torch.bool)
+        self._compiled = None
+        if self.unperturbed is not None:
+            self.scored.map_shapes = self.unperturbed.map_shapes
+            self._prepare()
+
+    @property
+    def _fixed_batch(self) -> bool:
+        """Return whether no example may be left out, since others depend on the batch."""
+        return self.settings.compile or self.scored.depends_on_the_batch
+
+    def _mine(self, values: Tensor) -> Tensor:
+        """Select from values (N, …) of the whole batch those of the examples under search."""
+        return values if self._whole else values[self.rows]
 
     def _consider(
         self, step: int, points: Points, graph: bool, alive: Tensor | None = None
-    ) -> Look:
-        """Evaluate points and keep them where they are the best allowed ones so far."""
-        maps: tuple[Tensor, ...] = ()
-        if self.attack.gradient == "finite_difference" and self.guide is self.scored:
+    ) -> Evaluation:
+        """Evaluate points, and keep those that are allowed and better than all before."""
+        maps: Points = ()
+        slope = None
+        if self._compiled is not None:
+            scores, loss, slope = self._compiled(points)
+        elif self.settings.gradient.keeps == "maps" and self.guide is self.scored:
             maps = as_tuple(self.scored.maps(points, graph=False, abs=False))
             scores = [self.scored.scores_of_signed(maps)]
         else:
             scores = [self.scored.scores(p, graph) for p in self._path(points)]
         here = scores[-1].detach()
-        first = self._reference is None
-        if first:
+        if self.unperturbed is None:
             self._start(here)
-        loss = self._loss(scores) + self._term(points)
-        found, kept = loss.detach(), self._kept(points)
-        alive = torch.ones_like(kept) if alive is None else alive
-        if self.attack.preserve_prediction == "early_stop":
+        if slope is None:
+            loss = self._loss(scores)
+        extra = self._term(points)
+        loss = loss if extra is None else loss + extra
+        kept, mode = self._kept(points), self.settings.mode
+        alive = self._all if alive is None else alive
+        if mode.ends_at_flip:
             alive = alive & kept
-        ranked = alive & ~invalid_rows(here)
-        allowed = ranked if self.attack.preserve_prediction == "none" else ranked & kept
-        overlap = self._overlap(here)
-        if first:
-            self.best = tuple(p.detach().clone() for p in points)
-            self.best_loss, self.best_kept, self.best_overlap = found, kept, overlap
-        else:
-            self._improve(step, points, found, overlap, kept, allowed, ranked)
-        if self.with_info:
-            whole = torch.full_like(self.best_loss, float("nan"))
-            whole[self.rows] = found.to(whole)
-            self.traces[-1].append(whole)
-        self._note_change(step, overlap, allowed)
-        return Look(alive, allowed, loss, scores, overlap, maps)
+        ranked = ~invalid_rows(here)
+        if alive is not self._all:
+            ranked = alive & ranked
+        allowed = ranked if mode.returns_flipped else ranked & kept
+        found, overlap = loss.detach(), self._overlap(here)
+        self._keep(step, points, found, overlap, kept, allowed, ranked)
+        if self.with_trace:
+            self._trace(found)
+            self._note_change(step, overlap, allowed)
+        return Evaluation(alive, allowed, loss, scores, overlap, maps, slope)
 
-    def _improve(
+    def _keep(
         self,
         step: int,
         points: Points,
@@ -236,56 +275,53 @@ class Search(ABC):
         allowed: Tensor,
         ranked: Tensor,
     ) -> None:
-        lower = found < self.best_loss[self.rows]
-        if self.attack.keep == "precision" and overlap is not None:
-            assert self.best_overlap is not None
-            before = self.best_overlap[self.rows]
-            lower = (overlap < before) | ((overlap == before) & lower)
-        self.flips_rejected[self.rows] |= lower & ranked & ~allowed
-        better = lower & allowed
-        if not bool(better.any()):
+        """Keep the points that are allowed and better than the best so far."""
+        rows = None if self._whole else self.rows
+        if not self._started:
+            self.best, self._started = BestPoints(points, found, overlap, kept), True
             return
-        rows = self.rows[better]
-        for best, p in zip(self.best, points, strict=True):
-            best[rows] = p.detach()[better]
-        self.best_loss[rows] = found[better].to(self.best_loss)  # some start in double precision
-        self.best_kept[rows] = kept[better]
-        self.best_step[rows] = step
-        if overlap is not None:
-            assert self.best_overlap is not None
-            self.best_overlap[rows] = overlap[better]
-            if self.attack.keep == "precision":
-                self.done[rows] = overlap[better] == self.lowest_overlap
+        counts = overlap if self.settings.keep == "precision" else None
+        lower = self.best.beaten_by(rows, found, counts)
+        taken = lower & allowed
+        if self.with_info:
+            self._mark(self.flips_rejected, lower & ranked & ~allowed)
+        notes = (kept, step) if self.with_info else None
+        self.best.take(rows, taken, points, found, overlap, notes)
+        if counts is not None:
+            self._mark(self.done, taken & (counts == self.lowest_overlap))
 
-    def _start(self, reference: Tensor) -> None:
-        # A ReLU network gives NaN a finite map: the broken input would look perfectly robust.
-        self._broken = invalid_rows(reference) | non_finite_rows(self.batch.centre)
-        reference = reference.masked_fill(self._broken[:, None], 0)  # no NaN in a sort
-        self._reference = reference
-        self._map_shapes = self.scored.map_shapes
-        self._judge = self._judging(reference)
-        k = getattr(self.attack.objective, "k", None)
-        self.underflow = underflow(reference, self.scored.map_dtype, k or 1)
-        if k is not None:
-            check_k(k, reference.shape[1])
-            self._top = top_k_indices(reference, k)
-            boundary = reference.topk(k + 1, dim=1).values[:, -2:]
-            self.tied = boundary[:, 0] == boundary[:, 1]
-            self.first_change_step = torch.full((len(reference),), -1, device=reference.device)
+    def _mark(self, marks: Tensor, chosen: Tensor) -> None:
+        """Set ``marks`` (N,) for the chosen examples among those under search."""
+        if self._whole:
+            marks.logical_or_(chosen)
+        else:
+            marks[self.rows] |= chosen
 
-    def _judging(self, reference: Tensor) -> Callable[[Tensor], Tensor]:
-        """The objective for the examples and their reference."""
-        objective: Any = self.attack.objective
-        if hasattr(objective, "of"):
-            objective = objective.of(self.scored)
-        if hasattr(objective, "against"):
-            judge: Callable[[Tensor], Tensor] = objective.against(reference)
-            return judge
-        return lambda scores: objective(scores, reference)
+    def _trace(self, found: Tensor) -> None:
+        whole = found.to(self.best.loss)
+        if not self._whole:
+            whole = torch.full_like(self.best.loss, float("nan")).index_put_((self.rows,), whole)
+        self.traces[-1].append(whole)
+
+    def _start(self, scores: Tensor) -> None:
+        """Record the scores of the unperturbed examples."""
+        self.unperturbed = Unperturbed.of(scores, self.batch.centre, self.scored, self.settings.k)
+        if self.unperturbed.top is not None:
+            self.first_change_step = torch.full((len(scores),), -1, device=scores.device)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Prepare the objective and the top features of the examples under search."""
+        assert self.unperturbed is not None
+        reference = self._mine(self.unperturbed.scores)
+        self._judge = prepared_objective(self.settings.objective, self.scored, reference)
+        if self.unperturbed.top is not None:
+            top = self._mine(self.unperturbed.top)
+            self._is_top = torch.zeros_like(reference, dtype=torch.bool).scatter_(1, top, True)
 
     def _path(self, points: Points) -> list[Points]:
-        """Points on the segment from the example to ``points``, which come last."""
-        centre, n_points = self.region.centre, self.attack.path_points
+        """Return points on the segment from the example to ``points``, which come last."""
+        centre, n_points = self.region.centre, self.settings.path_points
         between = [
             tuple(c + m / n_points * (p - c) for p, c in zip(points, centre, strict=True))
             for m in range(1, n_points)
@@ -293,53 +329,60 @@ class Search(ABC):
         return [*between, points]
 
     def _loss(self, scores: list[Tensor]) -> Tensor:
-        """The objective, averaged over the path; NaN where the example has no ranking to lose."""
+        """Return the objective, averaged over the path; NaN where the example has no ranking."""
         losses = [self._judge(s) for s in scores]
         mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
         if mean.shape != self.rows.shape:
             raise ValueError(
-                f"objective must return one value an example, shape {tuple(self.rows.shape)}, "
+                f"objective must return one value per example, shape {tuple(self.rows.shape)}, "
                 f"got {tuple(mean.shape)}"
             )
-        return mean.masked_fill(self._broken[self.rows], float("nan"))
+        assert self.unperturbed is not None
+        if not self.unperturbed.any_broken:
+            return mean
+        return mean.masked_fill(self._mine(self.broken), float("nan"))
 
-    def _term(self, points: Points) -> Tensor:
-        """What a search adds to the objective at points just explained, without graph; (m,)."""
-        return torch.zeros_like(self.region.radius)
+    def _term(self, points: Points) -> Tensor | None:
+        """Return a term that a subclass adds to the objective, without graph; (m,)."""
+        return None
 
     def _kept(self, points: Points) -> Tensor:
-        """Whether the prediction, and every one of several, is that of the example."""
-        if self.attack.preserve_prediction == "none" and not self.with_info:
-            return torch.ones_like(self.rows, dtype=torch.bool)
-        results = self.scored.results(points, self.attack.predictions)
-        labels = tuple(self.attack.decision_func(r) for r in results)
+        """Return whether all predictions are those of the example; (m,)."""
+        if self.settings.mode.returns_flipped and not self.with_info:
+            return self._all
+        results = self.scored.results(points, self.settings.predictions)
+        labels = tuple(self.settings.decision_func(r) for r in results)
         if not self._labels:
             self._labels, self._results = labels, results
-        same = [
-            (now == before[self.rows]).reshape(len(now), -1).all(dim=1)
-            for now, before in zip(labels, self._labels, strict=True)
-        ]
-        return torch.stack(same).all(dim=0)
+        kept = None
+        for now, before in zip(labels, self._labels, strict=True):
+            same = now == self._mine(before)
+            same = same if same.dim() == 1 else same.reshape(len(same), -1).all(dim=1)
+            kept = same if kept is None else kept & same
+        assert kept is not None
+        return kept
 
     def _overlap(self, scores: Tensor) -> Tensor | None:
-        """How many features of the reference's top k are still among the top k; (m,)."""
-        if self._top is None or not (self.with_info or self.attack.keep == "precision"):
+        """Return the number of the reference's top-k features that are still in the top k; (m,)."""
+        k = self.settings.k
+        if k is None or not (self.with_info or self.settings.keep == "precision"):
             return None
-        top = self._top[self.rows]
-        is_top = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, top, True)
-        return is_top.gather(1, top_k_indices(scores.nan_to_num(), top.shape[1])).sum(dim=1)
+        return top_k_overlap(scores, self._is_top, k)
 
     def _merits(self, loss: Tensor, overlap: Tensor | None, allowed: Tensor) -> Tensor:
-        """What points are compared by, the first column first; (m, 2), inf where not allowed."""
+        """Return what points are compared by, column by column; (m, 2), inf where not allowed."""
         first = torch.zeros_like(loss)
-        if self.attack.keep == "precision" and overlap is not None:
+        if self.settings.keep == "precision" and overlap is not None:
             first = overlap.to(first)
         return torch.stack([first, loss], dim=1).masked_fill(~allowed[:, None], float("inf"))
 
     def _note_change(self, step: int, overlap: Tensor | None, allowed: Tensor) -> None:
-        if overlap is None or self._top is None or self.first_change_step is None:
+        if overlap is None or self.settings.k is None or self.first_change_step is None:
             return
-        before = self.first_change_step[self.rows]
-        changed = allowed & (overlap < self._top.shape[1]) & ~self._broken[self.rows]
-        earlier = changed & ((before < 0) | (before > step))
-        self.first_change_step[self.rows] = torch.where(earlier, step, before)
+        before = self._mine(self.first_change_step)
+        changed = allowed & (overlap < self.settings.k) & ((before < 0) | (before > step))
+        changed = changed & ~self._mine(self.broken)
+        if self._whole:
+            self.first_change_step = torch.where(changed, step, before)
+        else:
+            self.first_change_step[self.rows] = torch.where(changed, step, before)

@@ -1,13 +1,12 @@
-"""Bisection of a radius for a whole batch, every example at its own."""
+"""Bisection of radii, one per example, for a whole batch."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from captum_robust._utils.checks import wide_dtype
-from captum_robust.ranking import share
-from captum_robust.robust._search.region import per_example
+from captum_robust._utils.tensors import per_example, wide_dtype
+from captum_robust.ranking import fraction
 
 __all__ = ["Bisection"]
 
@@ -15,17 +14,17 @@ Points = tuple[Tensor, ...]
 
 
 class Bisection:
-    """Radii from below until one succeeds, then halvings of the last step.
+    """Increasing radii until one succeeds, then bisection of the last step.
 
-    Ask :attr:`radius` of the :attr:`active` examples, tell :meth:`note` what came of it, until none
-    is active. ``hopeless`` examples never are.
+    Until no example is :attr:`active`, try the :attr:`radius` of the active examples, and pass the
+    result to :meth:`note`. ``hopeless`` examples are never active.
 
     Attributes:
         radius: the next radius to try; (N,).
-        active: which examples are still searched; (N,) bool.
-        best: points of the smallest radius that succeeded, else the centre.
-        start: points of the largest radius that failed below those that succeeded, to go on from;
-            None before the first radius.
+        active: which examples are still under search; (N,) bool.
+        best: points of the smallest successful radius, else the centre.
+        start: points of the largest unsuccessful radius, from which an attack may start; None
+            before the first radius.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Bisection:
         self.radius = self._next()
 
     def note(self, points: Points, succeeded: Tensor, lost: Tensor) -> None:
-        """Take in the points at :attr:`radius`: which succeeded, and which have no ranking."""
+        """Record the points at :attr:`radius`, which succeeded, and which have no ranking."""
         success, failure = self.active & succeeded, self.active & ~succeeded
         self.best = _where(success, points, self.best)
         self.start = points if self.start is None else _where(failure, points, self.start)
@@ -71,11 +70,11 @@ class Bisection:
         self.radius = torch.where(self.active, self._next(), self.radius)
 
     def result(self) -> Tensor:
-        """The smallest radius that succeeded, else inf; NaN where the ranking was lost."""
+        """Return the smallest successful radius, else inf; NaN where the ranking was lost."""
         return self._found.masked_fill(self._lost & self._found.isinf(), math.nan)
 
     def _next(self) -> Tensor:
-        reached = share((self._n_tried + 1).to(self._found), self.n_radii)
+        reached = fraction((self._n_tried + 1).to(self._found), self.n_radii)
         ahead = (self.lower + reached * (self.upper - self.lower)).clamp(max=self.upper)
         return torch.where(self._found.isfinite(), (self._failed + self._found) / 2, ahead)
 

@@ -1,4 +1,4 @@
-"""Call any attack: with the arguments that its ``perturb`` takes, and what it reports kept."""
+"""Calls of any attack, with the arguments that its ``perturb`` accepts."""
 
 import inspect
 import warnings
@@ -15,13 +15,13 @@ __all__ = ["call_attack", "forwards", "noted_zero_gradient", "options_of"]
 
 
 def options_of(attack: Perturbation) -> set[str]:
-    """The arguments that ``attack.perturb`` names; those of ``**kwargs`` are the attribution's."""
+    """Return the arguments that ``attack.perturb`` names; ``**kwargs`` are the attribution's."""
     parameters = inspect.signature(attack.perturb).parameters.values()
     return {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
 def forwards(attack: Perturbation) -> bool:
-    """Whether ``attack.perturb`` takes any keyword, and hands it to an attribution."""
+    """Return whether ``attack.perturb`` takes any keyword, and passes it to an attribution."""
     parameters = inspect.signature(attack.perturb).parameters.values()
     return any(p.kind is p.VAR_KEYWORD for p in parameters)
 
@@ -33,11 +33,11 @@ def call_attack(
     given: dict[str, Any],
     offered: dict[str, Any],
 ) -> tuple[Inputs, Any]:
-    """The perturbed inputs, detached, and the info of attacks that have one, else None.
+    """Return the perturbed inputs, detached, and the info of the attack, None if it has none.
 
-    ``given`` is passed on whole, so that an argument which the attack does not know is an error.
-    Of what is ``offered``, an attack gets what it names, and targets and additional arguments also
-    if it takes any keyword.
+    All of ``given`` is passed on, so that an unknown argument is an error. Of ``offered``, the
+    arguments that the attack names are passed on, and target and additional arguments also if the
+    attack takes any keyword.
     """
     accepted = options_of(attack)
     if forwards(attack):
@@ -57,7 +57,7 @@ def call_attack(
 
 @contextmanager
 def noted_zero_gradient() -> Iterator[list[ZeroGradientWarning]]:
-    """Collect the ZeroGradientWarnings of the block; all other warnings go their way."""
+    """Collect the ZeroGradientWarnings of the block; other warnings are issued as usual."""
     found: list[ZeroGradientWarning] = []
     try:
         with warnings.catch_warnings(record=True) as caught:

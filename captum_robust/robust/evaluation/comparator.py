@@ -1,4 +1,4 @@
-"""Attributions × attacks × metrics, in one table."""
+"""Comparison of attributions × attacks × metrics, in one table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, cast
@@ -7,10 +7,10 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, Perturbation, TargetType, log_usage
-from captum_robust._utils.checks import check_count
+from captum_robust._utils.checks import check_count, check_norm, check_radius
 from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import resolve_seed
-from captum_robust.noise import Norm, UniformNoise, check_norm, check_radius
+from captum_robust.noise import Norm, UniformNoise
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust.evaluation.calls import forwards
 from captum_robust.robust.evaluation.comparison import Batch, Comparison, Metric
@@ -18,44 +18,44 @@ from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED,
 
 __all__ = ["ExplanationComparator"]
 
-#: Name of the baseline that every table holds.
+#: Name of the baseline that every table contains.
 NOISE = "noise"
 
 Attack = Perturbation | Callable[[Attribution], Perturbation]
 
 
 class ExplanationComparator:
-    r"""Measure what every attack does to every explanation.
+    r"""Measure the effect of every attack on every explanation.
 
     Each attack perturbs the examples within one ball; each attribution explains them before and
-    after; each metric compares the two maps. Every table also holds what a reader needs to believe
-    it: uniform noise in the same ball as a baseline, how often the prediction changed, how many
-    examples have no value (NaN), and the flags of the attacks: a zero gradient, examples that did
-    not move at all. Values are kept for each example.
+    after; each metric compares the two maps. Every table also contains uniform noise in the same
+    ball as a baseline, the rate of changed predictions, the number of examples without a value
+    (NaN), and the flags of the attacks, such as a zero gradient or examples that did not move.
+    Values are stored per example.
 
     Args:
         attributions (dict[str, Attribution]): attributions by name; ``(attribution, arguments)``
             for one whose ``attribute`` takes further arguments, the same for all examples.
         attacks (dict[str, Perturbation or Callable]): attacks by name. A class, or any function
-            that makes an attack of an attribution, such as ``functools.partial(ERAttack, k=8)``,
-            attacks each attribution by itself, with the arguments of that attribution. An attack
-            that is made already, such as ``ERAttack(Saliency(model), k=8)``, is a transfer attack:
-            it perturbs once, for all attributions, also those without derivatives. ``(attack,
-            arguments)`` for further arguments of ``perturb``.
+            from an attribution to an attack, such as ``functools.partial(ERAttack, k=8)``, attacks
+            each attribution separately, with the arguments of that attribution. An attack object,
+            such as ``ERAttack(Saliency(model), k=8)``, is a transfer attack: its perturbed inputs
+            are computed once and used for all attributions, also those without derivatives.
+            ``(attack, arguments)`` for further arguments of ``perturb``.
         metrics (dict[str, Callable]): metrics by name: ``metric(attributions,
             reference_attributions)`` of shape (N,), such as ``functools.partial(precision_at_k,
             k=8)``.
-        lower_bound (float or Tensor, optional): smallest value of an input with noise; give those
-            of the attacks.
-        upper_bound (float or Tensor, optional): largest value.
+        lower_bound (float or Tensor, optional): smallest value of an input with noise; should be
+            that of the attacks.
+        upper_bound (float or Tensor, optional): largest value of an input with noise.
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
             Default: argmax over dimension 1, or output > 0 for a single logit: pass ``lambda p: p
             > 0.5`` for a model that ends in a sigmoid, as to the attacks.
         predictions (Callable, optional): all results of the model whose change counts, as in
-            :class:`~captum_robust.robust.ExplanationAttack`; give that of the attacks. Default: the
-            output of each attribution's model.
-        confidence (float, optional): coverage of the confidence intervals
-            (Student, or Wilson for shares). Default: 0.95.
+            :class:`~captum_robust.robust.ExplanationAttack`; should be those of the attacks.
+            Default: the output of each attribution's model.
+        confidence (float, optional): coverage of the confidence intervals (Student, or Wilson for
+            proportions). Default: 0.95.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -103,7 +103,7 @@ class ExplanationComparator:
             raise ValueError(f"attacks must not be named {NOISE!r}, which is the baseline's name")
         if PREDICTION_CHANGED in metrics:
             raise ValueError(
-                f"metrics must not be named {PREDICTION_CHANGED!r}, which is always there"
+                f"metrics must not be named {PREDICTION_CHANGED!r}, which every table has"
             )
         if not 0 < confidence < 1:
             raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
@@ -137,7 +137,7 @@ class ExplanationComparator:
         return_perturbed: bool = False,
         show_progress: bool = False,
     ) -> RobustnessTable:
-        """Compare on one batch of examples.
+        """Compare attributions under attack on one batch of examples.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
@@ -179,7 +179,7 @@ class ExplanationComparator:
         return_perturbed: bool = False,
         show_progress: bool = False,
     ) -> RobustnessTable:
-        """Compare on the batches of a DataLoader: the same table as for all of them at once.
+        """Compare attributions under attack on the batches of a DataLoader, in one table.
 
         Args:
             loader (Iterable): batches, read once.
@@ -215,7 +215,7 @@ class ExplanationComparator:
         max_examples_per_batch: int | None,
         return_perturbed: bool,
     ) -> Comparison:
-        """An empty comparison, with the attacks bound to the attributions."""
+        """Return an empty comparison, with the attacks bound to the attributions."""
         check_radius(radius)
         check_norm(norm)
         if max_examples_per_batch is not None:
@@ -256,7 +256,7 @@ def _bound(
     attribution: Attribution,
     arguments: dict[str, Any],
 ) -> tuple[Perturbation, dict[str, Any]]:
-    """The attack and its arguments; one that is yet to be made is made of the attribution."""
+    """Return the attack and its arguments; a function is called with the attribution first."""
     if hasattr(attack, "perturb") and not isinstance(attack, type):
         return cast(Perturbation, attack), options
     made = attack(attribution)
@@ -264,7 +264,7 @@ def _bound(
 
 
 def _inputs_and_target(item: Any) -> dict[str, Any]:
-    """What a loader yields as a rule: inputs, or inputs and targets."""
+    """Return the arguments in the usual item of a loader: inputs, or inputs and targets."""
     if isinstance(item, Tensor):
         return {"inputs": item}
     if not isinstance(item, tuple | list) or len(item) not in (1, 2):

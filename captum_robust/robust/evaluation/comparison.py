@@ -1,4 +1,4 @@
-"""One comparison in the making: batches go in, a table comes out."""
+"""A comparison that collects batches and returns a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like
+from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, format_like
 from captum_robust.noise import Norm
 from captum_robust.ranking import non_finite_rows
 from captum_robust.robust._search.evaluator import Predictions
@@ -27,13 +27,13 @@ from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["Batch", "Comparison", "Metric"]
 
-#: From attributions and reference attributions to one value an example, (N,).
+#: From attributions and reference attributions to one value per example, (N,).
 Metric = Callable[[Inputs, Inputs], Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples with what belongs to them."""
+    """Examples with their targets, additional arguments and weights."""
 
     inputs: Inputs
     target: TargetType = None
@@ -53,7 +53,7 @@ class Batch:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Batch:
-        """The batch that a ``batch_func`` has described."""
+        """Return the batch that a ``batch_func`` describes."""
         unknown = set(given) - set(cls.__dataclass_fields__)
         if unknown or "inputs" not in given:
             raise ValueError(
@@ -70,7 +70,7 @@ class Batch:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Target and additional arguments, where there are any."""
+        """Target and additional arguments, if any."""
         given = {
             "target": self.target, "additional_forward_args": self.additional_forward_args,
         }  # fmt: skip
@@ -79,7 +79,7 @@ class Batch:
 
 @dataclass
 class _Tally:
-    """What one attack did to one attribution in the batches so far."""
+    """Results of one attack on one attribution in the batches so far."""
 
     values: list[dict[str, Tensor]] = field(default_factory=list)
     flags: Counter[str] = field(default_factory=Counter)
@@ -88,7 +88,7 @@ class _Tally:
 
 @dataclass
 class Comparison:
-    """Attacks bound to attributions, and what they did so far."""
+    """Attacks bound to attributions, and their results so far."""
 
     attributions: dict[str, tuple[Attribution, dict[str, Any]]]
     attacks: dict[str, dict[str, tuple[Perturbation, dict[str, Any]]]]  # for each attribution
@@ -109,12 +109,12 @@ class Comparison:
         self._given: Inputs = ()
 
     def progress_bar(self, n_batches: int | None, show: bool) -> tqdm[Any]:
-        """A bar over the attacks on all attributions in all batches."""
+        """Return a bar over the attacks on all attributions in all batches."""
         total = None if n_batches is None else n_batches * len(self._tallies)
         return tqdm(total=total, disable=not show, unit="attack")
 
     def add(self, batch: Batch, progress: Callable[[], Any]) -> None:
-        """Attack a batch, explain it and compare."""
+        """Attack and explain a batch, and record the values of the metrics."""
         self._given = batch.inputs
         self._weights.append(batch.weights)
         self._n_examples.append(batch.n_examples)
@@ -137,7 +137,7 @@ class Comparison:
                     for metric_name, metric in self.metrics.items()
                 }
                 values[PREDICTION_CHANGED] = self._changed(after, before)
-                # The map of a ReLU network is finite even where its input is not.
+                # The map of a ReLU network may be finite where its input is not.
                 broken = (unsound | non_finite_rows((*as_tuple(points), *after))).cpu()
                 values = {n: v.masked_fill(broken, float("nan")) for n, v in values.items()}
                 tally = self._tallies[name, attack_name]
@@ -148,7 +148,7 @@ class Comparison:
                 progress()
 
     def table(self) -> RobustnessTable:
-        """The table of all batches."""
+        """Return the table of all batches."""
         if not self._n_examples:
             raise ValueError("loader must yield at least one batch, got none")
         weights = None
@@ -166,7 +166,7 @@ class Comparison:
                 values={m: torch.cat([v[m] for v in t.values]) for m in t.values[0]},
                 flags=dict(t.flags),
                 perturbed=(
-                    like(self._given, tuple(map(torch.cat, zip(*t.perturbed, strict=True))))
+                    format_like(self._given, tuple(map(torch.cat, zip(*t.perturbed, strict=True))))
                     if self.keep_perturbed
                     else None
                 ),
@@ -178,7 +178,7 @@ class Comparison:
     def _attack(
         self, attack: Perturbation, options: dict[str, Any], batch: Batch
     ) -> tuple[Inputs, dict[str, int]]:
-        """The perturbed inputs, and the reasons to doubt them."""
+        """Return the perturbed inputs and the flags of the attack."""
         offered = {
             **batch.arguments, "norm": self.norm, "seed": self.seed, "return_info": True,
             "max_examples_per_batch": self.max_examples_per_batch,
@@ -192,7 +192,7 @@ class Comparison:
         return points, flags
 
     def _changed(self, results: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> Tensor:
-        """1 where the prediction, or one of several, changed, else 0; (N,)."""
+        """Return 1 where the prediction, or one of several, changed, else 0; (N,)."""
         after, earlier = (
             torch.cat([self.decision_func(r).reshape(len(r), -1) for r in each], dim=1)
             for each in (results, before)
@@ -204,7 +204,7 @@ def _values(name: str, values: Any, n_examples: int) -> Tensor:
     shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
     if shape != (n_examples,):
         raise ValueError(
-            f"metrics[{name!r}] must return one value an example, shape ({n_examples},), "
+            f"metrics[{name!r}] must return one value per example, shape ({n_examples},), "
             f"got {shape}"
         )
     found: Tensor = values.detach().double().cpu()

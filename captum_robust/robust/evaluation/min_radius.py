@@ -1,4 +1,4 @@
-"""The smallest radius at which an explanation breaks, for every example."""
+"""Search for the smallest radius at which an attack breaks an explanation."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,14 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, like, log_usage
+from captum_robust._utils.captum import (
+    Inputs,
+    Perturbation,
+    TargetType,
+    as_tuple,
+    format_like,
+    log_usage,
+)
 from captum_robust._utils.checks import check_count
 from captum_robust._utils.random import resolve_seed
 from captum_robust.metrics import precision_at_k
@@ -20,7 +27,7 @@ from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["MinRadius", "Success"]
 
-#: From attributions and reference attributions to what is broken, shape (N,) bool.
+#: From attributions and reference attributions to a bool per example, true if broken; (N,).
 Success = Callable[[Inputs, Inputs], Tensor]
 
 
@@ -30,32 +37,32 @@ class MinRadius:
     .. math:: r(x) = \min \{\, r : success(I(A(x, r)), I(x)) \,\}
 
     with A the attack. The whole batch is searched at once, every example at its own radius:
-    ``n_radii`` radii from below, evenly spaced up to ``upper``, until the explanation breaks; then
-    ``n_bisections`` halvings of the last step. So the result is found to a precision of (upper −
-    lower) / (n_radii · 2^n_bisections), with at most n_radii + n_bisections attacks.
+    up to ``n_radii`` increasing radii, evenly spaced up to ``upper``, until the explanation breaks;
+    then ``n_bisections`` halvings of the last step. The precision of the result is (upper − lower)
+    / (n_radii · 2^n_bisections), with at most n_radii + n_bisections attacks.
 
-    The result is an upper bound of the true smallest radius: a stronger attack may find a smaller
-    one, a certificate (:func:`~captum_robust.metrics.certified_top_k_radius`) says how small it
-    can get. It is monotone by construction: what breaks at a radius counts as broken at all
-    larger ones, and an attack that takes ``start`` goes on from what it found at a smaller radius.
-    An attack that is not monotone of itself, noise for one, may break an explanation below the
-    radius that is returned, and fail between the ``n_radii`` that were tried.
+    The result is an upper bound of the true smallest radius, since a stronger attack may find a
+    smaller one; a certificate (:func:`~captum_robust.metrics.certified_top_k_radius`) gives a lower
+    bound. The search treats success as monotone: an explanation that breaks at a radius counts as
+    broken at all larger radii, and an attack that takes ``start`` begins with its result at a
+    smaller radius. An attack that is not monotone, such as noise, may break an explanation below
+    the radius that is returned, and fail between the ``n_radii`` that were tried.
 
     Args:
-        attack (Perturbation): an attack whose ``perturb(inputs, radius=…)`` takes one radius an
-            example, shape (N,), as all of this package do. The constraint on the prediction is
-            the attack's.
-        success (Callable, optional): ``success(attributions, reference_attributions)``, whether
-            the explanation of each example is broken, shape (N,) bool; ``lambda maps, reference:
-            precision_at_k(maps, reference, k=8) <= 0.5``, say. Default: any of the top k features
-            was lost, for the k of the attack.
-        lower (float, optional): where the search begins; every result exceeds it. Default: 0.
+        attack (Perturbation): an attack whose ``perturb(inputs, radius=…)`` takes one radius per
+            example, shape (N,), as all attacks of this package do. The attack decides whether the
+            prediction must stay.
+        success (Callable, optional): ``success(attributions, reference_attributions)``, true where
+            the explanation of an example is broken, shape (N,) bool; for example ``lambda maps,
+            reference: precision_at_k(maps, reference, k=8) <= 0.5``. Default: any of the top k
+            features was lost, for the k of the attack.
+        lower (float, optional): lower end of the search; every result exceeds it. Default: 0.
         upper (float, optional): the largest radius, above ``lower``. Default: 1.
-        n_radii (int, optional): radii tried from below. Default: 4.
+        n_radii (int, optional): number of increasing radii. Default: 4.
         n_bisections (int, optional): halvings of the step in which an explanation breaks.
             Default: 8.
-        attribution (Attribution, optional): what is scored. Default: the attack's own; another one
-            makes it a transfer attack.
+        attribution (Attribution, optional): attribution that is evaluated. Default: that of the
+            attack; with another one, the attack is a transfer attack.
 
     Raises:
         ValueError: for arguments outside their ranges, and where the attack has no attribution or
@@ -126,7 +133,7 @@ class MinRadius:
         return_perturbed: bool = False,
         **kwargs: Any,
     ) -> Any:
-        r"""Search the smallest radius of every example.
+        r"""Find the smallest radius of every example.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
@@ -144,8 +151,8 @@ class MinRadius:
 
         Returns:
             - **radius** (*Tensor*): in (lower, upper], shape (N,). inf where no radius breaks the
-              explanation; NaN where the example or its map is not finite, its map is constant, or
-              one at a perturbed input is and no radius breaks the explanation.
+              explanation. NaN where the example or its map is not finite, or the map is constant;
+              also where this holds for a perturbed input and no radius breaks the explanation.
             - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): if ``return_perturbed``: inputs
               within the radius whose explanation is broken; the example itself where the radius is
               inf or NaN.
@@ -172,7 +179,7 @@ class MinRadius:
         }  # fmt: skip
         start = {"start"} & named
 
-        reference = scorer.maps(like(inputs, centre))
+        reference = scorer.maps(format_like(inputs, centre))
         unranked = self._unranked(reference) | non_finite_rows(centre)
         search = Bisection(
             centre, unranked, self.lower, self.upper, self.n_radii, self.n_bisections
@@ -182,15 +189,15 @@ class MinRadius:
         ) as bar:
             while bool(search.active.any()):
                 if search.start is not None:
-                    offered |= {name: like(inputs, search.start) for name in start}
+                    offered |= {name: format_like(inputs, search.start) for name in start}
                 points, _ = call_attack(
-                    self.attack, like(inputs, centre), search.radius, of_attack, offered
+                    self.attack, format_like(inputs, centre), search.radius, of_attack, offered
                 )
                 maps = scorer.maps(points)
                 search.note(as_tuple(points), self._broken(maps, reference), self._unranked(maps))
                 bar.update()
         if return_perturbed:
-            return search.result(), like(inputs, search.best)
+            return search.result(), format_like(inputs, search.best)
         return search.result()
 
     def _broken(self, maps: Inputs, reference: Inputs) -> Tensor:
@@ -211,7 +218,7 @@ class MinRadius:
         return broken
 
     def _unranked(self, maps: Inputs) -> Tensor:
-        """Maps that are not finite or constant, as the attack ranks them; (N,) bool."""
+        """Return which maps are not finite or constant, as the attack ranks them; (N,) bool."""
         return invalid_rows(flatten_attributions(maps, *_ranking_of(self.attack)))
 
 
@@ -229,5 +236,5 @@ def _top_changed(attack: Perturbation) -> Success:
 
 
 def _ranking_of(attack: Perturbation) -> tuple[Inputs | None, bool]:
-    """The feature mask of an attack, and whether it ranks magnitudes."""
+    """Return the feature mask of an attack, and whether the attack ranks magnitudes."""
     return getattr(attack, "feature_mask", None), getattr(attack, "absolute", False)

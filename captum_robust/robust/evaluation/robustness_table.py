@@ -1,4 +1,4 @@
-"""What attacks did to explanations: per-example values, and the tables made of them."""
+"""Results of attacks on explanations: values per example, and tables."""
 
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -9,29 +9,29 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
 from captum_robust._utils.estimate import Estimate, estimate
-from captum_robust._utils.tables import latex_table, markdown_table, write_csv
+from captum_robust._utils.tables import Cell, Table, latex, markdown, write_csv
 
 __all__ = ["PREDICTION_CHANGED", "Measurement", "RobustnessTable"]
 
-#: The metric that every table holds: 1 where the predicted class changed, else 0.
+#: The metric that every table contains: 1 where the predicted class changed, else 0.
 PREDICTION_CHANGED = "prediction changed"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one attack did to one attribution.
+    """Results of one attack on one attribution.
 
     Attributes:
-        attribution (str): name of the attribution that was scored.
+        attribution (str): name of the attribution.
         attack (str): name of the attack.
-        values (dict[str, Tensor]): for each metric one value an example, shape (N,), float64, on
-            the CPU. Among them "prediction changed", 0 or 1. All are NaN where an input or an
-            output of the model, perturbed or not, is not finite, whatever its map looks like.
-        flags (dict[str, int]): reasons to doubt the numbers, with the number of examples that each
-            concerns: those of the attack, and "unmoved": the attack returned the example itself;
-            "outside_ball": it moved further than the radius.
+        values (dict[str, Tensor]): for each metric one value per example, shape (N,), float64, on
+            the CPU, including "prediction changed", 0 or 1. All are NaN where an input or an output
+            of the model, perturbed or not, is not finite.
+        flags (dict[str, int]): reasons for caution, with the number of examples that each concerns:
+            the flags of the attack; "unmoved", the attack returned the example itself; and
+            "outside_ball", the attack moved it further than the radius.
         perturbed (Tensor or tuple[Tensor, ...], optional): the perturbed inputs, on the CPU, if
-            they were asked for.
+            requested.
     """
 
     attribution: str
@@ -43,13 +43,13 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RobustnessTable:
-    """Attributions × attacks × metrics, example by example.
+    """Values of attributions × attacks × metrics per example.
 
     ``table["Saliency", "noise"]`` is a :class:`Measurement`. Means are weighted over the examples
-    that have a value; those that have none are counted beside them.
+    that have a value; examples without a value are counted separately.
 
     Attributes:
-        measurements (tuple[Measurement, ...]): attribution by attribution, the noise first.
+        measurements (tuple[Measurement, ...]): attribution by attribution, noise first.
         radius (float): radius of the ball, in units of the inputs.
         norm (str): norm of the ball.
         weights (Tensor, optional): weights of the examples, shape (N,).
@@ -71,7 +71,7 @@ class RobustnessTable:
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the metrics, that of the prediction last."""
+        """Names of the metrics, "prediction changed" last."""
         return list(self.measurements[0].values)
 
     @property
@@ -80,25 +80,25 @@ class RobustnessTable:
         return len(self.measurements[0].values[PREDICTION_CHANGED])
 
     def estimate(self, attribution: str, attack: str, metric: str) -> Estimate:
-        """Weighted mean of a metric over the examples, with its confidence interval."""
+        """Return the weighted mean of a metric over the examples, with its confidence interval."""
         return self._estimate(self[attribution, attack], metric)
 
     def worst(
         self, attribution: str, attack: str, metric: str, n: int = 5, largest: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The n examples with the smallest values of a metric, worst first.
+        """Return the n examples with the smallest values of a metric, worst first.
 
         Args:
             attribution (str): name of the attribution.
             attack (str): name of the attack.
             metric (str): name of the metric.
-            n (int, optional): number of examples, at most those that have a value. Default: 5.
-            largest (bool, optional): the largest values instead, for a metric of which lower is
-                more stable. Default: False.
+            n (int, optional): number of examples; fewer if fewer have a value. Default: 5.
+            largest (bool, optional): return the largest values instead, for metrics with lower
+                values for stabler explanations. Default: False.
 
         Returns:
-            - **indices** (*Tensor*): places of the examples in the order of evaluation, (n,) int64;
-              the lowest first among equal values.
+            - **indices** (*Tensor*): indices of the examples in the order of evaluation, (n,)
+              int64; the lowest first among equal values.
             - **values** (*Tensor*): their values, (n,).
         """
         values = self[attribution, attack].values[metric]
@@ -107,7 +107,7 @@ class RobustnessTable:
         return known[order], values[known[order]]
 
     def records(self) -> list[dict[str, Any]]:
-        """One record for each attribution, attack and metric: names, numbers and flags."""
+        """Return one record per attribution, attack and metric: names, numbers and flags."""
         return [
             {
                 "attribution": m.attribution, "attack": m.attack, "metric": metric,
@@ -120,20 +120,21 @@ class RobustnessTable:
         ]  # fmt: skip
 
     def to_markdown(self) -> str:
-        """A Markdown table of means and intervals, with a line that says what they are."""
-        return f"{markdown_table(self._header(), self._cells())}\n\n{self._caption()}"
+        """Return a Markdown table of means and intervals, with a caption."""
+        return f"{markdown(self._table())}\n\n{self._caption()}"
 
     def to_latex(self) -> str:
-        """The table as a LaTeX ``tabular``, after a comment that says what it holds."""
-        return f"% {self._caption()}\n{latex_table(self._header(), self._cells())}"
+        """Return the table as a LaTeX ``tabular``, after a comment with its caption."""
+        return f"% {self._caption()}\n{latex(self._table())}"
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the :meth:`records` into a CSV file, whole or not at all."""
+        """Write the :meth:`records` to a CSV file, completely or not at all."""
         records = self.records()
-        write_csv(path, list(records[0]), [list(record.values()) for record in records])
+        rows = [[_record_cell(value) for value in record.values()] for record in records]
+        write_csv(path, Table(list(records[0]), rows))
 
     def to_pandas(self) -> Any:
-        """The :meth:`records` as a ``pandas.DataFrame``; needs pandas."""
+        """Return the :meth:`records` as a ``pandas.DataFrame``; needs pandas."""
         try:
             pandas = import_module("pandas")
         except ImportError as error:
@@ -145,11 +146,8 @@ class RobustnessTable:
     def _estimate(self, measurement: Measurement, metric: str) -> Estimate:
         return estimate(measurement.values[metric], self.weights, self.confidence)
 
-    def _header(self) -> list[str]:
-        return ["attribution", "attack", *self.metrics, "flags"]
-
-    def _cells(self) -> list[list[str]]:
-        return [
+    def _table(self) -> Table:
+        rows = [
             [
                 m.attribution,
                 m.attack,
@@ -158,6 +156,7 @@ class RobustnessTable:
             ]
             for m in self.measurements
         ]
+        return Table(["attribution", "attack", *self.metrics, "flags"], rows)
 
     def _flags(self, measurement: Measurement) -> str:
         return ", ".join(
@@ -171,6 +170,10 @@ class RobustnessTable:
             f"{mean} [{100 * self.confidence:g} % confidence interval] over {self.n_examples} "
             f"examples; {self.norm} ball of radius {self.radius:g}."
         )
+
+
+def _record_cell(value: str | float) -> Cell:
+    return Cell(value) if isinstance(value, str) else Cell(f"{value:g}", value)
 
 
 def _cell(found: Estimate) -> str:

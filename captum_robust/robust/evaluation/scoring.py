@@ -1,4 +1,4 @@
-"""Explain what an attack returned: the maps and the results of a batch, in chunks."""
+"""Attributions and results of the model at perturbed inputs, in chunks."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple
-from captum_robust._utils.random import seeded
+from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
-from captum_robust.robust._search.evaluator import Explanation, Predictions
+from captum_robust.robust._search.evaluator import Evaluator, Predictions
 
 __all__ = ["Scorer"]
 
 
 class Scorer:
-    """Explains a batch with one attribution and its arguments, wherever the examples have moved.
+    """Explanation of a batch at any perturbed inputs, by one attribution with its arguments.
 
-    Every call sees the same random numbers, so that a stochastic attribution is one function of
-    the inputs; model and random state are left as found.
+    Every call uses the same random numbers, so that a stochastic attribution is a function of the
+    inputs. The model and the random state are left as found.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class Scorer:
         self.max_examples_per_batch = max_examples_per_batch
 
     def maps(self, points: Inputs) -> Inputs:
-        """The attributions at ``points``, detached."""
+        """Return the attributions at ``points``, detached."""
         return self._explain(points, with_results=False)[0]
 
     def maps_and_results(
         self, points: Inputs, predictions: Predictions | None = None
     ) -> tuple[Inputs, tuple[Tensor, ...]]:
-        """The attributions at ``points`` and the results of the model there, detached."""
+        """Return the attributions and the results of the model at ``points``, detached."""
         maps, results = self._explain(points, True, predictions)
         return maps, tuple(torch.cat(result) for result in zip(*results, strict=True))
 
@@ -54,7 +54,8 @@ class Scorer:
         with left_as_found(self.attribution, predictions), seeded(self.seed), torch.enable_grad():
             for rows in torch.arange(n_examples).split(self.max_examples_per_batch or n_examples):
                 own = kwargs_of_examples(self.arguments, rows, n_examples, self.attribution)
-                part = Explanation(self.attribution, points, own, False, None, self.seed)
+                draws = SameDraws(self.seed)
+                part = Evaluator(self.attribution, points, own, False, None, draws)
                 leaves = tuple(t.detach()[rows].requires_grad_() for t in tensors)
                 maps.append(part.maps(leaves, graph=False))
                 if with_results:

@@ -2,6 +2,7 @@
 
 from tests.benchmark.goals import (
     attack,
+    correlation,
     counted,
     counting,
     ensemble,
@@ -30,5 +31,6 @@ MEASURES: list[Measure] = [
     *losses.MEASURES,
     *graphs.MEASURES,
     *precision.MEASURES,
+    *correlation.MEASURES,
     *counted.MEASURES,
 ]

@@ -9,14 +9,15 @@ from captum.attr import Saliency
 from torch import Tensor
 from torch.testing import assert_close
 
+from captum_robust.ranking import top_k_indices
 from captum_robust.robust import ERAttack
 from tests.benchmark.cases import Case, cnn_case, gcn_case, mlp_case, resnet_case
 from tests.benchmark.device import on_gpu
 from tests.benchmark.memory import peak_ratio
 from tests.benchmark.peers.attack import attack_one_by_one
-from tests.benchmark.peers.gradient import bare_saliency
+from tests.benchmark.peers.gradient import bare_saliency, bare_steps
 from tests.benchmark.row import Effort, Measure, Spread, When, at_least, at_most
-from tests.benchmark.timing import ratio
+from tests.benchmark.timing import difference_ratio, ratio
 
 __all__ = ["MEASURES", "Setting", "attack_of", "gain_over_one_by_one"]
 
@@ -81,6 +82,23 @@ def _cost(setting: Setting, gradient: Gradient, effort: Effort) -> Spread:
     return ratio(attack_of(case, n_steps, gradient), saliency, effort, share=n_steps)
 
 
+def _over_bare(setting: Setting, options: dict[str, Any], effort: Effort) -> Spread:
+    """Time of the steps of an attack over that of the bare steps; start and end aside.
+
+    What an attack does once, before and after its steps, is taken off by a shorter attack. A
+    compiled attack has compiled before.
+    """
+    case, n_steps = setting.make(setting.batch), setting.n_steps
+    top = top_k_indices(case.attribute(case.inputs, target=case.target).flatten(1), case.k)
+    attack = ERAttack(Saliency(case.model), case.k, **options)
+    given: dict[str, Any] = {"radius": 0.1, "target": case.target, "seed": 0}
+    long, short = (
+        partial(attack.perturb, case.inputs, step_num=n, **given) for n in (n_steps + 2, 2)
+    )
+    bare = partial(bare_steps, case.model, case.inputs, case.target, top, n_steps)
+    return difference_ratio(long, short, bare, effort)
+
+
 def _growth(effort: Effort) -> Spread | None:
     """Peak memory of 1 000 steps (200 where time is short) over that of 50."""
     case, n_long = mlp_case(1024), 200 if effort.quick else 1000
@@ -100,7 +118,21 @@ def _measures(what: str, setting: Setting, gain: float, when: When = "always") -
     ]
 
 
+def _over(
+    what: str, setting: Setting, goal: float, when: When = "always", **options: Any
+) -> Measure:
+    find = partial(_over_bare, setting, options)
+    return Measure(8, "attack", what, "step / bare step", at_most(goal), find, when)
+
+
 MEASURES = [
+    _over("MLP, B = 64", Setting(mlp_case, 64, 200), 1.5),
+    _over("MLP, B = 1 024", Setting(mlp_case, 1024, 100), 1.4),
+    _over("MLP, B = 64, compiled", Setting(mlp_case, 64, 200), 1.1, compile=True),
+    _over("MLP, B = 1 024, compiled", Setting(mlp_case, 1024, 100), 1.1, compile=True),
+    _over("GCN, B = 16", Setting(gcn_case, 16, 10), 1.2),
+    _over("CNN, B = 64", Setting(cnn_case, 64, 5), 1.15),
+    _over("ResNet9, B = 4", Setting(resnet_case, 4, 2), 1.15, "full"),
     *_measures("MLP, B = 64", Setting(mlp_case, 64, 20, 16), 80),
     *_measures("MLP, B = 1 024", Setting(mlp_case, 1024, 20, 16), 400),
     *_measures("CNN, B = 64", Setting(cnn_case, 64, 10, 8), 2.5),

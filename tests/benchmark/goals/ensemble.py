@@ -33,8 +33,8 @@ def _gain(make: Callable[[], Case], radius: float, effort: Effort) -> Spread:
             case.inputs, radius, (-inf, inf), "Linf", None, None, None, 0, case.target, None, {}
         )
         found = Ensemble(problem, case.k, None, None)
-        nature = found.look(reference)
-        return found, members_of(attack.attribution, case.k, nature, attack.options)
+        traits = found.examine(reference)
+        return found, members_of(attack.attribution, case.k, traits, attack.options)
 
     together, members = ensemble()
     worst, cost = together.overlap, 0

@@ -24,9 +24,16 @@ __all__ = ["MEASURES"]
 
 _Method = Callable[[nn.Module, Case], nn.Module]
 
-_METHODS: dict[str, _Method] = {
+_R2ET: dict[str, _Method] = {
     "R2ET": lambda model, case: R2ETLoss(model, case.k),
+    "R2ET, compiled": lambda model, case: R2ETLoss(model, case.k, compile=True),
     "R2ET, gaps only": lambda model, case: R2ETLoss(model, case.k, lambda2=0.0),
+    "R2ET, gaps only, compiled": lambda model, case: R2ETLoss(
+        model, case.k, lambda2=0.0, compile=True
+    ),
+}
+_METHODS: dict[str, _Method] = {
+    **_R2ET,
     "R2ET, every=4": lambda model, case: R2ETLoss(model, case.k, every=4),
     "R2ET, every=8": lambda model, case: R2ETLoss(model, case.k, every=8),
     "R2ET, fraction=0.25": lambda model, case: R2ETLoss(model, case.k, fraction=0.25),
@@ -46,6 +53,13 @@ _GOALS = {
     "R2ET, every=8": at_most(2),
     "R2ET, fraction=0.25": at_most(2),
 }
+_GOALS_OF_MLP = {
+    **_GOALS,
+    "R2ET": at_most(4),
+    "R2ET, compiled": at_most(4),
+    "R2ET, gaps only": at_most(2.2),
+    "R2ET, gaps only, compiled": at_most(2.2),
+}
 
 
 def _time(method: _Method, cycle: int, case_of: Callable[[], Case], effort: Effort) -> Spread:
@@ -56,6 +70,8 @@ def _time(method: _Method, cycle: int, case_of: Callable[[], Case], effort: Effo
         return lambda: criterion(inputs, case.target)  # type: ignore[no-any-return]
 
     one = step_of(loss_of, case)
+    for _ in range(cycle + 1):  # a compiled loss compiles
+        one()
 
     def whole_cycle() -> Any:
         for _ in range(cycle):
@@ -75,19 +91,29 @@ def _softplus_for_relu(case_of: Callable[[], Case], effort: Effort) -> Spread:
     return ratio(above, below, effort)
 
 
-def _measures(what: str, case_of: Callable[[], Case], methods: dict[str, _Method]) -> list[Measure]:
-    rows = [
+def _measures(
+    what: str, case_of: Callable[[], Case], methods: dict[str, _Method], goals: dict[str, Bound]
+) -> list[Measure]:
+    return [
         Measure(
-            10, "losses", what, f"{name} / plain step", _GOALS.get(name, Bound()),
+            10, "losses", what, f"{name} / plain step", goals.get(name, Bound()),
             partial(_time, method, _CYCLES.get(name, 1), case_of),
         )
         for name, method in methods.items()
     ]  # fmt: skip
-    swap = partial(_softplus_for_relu, case_of)
-    return [*rows, Measure(10, "losses", what, "softplus / ReLU, plain step", Bound(), swap)]
 
+
+def _softplus(what: str, case_of: Callable[[], Case]) -> Measure:
+    swap = partial(_softplus_for_relu, case_of)
+    return Measure(10, "losses", what, "softplus / ReLU, plain step", Bound(), swap)
+
+
+_MLP, _WIDE, _CNN = partial(mlp_case, 64), partial(mlp_case, 1024), partial(cnn_case, 64)
 
 MEASURES = [
-    *_measures("MLP, B = 64", partial(mlp_case, 64), {**_METHODS, **_OF_TABLES}),
-    *_measures("CNN, B = 64", partial(cnn_case, 64), _METHODS),
+    *_measures("MLP, B = 64", _MLP, {**_METHODS, **_OF_TABLES}, _GOALS_OF_MLP),
+    _softplus("MLP, B = 64", _MLP),
+    *_measures("MLP, B = 1 024", _WIDE, _R2ET, _GOALS_OF_MLP),
+    *_measures("CNN, B = 64", _CNN, _METHODS, _GOALS),
+    _softplus("CNN, B = 64", _CNN),
 ]

@@ -72,7 +72,7 @@ MEASURES = [
     *_measures(40, _Setting(100, 150_528, 50)),
     *_measures(13, _Setting(100, 150_528, 1000)),
     Measure(
-        11, "precision", "B = 400, n = 150 528, k = 50", "MB a 1e8 elements", at_most(10),
+        11, "precision", "B = 400, n = 150 528, k = 50", "MB per 1e8 elements", at_most(10),
         partial(_memory, _Setting(400, 150_528, 50)),
     ),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Goal 7: one stratified time a neighbour, against a grid of times, for equally many gradients."""
+"""Goal 7: one stratified time per neighbour, against a grid of times, for as many gradients."""
 
 from functools import cache, partial
 from typing import Literal, NamedTuple, get_args
@@ -22,7 +22,7 @@ _EVERYWHERE = "an error, on every device the same"
 
 
 class _Size(NamedTuple):
-    """How many examples, how many estimates of each, and points of the integral itself."""
+    """Numbers of examples, of estimates of each, and of points of the integral itself."""
 
     examples: int = 50
     seeds: int = 40
@@ -75,7 +75,7 @@ def _truth(radius: float, size: _Size) -> tuple[Tensor, Tensor]:
 
 @cache
 def _errors(radius: float, size: _Size, sampling: _Sampling) -> Tensor:
-    """Errors of 100 gradients an example, (seeds, examples)."""
+    """Errors of estimates by 100 gradients per example, (seeds, examples)."""
     case = _digits(size.examples)
     estimates = [
         ranking_thickness(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from captum_robust.metrics._neighbours import Explainer, neighbour_scores
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.robust import UniformNoise
 from tests.benchmark.cases import Case, cnn_case, mlp_case
 from tests.benchmark.peers.sensitivity import captum_sensitivity, has_quantus, quantus_sensitivity

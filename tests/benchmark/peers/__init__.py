@@ -1,1 +1,1 @@
-"""What one would write without the library: the other side of the comparisons."""
+"""Straightforward code without the library: the other side of the comparisons."""

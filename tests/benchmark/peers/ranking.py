@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor
 
-__all__ = ["anchor_pairs", "pair_gap_sum", "pair_wins", "precision_by_sets", "two_topk"]
+__all__ = [
+    "anchor_pairs",
+    "pair_gap_sum",
+    "pair_wins",
+    "precision_by_sets",
+    "spearman_by_scipy",
+    "two_topk",
+]
 
 
 def pair_wins(scores: Tensor, top: Tensor) -> Tensor:
@@ -35,5 +42,17 @@ def precision_by_sets(left: Tensor, right: Tensor, k: int) -> Tensor:
 
 
 def two_topk(left: Tensor, right: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """What no P@k can do without."""
+    """Select both top sets, the least that P@k by torch needs."""
     return left.topk(k, dim=1).indices, right.topk(k, dim=1).indices
+
+
+def spearman_by_scipy(left: Tensor, right: Tensor) -> Tensor:
+    """Pearson correlation of the average ranks of SciPy, all rows at once."""
+    from scipy.stats import rankdata
+
+    centred = []
+    for maps in (left, right):
+        ranks = torch.from_numpy(rankdata(maps.numpy(), axis=1))
+        centred.append(ranks - ranks.mean(dim=1, keepdim=True))
+    a, b = centred
+    return ((a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1))).to(left.dtype)

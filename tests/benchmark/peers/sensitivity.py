@@ -29,7 +29,7 @@ def captum_sensitivity(
 
 
 def has_quantus() -> bool:
-    """Whether it is installed; ``make benchmark-peers`` does that."""
+    """Return whether Quantus is installed, as by ``make benchmark-peers``."""
     return find_spec("quantus") is not None
 
 

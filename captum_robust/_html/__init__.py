@@ -1,0 +1,1 @@
+"""HTML pages: their blocks, their charts, and the template that writes them."""

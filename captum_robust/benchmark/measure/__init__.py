@@ -1,0 +1,1 @@
+"""Train a model, attack its explanations and measure them: the work of one unit."""

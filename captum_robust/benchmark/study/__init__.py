@@ -1,0 +1,1 @@
+"""The data sets, training methods and settings that a run compares."""

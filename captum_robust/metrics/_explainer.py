@@ -1,0 +1,188 @@
+"""An explanation function of the caller's, called on any points of the examples."""
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examples
+from captum_robust._utils.captum import Inputs, as_tuple, format_like
+from captum_robust._utils.graphs import one_graph_at_a_time, takes_one_graph
+from captum_robust._utils.random import reseed, resolve_seed, seeded
+from captum_robust._utils.state import left_as_found
+from captum_robust.attr._direct import direct_attribution
+from captum_robust.attr.differentiable import summed_gradients
+from captum_robust.metrics._chunks import SavedBytes, bytes_per_call, check_chunk
+from captum_robust.metrics._scores import as_scores, broken_points, unranked_rows
+
+__all__ = ["FIRST_CALL", "Explainer"]
+
+#: Rows of the first call, by whose memory the rows of the others are chosen.
+FIRST_CALL = 64
+
+
+class Explainer:
+    """An explanation function with its inputs and arguments.
+
+    As a context it leaves the model, its buffers and the global random state as found.
+
+    Args:
+        explanation_func: returns attributions of inputs.
+        inputs: the examples.
+        kwargs: keyword arguments of ``explanation_func`` for all examples.
+        absolute: rank magnitudes.
+        feature_mask: groups of features.
+        max_examples_per_batch: rows per call; None chooses them by the memory of the first call.
+        seed: seed of the attribution's own randomness; None takes fresh entropy.
+
+    Raises:
+        ValueError: without examples, or for fewer than one row per call.
+    """
+
+    def __init__(
+        self,
+        explanation_func: Callable[..., Inputs],
+        inputs: Inputs,
+        kwargs: dict[str, Any],
+        absolute: bool,
+        feature_mask: Inputs | None,
+        max_examples_per_batch: int | None,
+        seed: int | None,
+    ) -> None:
+        check_chunk(max_examples_per_batch)
+        self.given = inputs
+        self.inputs = tuple(t.detach() for t in as_tuple(inputs))
+        self.n_examples = self.inputs[0].shape[0]
+        if self.n_examples == 0:
+            raise ValueError("inputs must hold at least one example, got none")
+        self.kwargs = kwargs
+        self.absolute = absolute
+        self.feature_mask = feature_mask
+        self.rows_per_call = max_examples_per_batch
+        self.seed = resolve_seed(seed)
+        self.n_features: int | None = None
+        self._function, bound = _without_partial(explanation_func)
+        self._arguments = {**bound, **kwargs}
+        self._method = _innermost(self._function)
+        self._attribution = _attribution_of(self._function)
+        if max_examples_per_batch is None and takes_one_graph(self._method):
+            self.rows_per_call = 1
+        self._contexts = ExitStack()
+
+    def __enter__(self) -> "Explainer":
+        self._contexts.enter_context(left_as_found(self._method))
+        self._contexts.enter_context(seeded(self.seed))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._contexts.__exit__(kind, error, trace)
+
+    def reference(self, given: Inputs | None) -> tuple[Tensor, Tensor]:
+        """Return the scores of the unperturbed examples, and which of them are invalid.
+
+        Scores that are not finite or all equal define no ranking; they are set to zero.
+        """
+        if given is None:
+            parts = []
+            start = 0
+            while start < self.n_examples:
+                stop = start + (self.rows_per_call or FIRST_CALL)
+                rows = torch.arange(start, min(stop, self.n_examples))
+                parts.append(self.scores(tuple(t[start:stop] for t in self.inputs), rows))
+                start = stop
+            scores = torch.cat(parts)
+        else:
+            maps = as_tuple(given, "reference_attributions")
+            scores = as_scores(maps, self.feature_mask, self.absolute)
+            if len(scores) != self.n_examples:
+                raise ValueError(
+                    f"reference_attributions must hold {self.n_examples} examples as inputs do, "
+                    f"got {len(scores)}"
+                )
+        self.n_features = scores.shape[1]
+        broken = unranked_rows(scores)
+        return scores.masked_fill(broken[:, None], 0), broken
+
+    def scores(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        """Return the scores (P, n) of points, each of which belongs to the example in ``rows``."""
+        leaves = tuple(p.requires_grad_() if p.is_floating_point() else p for p in points)
+        arguments = kwargs_of_examples(self._arguments, rows, self.n_examples, self._method)
+        explain = functools.partial(self._maps, leaves, arguments)
+        maps = self._measured(explain, points) if self.rows_per_call is None else explain()
+        n_dims = [m.dim() for m in maps]
+        mask = feature_mask_of_examples(self.feature_mask, rows, self.n_examples, n_dims)
+        scores = as_scores(maps, mask, self.absolute)
+        if len(scores) != len(rows):
+            raise ValueError(
+                f"explanation_func must return one map per example ({len(rows)}), got {len(scores)}"
+            )
+        if self.n_features not in (None, scores.shape[1]):
+            raise ValueError(
+                f"reference_attributions must hold {scores.shape[1]} scores per example as the "
+                f"maps of explanation_func do, got {self.n_features}"
+            )
+        broken = broken_points(points)
+        if bool(broken.any()):  # the gradient at a NaN can be finite
+            scores = scores.masked_fill(broken[:, None].to(scores.device), float("nan"))
+        return scores
+
+    def _maps(self, leaves: tuple[Tensor, ...], arguments: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Return the attributions at ``leaves``."""
+        reseed(self.seed)  # stochastic attributions draw the same noise at every call
+        with one_graph_at_a_time(), torch.enable_grad():
+            if self._attribution is not None:
+                direct = direct_attribution(self._attribution, leaves, arguments)
+                if direct is not None:
+                    return direct.attributions
+            with summed_gradients():
+                maps = self._function(format_like(self.given, leaves), **arguments)
+        return as_tuple(maps, "the result of explanation_func")
+
+    def _measured(
+        self, explain: Callable[[], tuple[Tensor, ...]], points: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Explain, and choose the rows of the further calls by the bytes that autograd saves."""
+        saved = SavedBytes()
+        try:
+            with saved:
+                maps = explain()
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):
+                raise
+            maps = explain()  # torch.func allows no hooks: the size of the inputs has to do
+        size = max(saved.count, sum(p.numel() * p.element_size() for p in points), 1)
+        self.rows_per_call = max(1, bytes_per_call(points[0].device) * len(points[0]) // size)
+        return maps
+
+
+def _without_partial(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Split ``functools.partial`` into a function and the keyword arguments that it binds."""
+    bound: dict[str, Any] = {}
+    while isinstance(function, functools.partial) and not function.args:
+        bound = {**function.keywords, **bound}
+        function = function.func
+    return function, bound
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function within ``functools.partial``, whatever that binds."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _attribution_of(function: Callable[..., Any]) -> Attribution | None:
+    """Return the attribution whose ``attribute`` method this is, if it is one."""
+    attribution = getattr(function, "__self__", None)
+    is_method = isinstance(attribution, Attribution) and function == attribution.attribute
+    return attribution if is_method else None

@@ -1,1 +1,0 @@
-"""Reports: one HTML file that needs no other, and asks the network for nothing."""
