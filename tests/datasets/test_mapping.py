@@ -206,7 +206,7 @@ def test_bank_columns_are_found_by_name(tmp_path: Path) -> None:
             {"priors>=1", "priors>=2", "priors>=4", "priors>=7", "priors>=11"},
         ),
     ],
-    ids=str,
+    ids=lambda value: str(value if isinstance(value, dict) else sorted(value)),
 )
 def test_compas_features(changes: dict[str, str], features: set[str], tmp_path: Path) -> None:
     table = load_compas(compas_folder(tmp_path, [compas_row(), compas_row(**changes)]))
