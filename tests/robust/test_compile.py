@@ -9,7 +9,7 @@ from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Salien
 from torch import nn
 
 from captum_robust.robust import CompileWarning, ERAttack, MSEAttack, ParetoERAttack
-from tests.robust.targets import convnet, mlp, normal, relu_mlp
+from tests.robust.targets import convnet, drawn, mlp, normal, relu_mlp
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="torch compiles with a C++ compiler, and there is none"
@@ -103,6 +103,19 @@ def test_what_cannot_be_compiled_says_why_and_finds_the_same(make, arguments):
         (moved, _), (other, _) = both(make, x, **arguments)
     (note,) = [w for w in caught if w.category is CompileWarning]
     assert "compile=True" in str(note.message) and note.filename == __file__
+    assert torch.allclose(other, moved, rtol=0, atol=1e-12)
+
+
+def test_a_compiler_that_computes_something_else_is_not_followed(monkeypatch):
+    def wrong(graph, given):
+        return lambda *tensors: tuple(1.01 * t for t in graph(*tensors))
+
+    monkeypatch.setattr("torch._inductor.compile", wrong)
+    network = drawn(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)))
+    with pytest.warns(CompileWarning, match="another result"):
+        (moved, _), (other, _) = both(
+            lambda **o: ERAttack(Saliency(network), k=2, **o), normal(5, 6)
+        )
     assert torch.allclose(other, moved, rtol=0, atol=1e-12)
 
 

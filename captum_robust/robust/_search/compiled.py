@@ -36,7 +36,8 @@ def compile_function(function: Callable[..., Points], points: Points) -> Callabl
 
     Raises:
         CannotCompile: where the operations depend on values, draw random numbers or change a
-            tensor of the caller, and where nothing can be compiled on this machine.
+            tensor of the caller, where nothing can be compiled on this machine, and where the
+            compiled results at ``points`` are not those of the function.
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # imports a large part of torch
 
@@ -61,7 +62,21 @@ def compile_function(function: Callable[..., Points], points: Points) -> Callabl
         with torch.no_grad():
             return tuple(run(*(t.detach() for t in tensors), *others))
 
+    _check_results(call(*points), function(*points))
     return call
+
+
+def _check_results(compiled: Points, written: Points) -> None:
+    """Raise CannotCompile unless the results agree: compilers have given wrong gradients."""
+    for found, expected in zip(compiled, written, strict=True):
+        if not expected.is_floating_point():
+            same = torch.equal(found, expected)
+        else:
+            size = float(expected.nan_to_num(posinf=0, neginf=0).abs().max())
+            slack = torch.finfo(expected.dtype).eps ** 0.5 * size
+            same = torch.allclose(found, expected, rtol=0, atol=slack, equal_nan=True)
+        if not same:
+            raise CannotCompile("the compiled graph gave another result than the steps as written")
 
 
 def _compiled(graph: fx.GraphModule, given: list[Any]) -> Callable[..., Any]:
