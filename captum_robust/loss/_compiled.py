@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad
+from torch.func import vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from captum_robust._utils.captum import as_tuple, run_forward
 from captum_robust._utils.compile_warning import CompileWarning, first_line
 from captum_robust.loss._fused import Examples, FusedForward
-from captum_robust.loss._gaps import gap_weights
+from captum_robust.loss._gaps import gap_weights, sorts_in_numpy
 from captum_robust.loss._regularised import Loss
 from captum_robust.loss._repeat import Repeat
-from captum_robust.loss._score import Explain, explained_score
+from captum_robust.loss._score import Explain, LabelledOutputs
 from captum_robust.ranking import Pairs, pair_features
 
 __all__ = ["CompiledStep"]
@@ -172,29 +172,34 @@ class FunctionalForward(FusedForward):
         self.explain = explain
         self.points = as_tuple(examples.inputs)
         self._normalisation = None
-        self.gradients, self.outputs = self._differentiate(self.points)
+        self.gradients, self.labelled = self._differentiate(self.points)
+        self.outputs = self.labelled.outputs
 
     def gradient_at(self, moved: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The gradient at other points."""
+        """Return the gradient at other points."""
         return self._differentiate(moved)[0]
 
-    def _differentiate(self, points: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The gradient of each example's score, and the outputs; both with their graph."""
+    def _differentiate(
+        self, points: tuple[Tensor, ...]
+    ) -> tuple[tuple[Tensor, ...], LabelledOutputs]:
+        """Return the gradient of each example's score, and the outputs; both with their graph."""
 
-        def score(points: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        def model(*points: Tensor) -> Tensor:
             extra = self.examples.additional_forward_args
             with sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
-                outputs = run_forward(self.forward_func, points, extra)
-            return explained_score(outputs, self.examples.target, self.explain).sum(), outputs
+                return run_forward(self.forward_func, points, extra)
 
-        found: tuple[tuple[Tensor, ...], Tensor] = grad(score, has_aux=True)(points)
-        return found
+        outputs, pull_back = vjp(model, *points)  # type: ignore[misc]
+        labelled = LabelledOutputs(outputs, self.examples.target)
+        return pull_back(labelled.score_gradient(self.explain)), labelled
 
     @staticmethod
     def gap_weights(
         reference: Tensor, k: int, pairs: Pairs = "all", k_prime: int | None = None
     ) -> Tensor:
-        """:func:`gap_weights` as one operation."""
+        """:func:`gap_weights`, which as one operation may sort in NumPy."""
+        if not sorts_in_numpy(reference):
+            return gap_weights(reference, k, pairs, k_prime)
         found: Tensor = torch.ops.captum_robust.gap_weights(reference, k, pairs, k_prime)
         return found
 

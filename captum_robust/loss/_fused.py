@@ -19,7 +19,7 @@ from captum_robust.curvature import (
 )
 from captum_robust.loss._gaps import gap_weights
 from captum_robust.loss._repeat import Repeat
-from captum_robust.loss._score import Explain, attribute_label, explained_score, input_gradient
+from captum_robust.loss._score import Explain, LabelledOutputs, attribute_label, input_gradient
 from captum_robust.ranking import flatten_attributions, pair_features
 
 __all__ = ["Examples", "FusedForward", "Hessian", "order_of"]
@@ -64,8 +64,7 @@ class FusedForward:
             parameters included; 2 or 3.
     """
 
-    # What a compiled forward pass computes in another way (loss/_compiled.py).
-
+    # Computed in another way by a compiled forward pass.
     repeat = Repeat
     gap_weights = staticmethod(gap_weights)
     pair_features = staticmethod(pair_features)
@@ -85,6 +84,7 @@ class FusedForward:
         self._normalisation = composed_normalisation() if order > 2 else None
         self._repeat = self.repeat(forward_func)
         self.outputs = self._outputs_at(self.leaves)
+        self.labelled = LabelledOutputs(self.outputs, examples.target)
         if self.outputs.dim() > 0 and len(self.outputs) != len(self.points[0]):
             raise ValueError(
                 "inputs must have one example per output of forward_func along dimension 0, got "
@@ -95,14 +95,15 @@ class FusedForward:
     @cached_property
     def gradients(self) -> tuple[Tensor, ...]:
         """The gradient of each example's score, with its graph."""
-        return self._gradient_of(self.outputs, self.leaves)
+        return self._gradient_of(self.labelled, self.leaves)
 
     def gradient_at(self, moved: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the gradient at other points, by a forward pass with other inputs only."""
         leaves = _differentiable(moved)
         with self._repeat.again():
             outputs = self._outputs_at(leaves)
-        return self._gradient_of(outputs, leaves)
+        labelled = LabelledOutputs(outputs, self.examples.target, self.labelled.labels)
+        return self._gradient_of(labelled, leaves)
 
     def scores(
         self, attribution: Attribution | None, feature_mask: Inputs | None, normalize: bool
@@ -141,8 +142,11 @@ class FusedForward:
         with self._normalisation or nullcontext(), differentiable_attribution():
             return run_forward(self.forward_func, leaves, self.examples.additional_forward_args)
 
-    def _gradient_of(self, outputs: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return input_gradient(explained_score(outputs, self.examples.target, self.explain), leaves)
+    def _gradient_of(
+        self, labelled: LabelledOutputs, leaves: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        weights = labelled.score_gradient(self.explain)
+        return input_gradient(labelled.outputs, leaves, weights)
 
 
 def _differentiable(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

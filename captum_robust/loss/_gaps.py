@@ -4,9 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_robust.ranking import Pairs, ranking
+from captum_robust._utils.tensors import wide_dtype
+from captum_robust.ranking import Pairs
 
-__all__ = ["gap_weights"]
+__all__ = ["gap_weights", "sorts_in_numpy"]
+
+# For fewer numbers torch needs less time, because it needs fewer calls.
+_SORT_IN_NUMPY = 4096
 
 
 def gap_weights(
@@ -16,8 +20,8 @@ def gap_weights(
 
     The pairs are those of :func:`captum_robust.ranking.gap_sum`. A weight depends on the rank of
     its feature and changes at three or four ranks at most, so that the sorted values are enough to
-    find it: NumPy sorts values several times faster than torch sorts indices. Examples with a tie
-    at such a rank are ranked by a stable sort, in which the lowest index wins.
+    find it: NumPy sorts many values several times faster than torch sorts indices. Examples with a
+    tie at such a rank are ranked by a stable sort, in which the lowest index wins.
 
     Args:
         reference (Tensor): the scores that define the ranking, shape (N, n).
@@ -33,9 +37,9 @@ def gap_weights(
         >>> gap_weights(torch.tensor([[5., 2., 3., 1.]]), k=2, pairs="mm", k_prime=1)
         tensor([[ 0., -1.,  1.,  0.]])
     """
-    reference = reference.detach().to(torch.promote_types(reference.dtype, torch.float32))
+    reference = reference.detach().to(wide_dtype(reference))
     lowest, drops = _drops(pairs, k, k if k_prime is None else k_prime, reference.shape[1])
-    if reference.device.type != "cpu":
+    if not sorts_in_numpy(reference):
         return _by_stable_ranking(reference, lowest, drops)
     scores = reference.numpy()
     ascending = np.sort(scores, axis=1)
@@ -50,6 +54,11 @@ def gap_weights(
         rows = torch.from_numpy(tied)
         found[rows] = _by_stable_ranking(reference[rows], lowest, drops)
     return found
+
+
+def sorts_in_numpy(reference: Tensor) -> bool:
+    """Return whether :func:`gap_weights` sorts these scores in NumPy."""
+    return reference.device.type == "cpu" and reference.numel() >= _SORT_IN_NUMPY
 
 
 def _drops(
@@ -70,9 +79,8 @@ def _drops(
 
 def _by_stable_ranking(reference: Tensor, lowest: float, drops: list[tuple[int, float]]) -> Tensor:
     last = max(rank for rank, _ in drops)
-    weights = torch.full_like(reference, lowest)
-    by_rank = weights.new_full((last,), lowest)
-    for rank, drop in drops:
-        by_rank[:rank] += drop
-    order = ranking(reference, last)
-    return weights.scatter(1, order, by_rank.expand(order.shape))
+    by_rank = [lowest + sum(drop for rank, drop in drops if i < rank) for i in range(last)]
+    order = reference.argsort(dim=1, descending=True, stable=True)[:, :last]
+    return torch.full_like(reference, lowest).scatter_(
+        1, order, reference.new_tensor(by_rank).expand(order.shape)
+    )

@@ -10,7 +10,7 @@ from captum_robust._utils.captum import Inputs, as_tuple, run_forward
 from captum_robust.loss._checks import check_choices
 from captum_robust.loss._distributed import inside_forward
 from captum_robust.loss._fused import Examples, FusedForward
-from captum_robust.loss._score import Explain, default_loss
+from captum_robust.loss._score import Explain, LabelledOutputs
 
 __all__ = ["Loss", "Reduction", "RegularisedLoss", "Terms"]
 
@@ -95,19 +95,21 @@ class RegularisedLoss(nn.Module):
             return self._plain(model, examples)
         with torch.enable_grad():
             batch = FusedForward(model, examples, self.explain, self._order())
-            base, terms = self._base(batch.outputs, examples.target), self._terms(batch)
+            terms, base = self._terms(batch), self._base(batch.labelled)
         return self._total(base, terms, examples.n_examples)
 
     def _plain(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
         """Return the classification loss alone."""
         points = as_tuple(examples.inputs)
         outputs = run_forward(model, points, examples.additional_forward_args)
-        return self._total(self._base(outputs, examples.target), {}, len(points[0]))
+        return self._total(
+            self._base(LabelledOutputs(outputs, examples.target)), {}, len(points[0])
+        )
 
-    def _base(self, outputs: Tensor, target: Tensor) -> Tensor:
+    def _base(self, labelled: LabelledOutputs) -> Tensor:
         if self.base_loss is None:
-            return default_loss(outputs, target, self.reduction)
-        loss = self.base_loss(outputs, target)
+            return labelled.loss(self.reduction)
+        loss = self.base_loss(labelled.outputs, labelled.target)
         if loss.dim() > 0:
             return self._reduced(loss.reshape(-1))
         if self.reduction == "none":
@@ -122,14 +124,14 @@ class RegularisedLoss(nn.Module):
         mean = known.clone() if self.reduction == "mean" else known.sum() / n_examples
         means = {"base": mean}
         total = base
-        for name, (given, values) in terms.items():
+        for name, (weight, values) in terms.items():
             reduced = self._reduced(values)
             means[name] = (reduced if self.reduction == "mean" else values.mean()).detach()
-            weight: float | Tensor = given
             if self.adaptive:
                 size = reduced.detach().abs()
-                weight = weight * (known + 1).abs() / size.where(size > 0, 1)
-            total = total + weight * reduced
+                total = total + weight * (known + 1).abs() / size.where(size > 0, 1) * reduced
+            else:
+                total = torch.add(total, reduced, alpha=weight)
         return total, means
 
     def _reduced(self, values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_robust._utils.random import cuda_devices
 from captum_robust._utils.state import models_of
@@ -47,14 +47,19 @@ class Repeat:
     def again(self) -> Iterator[None]:
         """Enter the block of the second forward pass."""
         found = [(module, name, getattr(module, name)) for module, name, _ in self.buffers]
-        with torch.random.fork_rng(devices=self.devices):
-            torch.set_rng_state(self.cpu)
-            for device, state in zip(self.devices, self.cuda, strict=True):
-                torch.cuda.set_rng_state(state, device)
-            try:
-                for module, name, buffer in self.buffers:
-                    setattr(module, name, buffer)
-                yield
-            finally:
-                for module, name, buffer in found:
-                    setattr(module, name, buffer)
+        cpu = torch.get_rng_state()
+        cuda = [torch.cuda.get_rng_state(device) for device in self.devices]
+        try:
+            self._set(self.buffers, self.cpu, self.cuda)
+            yield
+        finally:
+            self._set(found, cpu, cuda)
+
+    def _set(
+        self, buffers: list[tuple[nn.Module, str, Tensor]], cpu: Tensor, cuda: list[Tensor]
+    ) -> None:
+        for module, name, buffer in buffers:
+            setattr(module, name, buffer)
+        torch.set_rng_state(cpu)
+        for device, state in zip(self.devices, cuda, strict=True):
+            torch.cuda.set_rng_state(state, device)

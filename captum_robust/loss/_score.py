@@ -1,4 +1,4 @@
-"""The loss of labels, the explained score of each label, and its gradient or attribution."""
+"""The loss of labelled outputs, and the gradient or attribution of the explained score."""
 
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from captum_robust._utils.captum import Inputs
 from captum_robust._utils.state import left_as_found
 from captum_robust.attr.differentiable import differentiable_attribution
 
-__all__ = ["Explain", "attribute_label", "default_loss", "explained_score", "input_gradient"]
+__all__ = ["Explain", "LabelledOutputs", "attribute_label", "input_gradient", "is_binary"]
 
 Explain = Literal["probability", "logit"]
 
@@ -21,43 +21,81 @@ def is_binary(outputs: Tensor) -> bool:
     return outputs.dim() == 1 or (outputs.dim() == 2 and outputs.shape[1] == 1)
 
 
-def explained_score(outputs: Tensor, target: Tensor, explain: Explain) -> Tensor:
-    """Return the score (N,) of the labelled class from logits (N, C), (N, 1) or (N,)."""
-    shape = tuple(outputs.shape)
-    if outputs.dim() not in (1, 2):
-        raise ValueError(f"forward_func must return (N, C), (N, 1) or (N,), got {shape}")
-    if target.numel() != len(outputs):
-        raise ValueError(
-            f"target must hold one label per example, ({len(outputs)},), got {tuple(target.shape)}"
-        )
-    if is_binary(outputs):
-        # Class 0 of a single logit z has the logit −z.
-        logits = outputs.reshape(-1)
-        signed = torch.where(target.reshape(-1) > 0.5, logits, -logits)
-        return signed.sigmoid() if explain == "probability" else signed
-    scores = outputs.softmax(dim=1) if explain == "probability" else outputs
-    return scores.gather(1, target.reshape(-1, 1)).squeeze(1)
+class LabelledOutputs:
+    """Logits of a batch, (N, C), (N, 1) or (N,), with their labels."""
 
+    def __init__(self, outputs: Tensor, target: Tensor, labels: Tensor | None = None) -> None:
+        """Take the ``labels`` of other outputs of the same examples, if there are any."""
+        self.outputs = outputs
+        self.target = target
+        self._labels = labels
+        self._log_probabilities: Tensor | None = None
 
-def default_loss(outputs: Tensor, target: Tensor, reduction: str) -> Tensor:
-    """Return the cross-entropy of logits (N, C), or the binary cross-entropy of a single logit."""
-    if is_binary(outputs):
-        logits = outputs.reshape(-1)
-        return F.binary_cross_entropy_with_logits(
-            logits, target.reshape(-1).to(logits), reduction=reduction
-        )
-    return F.cross_entropy(outputs, target, reduction=reduction)
+    @property
+    def log_probabilities(self) -> Tensor:
+        """Logarithms of the softmax of several logits, (N, C)."""
+        if self._log_probabilities is None:
+            self._log_probabilities = self.outputs.log_softmax(dim=1)
+        return self._log_probabilities
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels in the shape of the outputs: one-hot, or 1 and −1 for a single logit."""
+        if self._labels is None:
+            outputs, target = self.outputs, self.target
+            shape = tuple(outputs.shape)
+            if outputs.dim() not in (1, 2):
+                raise ValueError(f"forward_func must return (N, C), (N, 1) or (N,), got {shape}")
+            if target.numel() != len(outputs):
+                raise ValueError(
+                    f"target must hold one label per example, ({len(outputs)},), "
+                    f"got {tuple(target.shape)}"
+                )
+            if is_binary(outputs):
+                self._labels = (target.reshape(outputs.shape) > 0.5).to(outputs) * 2 - 1
+            else:
+                self._labels = outputs.new_zeros(shape).scatter_(1, target.reshape(-1, 1), 1.0)
+        return self._labels
+
+    def loss(self, reduction: str) -> Tensor:
+        """Return the cross-entropy, or the binary cross-entropy of a single logit."""
+        if is_binary(self.outputs):
+            logits = self.outputs.reshape(-1)
+            return F.binary_cross_entropy_with_logits(
+                logits, self.target.reshape(-1).to(logits), reduction=reduction
+            )
+        return F.nll_loss(self.log_probabilities, self.target, reduction=reduction)
+
+    def score_gradient(self, explain: Explain) -> Tensor:
+        """Return the gradient of each example's explained score by its outputs, with its graph.
+
+        In closed form, which has fewer operations than the gradient of the score by autograd.
+        """
+        labels = self.labels
+        if explain == "logit":  # class 0 of a single logit z has the logit −z
+            return labels
+        if is_binary(self.outputs):
+            probability = (labels * self.outputs).sigmoid()
+            gradient = labels * probability * (1 - probability)
+        else:
+            probabilities = self.log_probabilities.exp()
+            gradient = probabilities * (labels - (probabilities * labels).sum(dim=1, keepdim=True))
+        return gradient.to(self.outputs)
 
 
 def input_gradient(
-    score: Tensor, inputs: tuple[Tensor, ...], create_graph: bool = True
+    outputs: Tensor,
+    inputs: tuple[Tensor, ...],
+    weights: Tensor | None = None,
+    create_graph: bool = True,
 ) -> tuple[Tensor, ...]:
-    """Return the gradient of each example's score with its graph; zero for unused inputs."""
-    if not score.requires_grad:
+    """Return the gradient of the weighted sum of outputs by inputs; zero for unused inputs."""
+    if not outputs.requires_grad:
         return tuple(torch.zeros_like(x) for x in inputs)
     gradients = torch.autograd.grad(
-        score.sum(), inputs, retain_graph=True, create_graph=create_graph, allow_unused=True
-    )
+        outputs.sum() if weights is None else outputs, inputs, weights, retain_graph=True,
+        create_graph=create_graph, allow_unused=True,
+    )  # fmt: skip
     return tuple(
         torch.zeros_like(x) if g is None else g for x, g in zip(inputs, gradients, strict=True)
     )

@@ -23,7 +23,7 @@ from captum_robust.loss._distributed import inside_forward
 from captum_robust.loss._fused import Examples, FusedForward, Hessian, order_of
 from captum_robust.loss._regularised import Loss, Reduction, RegularisedLoss, Terms
 from captum_robust.loss._schedule import Schedule, spread
-from captum_robust.loss._score import Explain
+from captum_robust.loss._score import Explain, LabelledOutputs
 from captum_robust.ranking import (
     Gap,
     Pairs,
@@ -264,7 +264,7 @@ class R2ETLoss(RegularisedLoss):
         with torch.enable_grad():
             if rows is None or len(rows) == examples.n_examples:
                 batch = forward(model, examples, self.explain, self._order())
-                base, terms = self._base(batch.outputs, examples.target), self._terms(batch)
+                terms, base = self._terms(batch), self._base(batch.labelled)
             else:
                 base, terms = self._of_part(model, examples, rows, forward)
         weighted = {name: (times * weight, values) for name, (weight, values) in terms.items()}
@@ -296,7 +296,7 @@ class R2ETLoss(RegularisedLoss):
             name: (weight, spread(values, rows, n_examples))
             for name, (weight, values) in terms.items()
         }
-        return self._base(outputs, examples.target), spread_terms
+        return self._base(LabelledOutputs(outputs, examples.target)), spread_terms
 
     def _terms(self, batch: FusedForward) -> Terms:
         terms: dict[str, tuple[float, Tensor]] = {}

@@ -30,14 +30,24 @@ def test_every_pair_adds_one_above_and_takes_one_below(data, n, pairs):
     assert torch.equal(found, torch.stack(expected))
 
 
+@pytest.mark.parametrize("n_rows", [3, 20])  # few numbers are sorted by torch, many by NumPy
 @pytest.mark.parametrize("pairs", PAIRS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_of_wide_rows_in_every_precision(dtype, pairs):
-    reference = normal(3, 300).to(dtype)
+def test_of_wide_rows_in_every_precision(dtype, pairs, n_rows):
+    reference = normal(n_rows, 300).to(dtype)
     found = gap_weights(reference, 20, pairs)
     assert found.dtype == torch.promote_types(dtype, torch.float32)
     expected = [weights_by_definition(row, 20, pairs, 20) for row in reference.tolist()]
     assert torch.equal(found.double(), torch.stack(expected))
+
+
+@pytest.mark.parametrize("k_prime", [1, 2, 3])
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_ties_in_many_rows(pairs, k_prime):
+    reference = (3 * normal(600, 8)).round().clamp(-2, 2)
+    found = gap_weights(reference, 3, pairs, k_prime)
+    expected = [weights_by_definition(row, 3, pairs, k_prime) for row in reference.tolist()]
+    assert torch.equal(found, torch.stack(expected))
 
 
 def test_no_gradient_and_no_change_of_the_reference():
