@@ -49,7 +49,8 @@ class R2ETLoss(RegularisedLoss):
     are the same function, because the anchor cancels; they differ with ``gap="exp"``.
 
     Cost: one forward pass for the classification loss and the saliency, and one for the finite
-    difference. COST
+    difference: 4.5 to 6.1 times the processor time of a step without regulariser, or 2.4 to 3.1
+    times with :math:`\lambda_2 = 0`, on the networks of the documentation of losses.
 
     In training mode batch normalisation couples the examples of a batch, so that the gradient of an
     example by its input includes the effect on other examples. ``hessian="exact"`` and
