@@ -15,7 +15,7 @@ from captum_robust._utils.captum import (
     format_like,
     log_usage,
 )
-from captum_robust._utils.checks import check_norm, check_radius
+from captum_robust._utils.checks import check_norm, check_not_nan, check_radius
 from captum_robust._utils.random import example_generators
 
 __all__ = [
@@ -38,6 +38,9 @@ class Noise(Perturbation):
     Args:
         lower_bound (float or Tensor, optional): smallest value of a perturbed input.
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
+
+    Raises:
+        ValueError: for NaN in a bound.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Noise(Perturbation):
         lower_bound: float | Tensor = float("-inf"),
         upper_bound: float | Tensor = float("inf"),
     ) -> None:
+        check_not_nan("lower_bound", lower_bound)
+        check_not_nan("upper_bound", upper_bound)
         self.lower_bound = lower_bound
         self.upper_bound = upper_bound
 

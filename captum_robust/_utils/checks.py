@@ -13,8 +13,10 @@ from captum_robust._utils.tensors import wide_dtype
 __all__ = [
     "check_choice",
     "check_count",
+    "check_finite",
     "check_movable",
     "check_norm",
+    "check_not_nan",
     "check_radius",
     "check_smoothness",
     "matching",
@@ -33,6 +35,21 @@ def check_count(name: str, value: int, least: int) -> None:
     """Raise ValueError unless the value is an integer that is large enough."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_not_nan(name: str, value: float | Tensor) -> None:
+    """Raise ValueError for a number or a tensor with NaN."""
+    if bool(torch.as_tensor(value).isnan().any()):
+        raise ValueError(f"{name} must hold numbers, got NaN")
+
+
+def check_finite(name: str, points: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> None:
+    """Raise ValueError for points that are not finite where the examples are."""
+    for point, example in zip(points, inputs, strict=True):
+        broken = ~point.isfinite() & example.isfinite()
+        if bool(broken.any()):
+            rows = broken.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+            raise ValueError(f"{name} must be finite, got NaN or infinity for the examples {rows}")
 
 
 def check_norm(norm: str) -> None:
@@ -102,6 +119,8 @@ def valid_bounds(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the bounds of every feature, widened to inputs beyond them by a rounding error."""
     lowest, highest = [], []
+    check_not_nan("lower_bound", lower_bound)
+    check_not_nan("upper_bound", upper_bound)
     for tensor in inputs:
         if not tensor.is_floating_point():
             raise ValueError(f"inputs must be floating point tensors, got {tensor.dtype}")

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.checks import check_count, check_norm, matching, one_each, valid_bounds
+from captum_robust._utils.checks import (
+    check_count,
+    check_finite,
+    check_norm,
+    check_not_nan,
+    matching,
+    one_each,
+    valid_bounds,
+)
 from captum_robust._utils.random import SameDraws, resolve_seed
 from captum_robust.noise import Norm
 from captum_robust.robust._search.evaluator import Evaluator
@@ -51,8 +59,12 @@ class Problem:
         radii = one_each("radius", radius, len(centre[0]), centre[0])
         masks = None
         if mask is not None:
+            for each in (mask,) if isinstance(mask, Tensor) else mask:
+                check_not_nan("mask", each)
             masks = tuple(m != 0 for m in matching("mask", mask, centre, broadcast=True))
         begin = None if start is None else matching("start", start, centre)
+        if begin is not None:
+            check_finite("start", begin, centre)
         region = Region(inputs, centre, radii, norm, *valid_bounds(*bounds, centre), masks, project)
         given = {"target": target, "additional_forward_args": additional_forward_args}
         arguments = {**kwargs, **{n: value for n, value in given.items() if value is not None}}

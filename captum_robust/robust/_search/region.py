@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
-from captum_robust._utils.checks import matching
+from captum_robust._utils.checks import check_finite, matching
 from captum_robust._utils.random import example_generators
 from captum_robust._utils.tensors import Points, per_example, wide_dtype
+from captum_robust.attr.smooth import unsmoothed
 from captum_robust.noise import Norm, UniformNoise
 
 __all__ = ["Region", "steepest_ascent"]
@@ -98,8 +99,10 @@ class Region:
         if self.project is not None:
             rounded = tuple(p.to(c) for p, c in zip(points, self.centre, strict=True))
             name = "the result of project"
-            projected = as_tuple(self.project(format_like(self.given, rounded)), name)
+            with unsmoothed():
+                projected = as_tuple(self.project(format_like(self.given, rounded)), name)
             points = matching(name, projected, points)
+            check_finite(name, points, self.centre)
         if self.norm == "L2":
             points = tuple(
                 _in_sphere(point, centre, self.radius, None if self.mask is None else self.mask[i])
