@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, Perturbation, as_tuple, format_like
+from captum_robust._utils.exclusive import EXCLUSIVE
 from captum_robust._utils.random import reseed
 
 __all__ = ["perturb_once"]
@@ -34,7 +35,7 @@ def perturb_once(
     originals = tuple(t.detach() for t in as_tuple(inputs))
     given = format_like(inputs, tuple(t.clone() for t in originals))
     reseed(seed)
-    with warnings.catch_warnings():  # Captum's PGD warns of its own iterates
+    with EXCLUSIVE, warnings.catch_warnings():  # Captum's PGD warns of its own iterates
         warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
         if isinstance(perturb_func, Perturbation):
             method = perturb_func.perturb

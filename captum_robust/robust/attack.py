@@ -68,7 +68,8 @@ class ExplanationAttack(Perturbation):
     whose gradient is zero for every example issues a :class:`ZeroGradientWarning`.
 
     Cost of s steps with Saliency: s + 1 forward passes, and one saliency and one Hessian-vector
-    product per step. A ``smooth_relu`` or ``surrogate`` adds one saliency per step.
+    product per step; two more forward passes show whether the output depends on chance or on the
+    other examples. A ``smooth_relu`` or ``surrogate`` adds one saliency per step.
 
     Args:
         attribution (Attribution): any Captum attribution; its model makes the prediction.

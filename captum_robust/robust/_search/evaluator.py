@@ -60,6 +60,7 @@ class Evaluator:
         smooth_beta: sharpness of the ReLU family; None leaves the network as it is.
         rows: indices of the examples in the whole batch, if they are a part of it.
         n_examples: number of examples of the whole batch.
+        output_varies: the output of the model depends on chance or on the other examples.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Evaluator:
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
         n_examples: int = 0,
+        output_varies: bool = False,
     ) -> None:
         self.attribution = attribution
         self.given = given
@@ -84,6 +86,7 @@ class Evaluator:
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_examples = n_examples
+        self.output_varies = output_varies
         self.n_queries = 0
         self.map_dtype = torch.float32  # of the map; set by the first
         self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example; set by the first map
@@ -104,8 +107,8 @@ class Evaluator:
 
     @cached_property
     def in_training_mode(self) -> bool:
-        """Return whether a layer of the model depends on chance or on the batch."""
-        return in_training_mode(self.forward_func)
+        """Return whether the output of the model depends on chance or on the other examples."""
+        return self.output_varies or in_training_mode(self.forward_func)
 
     def maps(self, points: Points, graph: bool, **changed: Any) -> Inputs:
         """Return the attributions at ``points``, with their graph or without."""
