@@ -200,7 +200,7 @@ class UniformNoise(Noise):
         if self.norm == "Linf":
             return drawn.uniform_(-1, 1, generator=generator)
         drawn.normal_(generator=generator)
-        return _in_ball(drawn, _volumes(drawn, n_draws, generator))
+        return _in_ball(drawn, _lengths(n_draws, drawn, generator))
 
     def block_sizes(self, n_draws: int, most: int) -> list[int]:  # noqa: D102
         return _sizes(n_draws, most, 1 if self.norm == "Linf" else _GROUP)
@@ -211,12 +211,12 @@ class UniformNoise(Noise):
         if self.norm == "Linf" or len(sizes) == 1:
             yield from super().blocks(sizes, example, generator)
             return
-        again = torch.Generator()  # the volumes are drawn after all directions
+        again = torch.Generator()  # the lengths are drawn after all directions
         again.set_state(generator.get_state())
         for size in sizes:
             drawn = _blank(size, example).normal_(generator=generator)
-        volumes = _volumes(drawn, sum(sizes), generator)
-        for size, own in zip(sizes, volumes.split(sizes), strict=True):
+        lengths = _lengths(sum(sizes), drawn, generator)
+        for size, own in zip(sizes, lengths.split(sizes), strict=True):
             yield _in_ball(_blank(size, example).normal_(generator=again), own)
 
     def limits(self, inputs: Tensor, radius: float | Tensor) -> Limits | None:  # noqa: D102
@@ -269,14 +269,15 @@ def _blank(n_draws: int, example: Tensor) -> Tensor:
     return torch.empty((n_draws, *example.shape), dtype=dtype)
 
 
-def _volumes(like: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(n_draws, 1, dtype=like.dtype, generator=generator)
+def _lengths(n_draws: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the distances from the centre of points uniform in the unit ball, (n_draws, 1)."""
+    volumes = torch.rand(n_draws, 1, dtype=like.dtype, generator=generator)
+    return volumes ** (1 / max(1, like[0].numel()))
 
 
-def _in_ball(normal: Tensor, volumes: Tensor) -> Tensor:
-    """Return points uniform in the unit ball, from normal draws and the volumes (D, 1) inside."""
-    sphere = normalize(normal.view(len(normal), -1), dim=1)
-    return (sphere * volumes ** (1 / sphere.shape[1])).view_as(normal)
+def _in_ball(normal: Tensor, lengths: Tensor) -> Tensor:
+    """Return normal draws (D, ...) at other distances from the centre, (D, 1)."""
+    return (normalize(normal.view(len(normal), -1), dim=1) * lengths).view_as(normal)
 
 
 def _sizes(n_draws: int, most: int, multiple: int) -> list[int]:
