@@ -318,9 +318,11 @@ class ExplanationAttack(Perturbation):
             - **info** (*AttackInfo*): if ``return_info``.
 
         Raises:
-            ValueError: for arguments outside their ranges, or inputs outside the bounds.
+            ValueError: for arguments outside their ranges, inputs outside the bounds, and a
+                radius, bounds or mask that leave no example another point.
 
         Warns:
+            UnmovedWarning: if some examples cannot move; their objective and precision are NaN.
             ZeroGradientWarning: if the gradient is exactly zero for every example at every step.
         """
         if step_num is None:

@@ -174,7 +174,11 @@ class AutoERAttack(Perturbation):
             - **info** (*AutoAttackInfo*): if ``return_info``.
 
         Raises:
-            ValueError: for arguments outside their ranges, or inputs outside the bounds.
+            ValueError: for arguments outside their ranges, inputs outside the bounds, and a
+                radius, bounds or mask that leave no example another point.
+
+        Warns:
+            UnmovedWarning: if some examples cannot move; their precision is NaN.
         """
         if budget is not None:
             check_count("budget", budget, 1)

@@ -22,7 +22,8 @@ class AttackInfo:
 
     Attributes:
         objective (Tensor): the objective at the returned inputs, on the real model; (N,). NaN
-            where the map of the unperturbed example is not finite or constant.
+            where the map of the unperturbed example is not finite or constant, and where the
+            example cannot move within the radius.
         prediction_kept (Tensor): whether the prediction of the returned input is that of the
             example; (N,) bool.
         first_change_step (Tensor, optional): first step at which a top-k feature was lost while

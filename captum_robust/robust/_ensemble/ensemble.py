@@ -37,7 +37,7 @@ class AutoAttackInfo:
 
     Attributes:
         precision (Tensor): precision at k of the returned inputs, on the real model; (N,), in
-            [0, 1]. NaN where the map of the example is not finite or constant.
+            [0, 1]. NaN where the map of the example is not finite or constant, or it cannot move.
         prediction_kept (Tensor): whether the returned input has the example's label; (N,) bool.
         members (tuple[str, ...]): names of the members, in the order in which they ran.
         winner (Tensor): the first member to find the precision returned; (N,) int64, −1 where none
