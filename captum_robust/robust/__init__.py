@@ -17,6 +17,7 @@ from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.mse import MSEAttack
 from captum_robust.robust.pareto import ParetoERAttack, ParetoInfo
 from captum_robust.robust.random_search import RandomSearchAttack
+from captum_robust.robust.substitution import SubstitutionAttack, SubstitutionInfo
 from captum_robust.robust.target_map import TargetMapAttack
 from captum_robust.robust.top_k import TopKAttack
 
@@ -40,6 +41,8 @@ __all__ = [
     "ParetoInfo",
     "RandomSearchAttack",
     "RobustnessTable",
+    "SubstitutionAttack",
+    "SubstitutionInfo",
     "TargetMapAttack",
     "TopKAttack",
     "UniformNoise",

@@ -35,6 +35,7 @@ from captum_robust.robust._search.evaluator import Evaluator, Predictions
 from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES, Preserve
 from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.search import Search
 from captum_robust.robust._search.settings import Keep, SearchSettings
 from captum_robust.robust._search.steps import STEP_RULES, StepRuleName
@@ -382,7 +383,7 @@ class ExplanationAttack(Perturbation):
             sizes = settings.step_rule.default_size(region.radius, step_num)
         search = self.searcher(
             settings, region, self._evaluators(problem, rows), sizes, step_num, problem.seed,
-            with_info, with_trace, **self._search_options(),
+            with_info, with_trace, **self._search_options(region),
         )  # fmt: skip
         if start is None and problem.start is not None:
             start = tuple(t[rows] for t in problem.start)
@@ -407,8 +408,8 @@ class ExplanationAttack(Perturbation):
             compile=self.compile,
         )
 
-    def _search_options(self) -> dict[str, Any]:
-        """Return further arguments of the :attr:`searcher` of a subclass."""
+    def _search_options(self, region: Region) -> dict[str, Any]:
+        """Return further arguments of the :attr:`searcher` of a subclass, for a chunk's region."""
         return {}
 
     def _evaluators(
