@@ -186,12 +186,12 @@ def _embedding_of(model: nn.Module) -> nn.Module:
 
 def _name_of(layer: nn.Module, model: nn.Module) -> str:
     """Return the name of a layer in its model, by which copies of the model find theirs."""
-    for name, module in model.named_modules():
-        if module is layer:
-            return name
-    raise ValueError(
-        f"embedding must be a layer of the model, got a {type(layer).__name__} outside of it"
-    )
+    names: list[str] = [name for name, module in model.named_modules() if module is layer]
+    if not names:
+        raise ValueError(
+            f"embedding must be a layer of the model, got a {type(layer).__name__} outside of it"
+        )
+    return names[0]
 
 
 def _default_arguments(model: nn.Module) -> tuple[str, ...] | None:
@@ -202,7 +202,8 @@ def _default_arguments(model: nn.Module) -> tuple[str, ...] | None:
 def _selected(result: Any, output: str | Callable[[Any], Tensor] | None) -> Tensor:
     """Return the tensor that ``output`` selects from the result of a model."""
     if not (output is None or isinstance(output, str)):
-        return output(result)
+        chosen: Tensor = output(result)
+        return chosen
     if output is None and isinstance(result, Tensor):
         return result
     name = "logits" if output is None else output
