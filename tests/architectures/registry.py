@@ -64,11 +64,22 @@ def _text(kind: str, **configuration: Any) -> Callable[[], Case]:
     return build
 
 
+def _settled(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """Give batch normalisation statistics, without which the output of a deep network vanishes."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(pixel_values=inputs)
+    return model.eval()
+
+
 def _image(kind: str, size: int = 32, **configuration: Any) -> Callable[[], Case]:
     def build() -> Case:
         model = _of_transformers(kind, "ImageClassification", **configuration)
         pixels = torch.arange(size * size).reshape(1, size, size).expand(3, -1, -1)
-        return Case(Logits(model, "pixel_values"), torch.rand(N, 3, size, size), None, pixels, 8)
+        images = torch.rand(N, 3, size, size)
+        return Case(Logits(_settled(model, images), "pixel_values"), images, None, pixels, 8)
 
     return build
 
@@ -94,7 +105,7 @@ def _graph(layer: str) -> Callable[[], Case]:
     def build() -> Case:
         geometric = importlib.import_module("torch_geometric")
         nets = importlib.import_module("torch_geometric.nn")
-        graphs = importlib.import_module("captum_robust.graph.pyg")
+        graphs = importlib.import_module("captum_robust.graph")
 
         class Classifier(nn.Module):
             def __init__(self) -> None:
@@ -204,7 +215,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         "table", "rtdl_revisiting_models",
         _table(lambda rtdl: _WithoutCategories(rtdl.FTTransformer(
             n_cont_features=10, cat_cardinalities=[], d_out=CLASSES, n_blocks=1, d_block=16,
-            attention_n_heads=2, attention_dropout=0.0, ffn_d_hidden=16, ffn_dropout=0.0,
+            attention_n_heads=2, attention_dropout=0.0, ffn_d_hidden=16,
+            ffn_d_hidden_multiplier=None, ffn_dropout=0.0,
             residual_dropout=0.0))),
     ),
     "MLP": Architecture(

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.models
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_jobs_work_or_say_why_not(name: str) -> None:
     architecture = ARCHITECTURES[name]
-    pytest.importorskip(architecture.library, reason=f"needs {architecture.library}: the extra [models]")
+    pytest.importorskip(
+        architecture.library, reason=f"needs {architecture.library}: the extra [models]"
+    )
     for job, work in JOBS.items():
         torch.manual_seed(0)
         case = architecture.build()
