@@ -300,7 +300,10 @@ class ExplanationAttack(Perturbation):
             mask (Tensor or tuple[Tensor, ...], optional): 0 where the input must not change, 1
                 elsewhere; broadcastable to the inputs.
             project (Callable, optional): maps perturbed inputs, given as the inputs were, to valid
-                ones, for example symmetric adjacency matrices. Applied before ball and bounds.
+                ones, for example symmetric adjacency matrices. Applied before ball and bounds. It
+                may get a part of the batch: further parameters without a default that are named
+                ``rows``, ``centre`` or ``radius`` get the indices of these n examples in
+                ``inputs``, (n,) on the CPU, their unperturbed inputs, and their radii, (n,).
             n_restarts (int, optional): number of searches; all but the first start at random
                 points. The best is chosen for each example.
             seed (int, optional): seed of starts, directions and the attribution's own randomness.
