@@ -22,6 +22,7 @@ from captum_robust._utils.checks import (
     radius_of_examples,
     valid_bounds,
 )
+from captum_robust._utils.checks import check_radius as check_radius  # part of the reference
 from captum_robust._utils.movement import check_moved
 from captum_robust._utils.random import example_generators
 from captum_robust._utils.rounding import edge, not_beyond, rows_that_stay

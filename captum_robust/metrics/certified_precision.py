@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from captum_robust._utils.captum import Inputs
 from captum_robust._utils.checks import (
@@ -18,9 +19,9 @@ from captum_robust._utils.rounding import spacing
 from captum_robust.metrics._explainer import Explainer
 from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where
-from captum_robust.metrics._top_sets import in_top_k
+from captum_robust.metrics._top_sets import in_top_k, top_k_of
 from captum_robust.noise import GaussianNoise
-from captum_robust.ranking import check_k, fraction
+from captum_robust.ranking import fraction
 
 __all__ = ["certified_precision_at_k"]
 
@@ -140,20 +141,28 @@ def certified_precision_at_k(
         check_moved(coarse, "sigma")
         reference, broken = explainer.reference(None)
         broken = broken | coarse.to(broken.device)
-        n_features = reference.shape[1]
-        check_k(k, n_features)
-        level = (1 - confidence) / (2 * n_features)
-        # Φ⁻¹(1 − p) = −Φ⁻¹(p) bounds the hits from above by the misses, and rounds nothing to 1.
-        quantiles = torch.special.ndtri(lower_bounds(n_samples, level)).to(reference.device)
+        every = torch.arange(len(reference), device=reference.device)
+        explainer.each_count(lambda part, _: top_k_of(part, k), reference, every)
         hits = torch.zeros_like(reference, dtype=torch.long)
         for rows, _, scores, invalid in neighbour_scores(
             explainer, GaussianNoise(), sigma, n_samples, torch.ones(1), show_progress
         ):
-            hits.index_add_(0, rows, in_top_k(scores, k).long())
+            inside = explainer.each_count(
+                lambda part, _: pad(in_top_k(part, k), (0, hits.shape[1] - part.shape[1])),
+                scores, rows,
+            )  # fmt: skip
+            hits.index_add_(0, rows, inside.long())
             broken[rows[invalid]] = True
     shift = torch.as_tensor(radius).double() / torch.as_tensor(sigma).double()
-    shift = shift.to(hits.device).reshape(-1, 1)
-    kept = features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, shift)
+    shift = shift.to(hits.device).reshape(-1, 1).expand(len(hits), 1)
+
+    def features_kept(hits: Tensor, rows: Tensor) -> Tensor:
+        level = (1 - confidence) / (2 * hits.shape[1])
+        # Φ⁻¹(1 − p) = −Φ⁻¹(p) bounds the hits from above by the misses, and rounds nothing to 1.
+        quantiles = torch.special.ndtri(lower_bounds(n_samples, level)).to(hits.device)
+        return features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, shift[rows])
+
+    kept = explainer.each_count(features_kept, hits, every)
     return nan_where(broken, fraction(kept, k).to(reference.dtype))
 
 

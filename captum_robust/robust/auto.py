@@ -190,7 +190,7 @@ class AutoERAttack(Perturbation):
             additional_forward_args, kwargs,
         )  # fmt: skip
         limits = Budget(budget, seconds)
-        ensemble = Ensemble(problem, self.k, limits, max_examples_per_batch)
+        ensemble = Ensemble(problem, self.k, limits, max_examples_per_batch, self.feature_mask)
         with (
             left_as_found(self.attribution, self.options["predictions"]),
             seeded(problem.seed),

@@ -17,6 +17,7 @@ from captum_robust._utils.checks import (
     check_finite,
     matching,
 )
+from captum_robust._utils.groups import counts_of_examples, rows_by_count
 from captum_robust._utils.movement import check_moved
 from captum_robust._utils.random import SameDraws, resolve_seed
 from captum_robust._utils.variation import output_varies
@@ -68,11 +69,25 @@ class Problem:
         """Number of examples."""
         return len(self.region.centre[0])
 
-    def chunks(self, rows: Tensor, max_examples_per_batch: int | None) -> tuple[Tensor, ...]:
-        """Split the examples ``rows`` into chunks of at most the given size; none if empty."""
+    def chunks(
+        self,
+        rows: Tensor,
+        max_examples_per_batch: int | None,
+        feature_mask: Inputs | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Split the examples ``rows`` into chunks of at most the given size; none if empty.
+
+        The examples of a chunk have equal numbers of groups.
+        """
         if max_examples_per_batch is not None:
             check_count("max_examples_per_batch", max_examples_per_batch, 1)
-        return rows.split(max_examples_per_batch or len(rows)) if len(rows) else ()
+        counts = counts_of_examples(feature_mask, self.n_examples)
+        return tuple(
+            part
+            for own in rows_by_count(counts, rows)
+            if len(own)
+            for part in own.split(max_examples_per_batch or len(own))
+        )
 
     def evaluator(
         self,

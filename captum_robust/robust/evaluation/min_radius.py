@@ -22,7 +22,7 @@ from captum_robust._utils.checks import check_count
 from captum_robust._utils.movement import UnmovedWarning, check_moved
 from captum_robust._utils.random import resolve_seed
 from captum_robust.metrics import precision_at_k
-from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite_rows
+from captum_robust.ranking import invalid_rows, non_finite_rows, padded_scores
 from captum_robust.robust.evaluation.bisection import Bisection
 from captum_robust.robust.evaluation.calls import call_attack, options_of
 from captum_robust.robust.evaluation.displacement import pinned_by
@@ -247,7 +247,7 @@ class MinRadius:
 
     def _unranked(self, maps: Inputs) -> Tensor:
         """Return which maps are not finite or constant, as the attack ranks them; (N,) bool."""
-        return invalid_rows(flatten_attributions(maps, *_ranking_of(self.attack)))
+        return invalid_rows(padded_scores(maps, *_ranking_of(self.attack))[0])
 
 
 def _top_changed(attack: Perturbation) -> Success:
