@@ -7,6 +7,7 @@ from typing import Any
 from captum_robust.testing import attack_behaviour as behaviour
 from captum_robust.testing import attack_region as region
 from captum_robust.testing import attack_strength as strength
+from captum_robust.testing import per_example, unmovable, whole_ball
 from captum_robust.testing.attack_case import AttackCase, AttackTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -65,6 +66,15 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(behaviour.check_noncontiguous_inputs),
     Rule(behaviour.check_target_in_every_form, lambda c: c.model.n_outputs > 1),
     Rule(behaviour.check_errors_name_the_argument),
+    Rule(
+        unmovable.check_rows_that_cannot_move_are_not_robust,
+        lambda c: c.traits.mask and c.traits.info is not None,
+    ),
+    Rule(
+        per_example.check_bounds_follow_their_examples,
+        lambda c: c.traits.bounds and not isinstance(c.model.inputs, tuple),
+    ),
+    Rule(whole_ball.check_rounding_stays_in_ball, lambda c: c.model.quadratic),
 )
 
 

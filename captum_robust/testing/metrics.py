@@ -6,6 +6,7 @@ from typing import Any
 
 from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
+from captum_robust.testing import per_example, unmovable
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -49,6 +50,11 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(of_models.check_noncontiguous_inputs),
     Rule(of_models.check_dtypes),
     Rule(of_models.check_errors_name_the_argument),
+    Rule(
+        unmovable.check_inputs_without_neighbours_have_no_value,
+        lambda c: c.model.constant_map and c.traits.moves_inputs,
+    ),
+    Rule(per_example.check_radius_follows_its_example, lambda c: c.traits.radius is not None),
 )
 
 

@@ -221,6 +221,21 @@ def takes_any_radius(explain, inputs, perturb_radius=0.3, **kwargs):
     return thickness(explain, inputs, perturb_radius=abs(perturb_radius), **kwargs)
 
 
+def scores_what_cannot_move(explain, inputs, **kwargs):
+    try:
+        return thickness(explain, inputs, **kwargs)
+    except ValueError as error:
+        if "spacing" not in str(error):
+            raise
+        return torch.ones(len(as_tuple(inputs)[0]))
+
+
+def mixes_up_radii(explain, inputs, perturb_radius=0.3, **kwargs):
+    if isinstance(perturb_radius, torch.Tensor):
+        perturb_radius = perturb_radius.flip(0)
+    return thickness(explain, inputs, perturb_radius=perturb_radius, **kwargs)
+
+
 BROKEN = {
     means_over_examples: {"check_one_value_per_example"},
     in_hundredths: {"check_values_in_range"},
@@ -238,6 +253,8 @@ BROKEN = {
     reads_rows_of_memory: {"check_noncontiguous_inputs"},
     returns_half_precision: {"check_dtypes"},
     takes_any_radius: {"check_errors_name_the_argument"},
+    scores_what_cannot_move: {"check_inputs_without_neighbours_have_no_value"},
+    mixes_up_radii: {"check_radius_follows_its_example"},
 }
 
 
