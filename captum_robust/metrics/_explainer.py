@@ -14,6 +14,7 @@ from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examp
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust._utils.graphs import one_graph_at_a_time, takes_one_graph
 from captum_robust._utils.groups import by_count, counts_of_examples
+from captum_robust._utils.independence import check_rows_are_examples
 from captum_robust._utils.random import reseed, resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.attr._direct import direct_attribution
@@ -91,7 +92,16 @@ class Explainer:
     def __enter__(self) -> "Explainer":
         self._contexts.enter_context(left_as_found(self._method))
         self._contexts.enter_context(seeded(self.seed))
+        self._check_rows()
         return self
+
+    def _check_rows(self) -> None:
+        """Raise ValueError unless the model of an attribution takes rows for examples."""
+        attribution = getattr(self._attribution, "attribution_method", self._attribution)
+        forward = getattr(attribution, "forward_func", None)
+        extra = self._arguments.get("additional_forward_args")
+        if forward is not None and extra is not None:
+            check_rows_are_examples(forward, self.inputs, extra)
 
     def __exit__(
         self,

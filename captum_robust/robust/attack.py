@@ -336,6 +336,7 @@ class ExplanationAttack(Perturbation):
             inputs, radius, (self.lower_bound, self.upper_bound), norm, mask, project, start, seed,
             target, additional_forward_args, kwargs,
         )  # fmt: skip
+        problem.check_rows(self.attribution)
         sizes = None
         if step_size is not None:
             centre = problem.region.centre[0]

@@ -189,6 +189,7 @@ class AutoERAttack(Perturbation):
             inputs, radius, bounds, norm, mask, project, start, seed, target,
             additional_forward_args, kwargs,
         )  # fmt: skip
+        problem.check_rows(self.attribution)
         limits = Budget(budget, seconds)
         ensemble = Ensemble(problem, self.k, limits, max_examples_per_batch, self.feature_mask)
         with (

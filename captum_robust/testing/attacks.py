@@ -74,7 +74,7 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
         per_example.check_bounds_follow_their_examples,
         lambda c: c.traits.bounds and not isinstance(c.model.inputs, tuple),
     ),
-    Rule(whole_ball.check_rounding_stays_in_ball, lambda c: c.model.quadratic),
+    Rule(whole_ball.check_rounding_stays_in_ball, lambda c: c.model.quadratic and c.traits.bounds),
 )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from captum_robust.graph import EdgeFlipAttack, FlipInfo, UndirectedModel, adjacency
 from captum_robust.metrics import precision_at_k, prediction_change_rate
-from captum_robust.robust import ZeroGradientWarning
+from captum_robust.robust import UnmovedWarning, ZeroGradientWarning
 from captum_robust.robust.objectives import RankingObjective
 from tests.graph.brains import binary, siamese
 
@@ -258,8 +258,8 @@ def test_edges_under_the_mask_stay():
     )
     assert torch.equal(moved[0], x[0])
     assert torch.equal(moved[1][:, 1::2], x[1][:, 1::2]) and (info.n_flips > 0).all()
-    nothing = attack_on(model).perturb(x, 6, target=0, mask=(torch.zeros(1, M),) * 2)
-    assert all(torch.equal(a, b) for a, b in zip(nothing, x, strict=True))
+    with pytest.raises(ValueError, match="moves 8 of 8 examples nowhere"):
+        attack_on(model).perturb(x, 6, target=0, mask=(torch.zeros(1, M),) * 2)
 
 
 OPTIONS = {
@@ -295,7 +295,8 @@ def test_an_example_that_drops_out_takes_its_random_numbers_along():
     free = torch.ones(5, M)
     free[:2] = 0  # nothing can be flipped in the first two
     perturb = partial(attack.perturb, budget=3, target=0, seed=1)
-    moved = perturb(x, mask=(free, free))
+    with pytest.warns(UnmovedWarning, match="2 of 5"):
+        moved = perturb(x, mask=(free, free))
     assert all(torch.equal(m[:2], t[:2]) for m, t in zip(moved, x, strict=True))
     alone = perturb(tuple(t[2:] for t in x))
     assert all(torch.equal(m[2:], a) for m, a in zip(moved, alone, strict=True))

@@ -107,6 +107,11 @@ def rules_of(checks):
     return {name.split("[")[0] for name, _ in checks}
 
 
+OF_BOUNDS = {
+    "check_bounds",
+    "check_bounds_follow_their_examples",
+    "check_rounding_stays_in_ball",
+}
 CANNOT_MOVE = "check_rows_that_cannot_move_are_not_robust"
 
 
@@ -124,7 +129,7 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
     [
         ({"keeps_prediction": False}, {"check_prediction_is_kept"}),
         ({"restarts": False}, {"check_more_restarts_are_never_weaker"}),
-        ({"bounds": False}, {"check_bounds", "check_bounds_follow_their_examples"}),
+        ({"bounds": False}, OF_BOUNDS),
         ({"mask": False}, {"check_mask", CANNOT_MOVE}),
         ({"radius_per_example": False}, {"check_radius_of_every_example"}),
         ({"info": None}, {"check_info_tells_the_objective", CANNOT_MOVE}),

@@ -18,6 +18,7 @@ from captum_robust._utils.checks import (
     matching,
 )
 from captum_robust._utils.groups import counts_of_examples, rows_by_count
+from captum_robust._utils.independence import check_rows_are_examples
 from captum_robust._utils.movement import check_moved
 from captum_robust._utils.random import SameDraws, resolve_seed
 from captum_robust._utils.variation import output_varies
@@ -63,6 +64,14 @@ class Problem:
         given = {"target": target, "additional_forward_args": additional_forward_args}
         arguments = {**kwargs, **{n: value for n, value in given.items() if value is not None}}
         return cls(region, arguments, resolve_seed(seed), begin)
+
+    def check_rows(self, attribution: Attribution) -> None:
+        """Raise ValueError unless the model of an attribution takes rows for examples."""
+        method = getattr(attribution, "attribution_method", attribution)
+        extra = self.arguments.get("additional_forward_args")
+        forward = getattr(method, "forward_func", None)
+        if forward is not None and extra is not None:
+            check_rows_are_examples(forward, self.region.centre, extra)
 
     @property
     def n_examples(self) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.independence import check_rows_are_examples
 from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.robust._search.evaluator import Evaluator, Predictions
@@ -33,6 +34,7 @@ class Scorer:
         self.arguments = arguments
         self.seed = seed
         self.max_examples_per_batch = max_examples_per_batch
+        self._known_apart = False
 
     def maps(self, points: Inputs) -> Inputs:
         """Return the attributions at ``points``, detached."""
@@ -50,6 +52,11 @@ class Scorer:
     ) -> tuple[Inputs, list[tuple[Tensor, ...]]]:
         tensors = as_tuple(points)
         n_examples = len(tensors[0])
+        extra = self.arguments.get("additional_forward_args")
+        method = getattr(self.attribution, "attribution_method", self.attribution)
+        if extra is not None and not self._known_apart:
+            check_rows_are_examples(method.forward_func, tensors, extra)
+            self._known_apart = True
         maps, results = [], []
         with left_as_found(self.attribution, predictions), seeded(self.seed), torch.enable_grad():
             for rows in torch.arange(n_examples).split(self.max_examples_per_batch or n_examples):
