@@ -25,7 +25,7 @@ from captum_robust._utils.checks import (
     one_each,
 )
 from captum_robust._utils.compile_warning import CompileWarning
-from captum_robust._utils.prediction import predicted_labels
+from captum_robust._utils.prediction import Decision, predicted_labels
 from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust._utils.tensors import Points
@@ -110,7 +110,9 @@ class ExplanationAttack(Perturbation):
         decision_func (Callable, optional): predicted labels (N,) from the output of the model, or
             from each of several ``predictions``.
             Default: argmax over dimension 1, or output > 0 for a single logit: pass ``lambda p: p
-            > 0.5`` for a model that ends in a sigmoid.
+            > 0.5`` for a model that ends in a sigmoid. Of dense outputs (segmentation, tokens) the
+            prediction at the explained position counts: classes are along dimension 1 of (N, C, H,
+            W, …), and last in (N, L, C). A function of the caller gets all outputs.
         probe (float, optional): length of a finite difference in radii of the ball, positive.
             Default: 2.0.
         step_rule (str, optional): ``"constant"``: steps of constant length. ``"halving"``: steps
@@ -142,6 +144,10 @@ class ExplanationAttack(Perturbation):
             times as fast. Finished examples stay in the batch. Only for ``gradient="autograd"``
             with a fixed ``smooth_relu``; otherwise a :class:`CompileWarning` gives the reason.
             Default: False.
+        tolerance (float or Tensor, optional): for regressions, in place of ``decision_func``: the
+            prediction is kept while no output has moved by more than this, in units of the outputs;
+            one number, or one per output. ``"kl"`` and ``"label"`` then measure the fraction of the
+            tolerance that is used, and ``"boundary"`` the part of it beyond 95 %. Default: labels.
 
     Raises:
         NotDifferentiableError: for ``gradient="autograd"`` on an attribution without a gradient.
@@ -189,6 +195,7 @@ class ExplanationAttack(Perturbation):
         constraint_rate: float = 1.0,
         predictions: Predictions | None = None,
         compile: bool = False,
+        tolerance: float | Tensor | None = None,
     ) -> None:
         check_choice("preserve_prediction", preserve_prediction, tuple(PREDICTION_MODES))
         check_choice("step_rule", step_rule, tuple(STEP_RULES))
@@ -216,7 +223,7 @@ class ExplanationAttack(Perturbation):
         self.feature_mask = feature_mask
         self.path_points = path_points
         self.n_directions = n_directions
-        self.decision_func = decision_func
+        self.decision = Decision(decision_func, tolerance)
         self.probe = probe
         self.step_rule = step_rule
         self.keep = keep
@@ -401,7 +408,7 @@ class ExplanationAttack(Perturbation):
             path_points=self.path_points,
             constraint=self.constraint,
             constraint_rate=self.constraint_rate,
-            decision_func=self.decision_func,
+            decision=self.decision,
             predictions=self.predictions,
             compile=self.compile,
         )

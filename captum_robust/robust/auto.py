@@ -60,6 +60,8 @@ class AutoERAttack(Perturbation):
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
         predictions (Callable, optional): all results whose prediction must stay the same, as in
             :class:`ExplanationAttack`.
+        tolerance (float or Tensor, optional): for regressions, how far an output may move, as in
+            :class:`ExplanationAttack`.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -89,6 +91,7 @@ class AutoERAttack(Perturbation):
         feature_mask: Inputs | None = None,
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
         predictions: Predictions | None = None,
+        tolerance: float | Tensor | None = None,
     ) -> None:
         check_count("k", k, 1)
         self.attribution = attribution
@@ -99,7 +102,7 @@ class AutoERAttack(Perturbation):
             "lower_bound": lower_bound, "upper_bound": upper_bound,
             "preserve_prediction": preserve_prediction, "absolute": absolute,
             "feature_mask": feature_mask, "decision_func": decision_func,
-            "predictions": predictions,
+            "predictions": predictions, "tolerance": tolerance,
         }  # fmt: skip
         self._reference = reference_member(attribution, k, self.options)
 

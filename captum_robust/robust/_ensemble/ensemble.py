@@ -99,7 +99,7 @@ class Ensemble:
                 attack.attribution, rows, attack.absolute, attack.feature_mask, beta
             )
             maps.append(evaluator.scores(points, graph=False).detach())
-            results = evaluator.results(points, attack.predictions, graph=True)
+            results = evaluator.results(points, attack.predictions, attack.decision, graph=True)
             differentiable = all(r.requires_grad for r in results)
             self.depends_on_the_batch = evaluator.depends_on_the_batch
         self.queries[rows] += len(maps)

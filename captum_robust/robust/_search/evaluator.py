@@ -24,6 +24,7 @@ from torch import Tensor
 from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust._utils.graphs import one_graph_at_a_time
+from captum_robust._utils.prediction import Decision
 from captum_robust._utils.random import SameDraws
 from captum_robust._utils.state import in_training_mode
 from captum_robust._utils.tensors import Points, flatten
@@ -191,14 +192,20 @@ class Evaluator:
         self._seen = points, output
 
     def results(
-        self, points: Points, predictions: Predictions | None, graph: bool = False
+        self,
+        points: Points,
+        predictions: Predictions | None,
+        decision: Decision,
+        graph: bool = False,
     ) -> tuple[Tensor, ...]:
         """Return the results whose prediction counts, one tensor of logits per result.
 
-        By default this is the output alone. ``predictions`` takes a forward pass of its own.
+        By default this is the output alone, or what decides of it. ``predictions`` takes a forward
+        pass of its own.
         """
         if predictions is None:
-            return (self.outputs(points, graph),)
+            outputs = self.outputs(points, graph)
+            return (decision.of_target(outputs, self.arguments.get("target")),)
         with torch.set_grad_enabled(graph), self._draws_of_predictions.repeated():
             extra = self.arguments.get("additional_forward_args")
             found = as_tuple(run_forward(predictions, points, extra), "predictions")

@@ -96,7 +96,7 @@ class Search(ABC):
         self.done = torch.zeros_like(self.gradient_found)
         self.looked_for_gradient = torch.zeros_like(self.gradient_found)
         self.unperturbed: Unperturbed | None = None
-        self._labels: tuple[Tensor, ...] = ()
+        self._readings: tuple[Tensor, ...] = ()
         self._results: tuple[Tensor, ...] = ()
         self._evaluators = evaluators
         #: Attributions before the last change of rows.
@@ -354,17 +354,21 @@ class Search(ABC):
         """Return whether all predictions are those of the example; (m,)."""
         if self.settings.mode.returns_flipped and not self.with_info:
             return self._all
-        results = self.scored.results(points, self.settings.predictions)
-        labels = tuple(self.settings.decision_func(r) for r in results)
-        if not self._labels:
-            self._labels, self._results = labels, results
+        decision, results = self.settings.decision, self._results_at(points)
+        readings = tuple(map(decision.read, results))
+        if not self._readings:
+            self._readings, self._results = readings, results
         kept = None
-        for now, before in zip(labels, self._labels, strict=True):
-            same = now == self._mine(before)
-            same = same if same.dim() == 1 else same.reshape(len(same), -1).all(dim=1)
+        for now, before in zip(readings, self._readings, strict=True):
+            same = decision.agree(now, self._mine(before))
             kept = same if kept is None else kept & same
         assert kept is not None
         return kept
+
+    def _results_at(self, points: Points, graph: bool = False) -> tuple[Tensor, ...]:
+        """Return the results whose prediction counts, (m, …) each."""
+        settings = self.settings
+        return self.scored.results(points, settings.predictions, settings.decision, graph)
 
     def _overlap(self, scores: Tensor) -> Tensor | None:
         """Return the number of the reference's top-k features that are still in the top k; (m,)."""

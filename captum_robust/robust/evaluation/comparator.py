@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, Perturbation, TargetType, log_usage
 from captum_robust._utils.checks import check_count, check_norm, check_radius
-from captum_robust._utils.prediction import predicted_labels
+from captum_robust._utils.prediction import Decision, predicted_labels
 from captum_robust._utils.random import resolve_seed
 from captum_robust.noise import Norm, UniformNoise
 from captum_robust.robust._search.evaluator import Predictions
@@ -56,6 +56,8 @@ class ExplanationComparator:
             Default: the output of each attribution's model.
         confidence (float, optional): coverage of the confidence intervals (Student, or Wilson for
             proportions). Default: 0.95.
+        tolerance (float or Tensor, optional): change of an output that counts as a change of the
+            prediction, for regressions, as to the attacks. Default: labels count.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -96,6 +98,7 @@ class ExplanationComparator:
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
         confidence: float = 0.95,
         predictions: Predictions | None = None,
+        tolerance: float | Tensor | None = None,
     ) -> None:
         if not attributions:
             raise ValueError("attributions must hold at least one attribution, got none")
@@ -119,7 +122,7 @@ class ExplanationComparator:
         self.metrics = dict(metrics)
         self.lower_bound = lower_bound
         self.upper_bound = upper_bound
-        self.decision_func = decision_func
+        self.decision = Decision(decision_func, tolerance)
         self.confidence = confidence
         self.predictions = predictions
 
@@ -235,7 +238,7 @@ class ExplanationComparator:
                 for name, attribution in self.attributions.items()
             },
             metrics=self.metrics,
-            decision_func=self.decision_func,
+            decision=self.decision,
             predictions=self.predictions,
             confidence=self.confidence,
             radius=float(radius),

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, format_like
+from captum_robust._utils.prediction import Decision
 from captum_robust.noise import Norm
 from captum_robust.ranking import non_finite_rows
 from captum_robust.robust._search.evaluator import Predictions
@@ -93,7 +94,7 @@ class Comparison:
     attributions: dict[str, tuple[Attribution, dict[str, Any]]]
     attacks: dict[str, dict[str, tuple[Perturbation, dict[str, Any]]]]  # for each attribution
     metrics: dict[str, Metric]
-    decision_func: Callable[[Tensor], Tensor]
+    decision: Decision
     predictions: Predictions | None
     confidence: float
     radius: float
@@ -124,14 +125,16 @@ class Comparison:
                 attribution, {**arguments, **batch.arguments}, self.seed,
                 self.max_examples_per_batch,
             )  # fmt: skip
-            reference, before = scorer.maps_and_results(batch.inputs, self.predictions)
+            reference, before = scorer.maps_and_results(
+                batch.inputs, self.predictions, self.decision
+            )
             unsound = non_finite_rows((*as_tuple(batch.inputs), *before))
             for attack_name, (attack, options) in self.attacks[name].items():
                 key = (attack_name, id(attack))  # one attack for several attributions perturbs once
                 if key not in attacked:
                     attacked[key] = self._attack(attack, options, batch)
                 points, flags = attacked[key]
-                maps, after = scorer.maps_and_results(points, self.predictions)
+                maps, after = scorer.maps_and_results(points, self.predictions, self.decision)
                 values = {
                     metric_name: _values(metric_name, metric(maps, reference), batch.n_examples)
                     for metric_name, metric in self.metrics.items()
@@ -193,11 +196,12 @@ class Comparison:
 
     def _changed(self, results: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> Tensor:
         """Return 1 where the prediction, or one of several, changed, else 0; (N,)."""
-        after, earlier = (
-            torch.cat([self.decision_func(r).reshape(len(r), -1) for r in each], dim=1)
-            for each in (results, before)
-        )
-        return (after != earlier).any(dim=1).double().cpu()
+        decision = self.decision
+        kept = [
+            decision.agree(decision.read(now), decision.read(earlier))
+            for now, earlier in zip(results, before, strict=True)
+        ]
+        return (~torch.stack(kept).all(dim=0)).double().cpu()
 
 
 def _values(name: str, values: Any, n_examples: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.prediction import Decision
 from captum_robust._utils.random import SameDraws, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.robust._search.evaluator import Evaluator, Predictions
@@ -36,17 +37,20 @@ class Scorer:
 
     def maps(self, points: Inputs) -> Inputs:
         """Return the attributions at ``points``, detached."""
-        return self._explain(points, with_results=False)[0]
+        return self._explain(points)[0]
 
     def maps_and_results(
-        self, points: Inputs, predictions: Predictions | None = None
+        self, points: Inputs, predictions: Predictions | None, decision: Decision
     ) -> tuple[Inputs, tuple[Tensor, ...]]:
         """Return the attributions and the results of the model at ``points``, detached."""
-        maps, results = self._explain(points, True, predictions)
+        maps, results = self._explain(points, predictions, decision)
         return maps, tuple(torch.cat(result) for result in zip(*results, strict=True))
 
     def _explain(
-        self, points: Inputs, with_results: bool, predictions: Predictions | None = None
+        self,
+        points: Inputs,
+        predictions: Predictions | None = None,
+        decision: Decision | None = None,
     ) -> tuple[Inputs, list[tuple[Tensor, ...]]]:
         tensors = as_tuple(points)
         n_examples = len(tensors[0])
@@ -58,8 +62,8 @@ class Scorer:
                 part = Evaluator(self.attribution, points, own, False, None, draws)
                 leaves = tuple(t.detach()[rows].requires_grad_() for t in tensors)
                 maps.append(part.maps(leaves, graph=False))
-                if with_results:
-                    results.append(part.results(leaves, predictions))
+                if decision is not None:
+                    results.append(part.results(leaves, predictions, decision))
         return _joined(maps), results
 
 
