@@ -19,7 +19,7 @@ from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite
 from captum_robust.robust.auto import AutoERAttack
 from captum_robust.robust.er import ERAttack
 from captum_robust.robust.evaluation.comparator import ExplanationComparator
-from captum_robust.robust.evaluation.robustness_table import RobustnessTable
+from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED, RobustnessTable
 from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["METRICS", "audit_explanation", "scores_of"]
@@ -62,7 +62,12 @@ def audit_explanation(
         table = _attack(name, attribution, arguments, config, radius, points)
         points = table[name, ENSEMBLE].perturbed
         for m in table.measurements:
-            values = {metric: _masked(v, without) for metric, v in m.values.items()}
+            # A top set that changes with the prediction is no change of the explanation alone.
+            changed = m.values[PREDICTION_CHANGED] == 1
+            values = {
+                metric: _masked(v, without if metric == PREDICTION_CHANGED else without | changed)
+                for metric, v in m.values.items()
+            }
             trials.append(Trial(m.attack, radius, values, dict(m.flags)))
         bar.update()
     assert points is not None
@@ -101,7 +106,7 @@ def _attack(
 
     All together start from the points that they found within a smaller radius.
     """
-    options = {**config.ranking, **config.bounds, "decision_func": config.decision_func}
+    options = {**config.ranking, **config.bounds, **config.prediction}
     begin = {} if start is None else {"start": _like(start, config.inputs)}
     attacks: dict[str, Any] = {ENSEMBLE: (partial(AutoERAttack, **options), begin)}
     if is_differentiable(attribution):
@@ -109,7 +114,7 @@ def _attack(
     metrics = {name: make(config) for name, make in METRICS.items()}
     comparator = ExplanationComparator(
         {name: (attribution, arguments)}, attacks, metrics, **config.bounds,
-        decision_func=config.decision_func,
+        **config.prediction,
     )  # fmt: skip
     table: RobustnessTable = comparator.evaluate(
         config.inputs, radius, config.target, config.additional_forward_args, norm=config.norm,

@@ -104,7 +104,8 @@ def _glossary(audit: AuditNumbers) -> Section:
         Note(
             "Random noise",
             "One draw of uniform noise in the ball, as a baseline. In many dimensions noise rarely "
-            "finds the worst perturbation, so an explanation that survives it may not be stable.",
+            "finds the worst perturbation, so an explanation that survives it may not be stable. "
+            "Rows whose prediction it changes have no value; the table counts them.",
         ),
         Note(
             "The published attack",
