@@ -21,6 +21,8 @@ __all__ = [
     "check_smoothness",
     "matching",
     "one_each",
+    "one_number",
+    "radius_of_examples",
     "valid_bounds",
 ]
 
@@ -97,6 +99,29 @@ def one_each(name: str, value: float | Tensor, n_examples: int, like: Tensor) ->
             f"got shape {tuple(values.shape)}"
         )
     return values.reshape(-1).expand(n_examples)
+
+
+def radius_of_examples(name: str, radius: float | Tensor, n_examples: int) -> float | Tensor:
+    """Return a radius of all examples as a number, and others as one per example, (N,)."""
+    check_radius(radius, name)
+    values = torch.as_tensor(radius).detach()
+    if values.numel() == 1 and values.dim() <= 1:
+        return float(values)
+    if tuple(values.shape) != (n_examples,):
+        raise ValueError(
+            f"{name} must be a number or a tensor of shape ({n_examples},), "
+            f"got shape {tuple(values.shape)}"
+        )
+    return values
+
+
+def one_number(name: str, value: float | Tensor) -> float:
+    """Return a radius that is one number for all examples."""
+    check_radius(value, name)
+    values = torch.as_tensor(value)
+    if values.numel() != 1:
+        raise ValueError(f"{name} must be a number, got a tensor of shape {tuple(values.shape)}")
+    return float(values)
 
 
 def matching(

@@ -20,7 +20,7 @@ _RADIUS_NAMES = ("perturb_radius", "radius", "epsilon", "eps")
 def perturb_once(
     perturb_func: Callable[..., Any],
     inputs: Inputs,
-    radius: float,
+    radius: float | Tensor,
     kwargs: dict[str, Any],
     seed: int,
 ) -> tuple[Tensor, ...]:
@@ -73,7 +73,7 @@ def _takes_radius(function: Callable[..., Any]) -> bool:
     return positional and (second.name in _RADIUS_NAMES or second.default is second.empty)
 
 
-def _radius_keyword(function: Callable[..., Any], radius: float) -> dict[str, float]:
+def _radius_keyword(function: Callable[..., Any], radius: float | Tensor) -> dict[str, Any]:
     """Return the radius under its parameter's name, unless ``functools.partial`` bound that."""
     bound = function.keywords if isinstance(function, functools.partial) else {}
     names = inspect.signature(function).parameters

@@ -22,7 +22,13 @@ from captum.attr import (
 from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples
-from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
+from captum_robust._utils.captum import (
+    Inputs,
+    as_tuple,
+    call_forward,
+    format_like,
+    run_forward,
+)
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.prediction import Decision
 from captum_robust._utils.random import SameDraws
@@ -208,7 +214,7 @@ class Evaluator:
             return (decision.of_target(outputs, self.arguments.get("target")),)
         with torch.set_grad_enabled(graph), self._draws_of_predictions.repeated():
             extra = self.arguments.get("additional_forward_args")
-            found = as_tuple(run_forward(predictions, points, extra), "predictions")
+            found = as_tuple(call_forward(predictions, points, extra), "predictions")
         if len(found[0]) != len(points[0]):
             raise ValueError(
                 f"predictions must return tensors with one row per example, {len(points[0])}, "
