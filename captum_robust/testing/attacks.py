@@ -7,6 +7,7 @@ from typing import Any
 from captum_robust.testing import attack_behaviour as behaviour
 from captum_robust.testing import attack_region as region
 from captum_robust.testing import attack_strength as strength
+from captum_robust.testing import predictions, surroundings
 from captum_robust.testing.attack_case import AttackCase, AttackTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -65,6 +66,22 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(behaviour.check_noncontiguous_inputs),
     Rule(behaviour.check_target_in_every_form, lambda c: c.model.n_outputs > 1),
     Rule(behaviour.check_errors_name_the_argument),
+    Rule(
+        predictions.check_dense_prediction_is_that_of_the_target,
+        lambda c: c.traits.keeps_prediction and c.model.n_outputs > 1,
+    ),
+    Rule(
+        predictions.check_outputs_stay_within_the_tolerance,
+        lambda c: c.traits.keeps_prediction and c.traits.tolerance,
+    ),
+    Rule(predictions.check_training_mode_is_seen, lambda c: c.traits.info is not None),
+    Rule(
+        surroundings.check_smoothing_changes_no_attack_arithmetic,
+        lambda c: not c.model.hides_gradients,
+    ),
+    Rule(surroundings.check_attacks_in_threads_are_independent),
+    Rule(surroundings.check_attack_refuses_nan),
+    Rule(surroundings.check_attack_counts_are_integers),
 )
 
 

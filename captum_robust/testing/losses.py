@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from captum_robust.testing import loss_rules as rules
+from captum_robust.testing import surroundings
 from captum_robust.testing.loss_case import LossCase, LossTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -36,6 +37,10 @@ LOSS_RULES: tuple[Rule[LossCase], ...] = (
     Rule(rules.check_noncontiguous_inputs),
     Rule(rules.check_dtypes),
     Rule(rules.check_errors_name_the_argument),
+    Rule(
+        surroundings.check_smoothing_changes_no_loss_arithmetic,
+        lambda c: c.traits.repeatable and not c.model.hides_gradients,
+    ),
 )
 
 

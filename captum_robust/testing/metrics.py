@@ -6,6 +6,7 @@ from typing import Any
 
 from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
+from captum_robust.testing import surroundings
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -49,6 +50,12 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(of_models.check_noncontiguous_inputs),
     Rule(of_models.check_dtypes),
     Rule(of_models.check_errors_name_the_argument),
+    Rule(
+        surroundings.check_smoothing_changes_no_metric_arithmetic,
+        lambda c: not c.model.hides_gradients,
+    ),
+    Rule(surroundings.check_metrics_in_threads_are_independent),
+    Rule(surroundings.check_metric_counts_are_integers),
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from captum_robust._utils.captum import as_tuple, format_like
+from captum_robust._utils.prediction import Decision
 from captum_robust.robust import ERAttack, UniformNoise
 from captum_robust.testing import ATTACK_RULES, attack_checks, small_models
 from tests.testing.subjects import failing, first_of_each
@@ -329,6 +330,65 @@ def misreads_lists(sound, attack, inputs, radius, target=None, **arguments):
 @breaks("check_errors_name_the_argument")
 def takes_any_radius(sound, attack, inputs, radius, **arguments):
     radius = radius if isinstance(radius, torch.Tensor) else abs(radius)
+    return sound(inputs, radius, **arguments)
+
+
+# --- the prediction ------------------------------------------------------------------------------
+
+
+@breaks("check_dense_prediction_is_that_of_the_target")
+def keeps_the_class_of_every_position(sound, attack, inputs, radius, **arguments):
+    if isinstance(arguments.get("target"), tuple):
+        attack.decision = Decision(lambda outputs: outputs.argmax(dim=1))
+    return sound(inputs, radius, **arguments)
+
+
+@breaks("check_outputs_stay_within_the_tolerance")
+def takes_the_sign_for_the_prediction(sound, attack, inputs, radius, **arguments):
+    attack.decision = Decision()
+    return sound(inputs, radius, **arguments)
+
+
+@breaks("check_training_mode_is_seen")
+def reads_flags_only(sound, attack, inputs, radius, **arguments):
+    found = sound(inputs, radius, **arguments)
+    if not arguments.get("return_info"):
+        return found
+    flags = {name: count for name, count in found[1].flags.items() if name != "training_mode"}
+    return found[0], dataclasses.replace(found[1], flags=flags)
+
+
+# --- the surroundings ----------------------------------------------------------------------------
+
+
+@breaks("check_smoothing_changes_no_attack_arithmetic")
+def clamps_in_its_own_package(sound, attack, inputs, radius, **arguments):
+    found = sound(inputs, radius, **arguments)
+    if arguments.get("return_info"):
+        return found
+    return mapped(lambda t: t + torch.relu(torch.zeros_like(t)), found)
+
+
+LAST_SEED = [0]
+
+
+@breaks("check_attacks_in_threads_are_independent")
+def shares_its_seed(sound, attack, inputs, radius, seed=0, **arguments):
+    """The seed is kept where the last call of any thread has put it."""
+    LAST_SEED[0] = seed
+    sound(inputs, radius, seed=0, **arguments)
+    return sound(inputs, radius, seed=LAST_SEED[0], random_start=True, **arguments)
+
+
+@breaks("check_attack_refuses_nan")
+def takes_nan_for_free(sound, attack, inputs, radius, mask=None, **arguments):
+    mask = None if mask is None else mapped(torch.nan_to_num, mask)
+    return sound(inputs, radius, mask=mask, **arguments)
+
+
+@breaks("check_attack_counts_are_integers")
+def rounds_counts(sound, attack, inputs, radius, **arguments):
+    arguments["step_num"] = int(arguments["step_num"])
     return sound(inputs, radius, **arguments)
 
 

@@ -154,6 +154,11 @@ class PadsLabels(Sound):
         return inputs, torch.cat([target, target.new_zeros(n_missing)])
 
 
+class RectifiesInItsOwnPackage(Sound):
+    def after(self, loss, inputs):
+        return loss + torch.relu(torch.zeros_like(loss.detach()))
+
+
 BROKEN = {
     OneValueAnExample: {"check_returns_a_finite_scalar"},
     RegistersTheModel: {"check_has_no_parameters"},
@@ -176,6 +181,7 @@ BROKEN = {
     ReadsMemory: {"check_noncontiguous_inputs"},
     OverflowsInHalfPrecision: {"check_dtypes"},
     PadsLabels: {"check_errors_name_the_argument"},
+    RectifiesInItsOwnPackage: {"check_smoothing_changes_no_loss_arithmetic"},
 }
 # What follows from the fault itself.
 FOLLOWS = {

@@ -221,6 +221,25 @@ def takes_any_radius(explain, inputs, perturb_radius=0.3, **kwargs):
     return thickness(explain, inputs, perturb_radius=abs(perturb_radius), **kwargs)
 
 
+def rectifies_in_its_own_package(explain, inputs, **kwargs):
+    value = thickness(explain, inputs, **kwargs)
+    return value + 0.01 * torch.relu(torch.zeros_like(value))
+
+
+LAST_SEED = [0]
+
+
+def shares_its_seed(explain, inputs, seed=0, **kwargs):
+    """The seed is kept where the last call of any thread has put it."""
+    LAST_SEED[0] = seed
+    thickness(explain, inputs, seed=0, **kwargs)
+    return thickness(explain, inputs, seed=LAST_SEED[0], **kwargs)
+
+
+def rounds_k(explain, inputs, k=2, **kwargs):
+    return ranking_thickness(explain, inputs, **{**FEW, "k": int(k), **kwargs})
+
+
 BROKEN = {
     means_over_examples: {"check_one_value_per_example"},
     in_hundredths: {"check_values_in_range"},
@@ -238,6 +257,9 @@ BROKEN = {
     reads_rows_of_memory: {"check_noncontiguous_inputs"},
     returns_half_precision: {"check_dtypes"},
     takes_any_radius: {"check_errors_name_the_argument"},
+    rectifies_in_its_own_package: {"check_smoothing_changes_no_metric_arithmetic"},
+    shares_its_seed: {"check_metrics_in_threads_are_independent"},
+    rounds_k: {"check_metric_counts_are_integers"},
 }
 
 
@@ -257,6 +279,7 @@ FOLLOWS = {
         "check_broken_rows_give_nan", "check_chunks_and_order_do_not_matter",
         "check_tuple_of_one_input", "check_noncontiguous_inputs", "check_errors_name_the_argument",
     },
+    "shares_its_seed": {"check_errors_name_the_argument"},
     "moves_the_generator": {"check_model_is_left_as_found_after_an_exception"},
     "switches_to_evaluation": {"check_model_is_left_as_found_after_an_exception"},
     "clears_gradients": {"check_model_is_left_as_found_after_an_exception"},
