@@ -17,6 +17,7 @@ __all__ = [
     "Gap",
     "Pairs",
     "check_k",
+    "check_k_prime",
     "flatten_attributions",
     "fraction",
     "gap_sum",
@@ -136,6 +137,12 @@ def check_k(k: int, n_features: int) -> None:
         raise ValueError(
             f"k must be an int with 1 <= k < {n_features}, the number of ranked features; got {k!r}"
         )
+
+
+def check_k_prime(k_prime: int, k: int) -> None:
+    """Raise ValueError unless k' is an int with 1 <= k' <= k."""
+    if isinstance(k_prime, bool) or not isinstance(k_prime, int) or not 1 <= k_prime <= k:
+        raise ValueError(f"k_prime must be an int in 1 … k = {k}, got {k_prime!r}")
 
 
 def invalid_rows(scores: Tensor) -> Tensor:
@@ -268,8 +275,7 @@ def pair_features(
     if pairs not in get_args(Pairs):
         raise ValueError(f"pairs must be one of {get_args(Pairs)}, got {pairs!r}")
     k_prime = k if k_prime is None else k_prime
-    if not 1 <= k_prime <= k:
-        raise ValueError(f"k_prime must lie in 1 … k = {k}, got {k_prime}")
+    check_k_prime(k_prime, k)
     return ranking(reference, min(k + k_prime, reference.shape[1]))
 
 

@@ -6,6 +6,7 @@ import random
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -17,8 +18,16 @@ __all__ = ["cuda_devices", "example_generators", "resolve_seed", "seeded"]
 
 
 def resolve_seed(seed: int | None) -> int:
-    """Return ``seed``, or fresh entropy for None, as in ``numpy.random.default_rng``."""
-    return secrets.randbits(62) if seed is None else int(seed)
+    """Return ``seed``, or fresh entropy for None, as in ``numpy.random.default_rng``.
+
+    Raises:
+        ValueError: for a seed that is no integer.
+    """
+    if seed is None:
+        return secrets.randbits(62)
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ValueError(f"seed must be an integer or None, got {seed!r}")
+    return int(seed)
 
 
 def example_generators(
@@ -34,7 +43,7 @@ def example_generators(
     if seed is None:
         return [torch.Generator().manual_seed(resolve_seed(None)) for _ in inputs[0]]
     rows = [_bytes_of_examples(tensor) for tensor in inputs]
-    key = f"{seed},{stream}".encode()
+    key = f"{resolve_seed(seed)},{stream}".encode()
     generators = []
     for example in zip(*rows, strict=True):
         digest = hashlib.blake2b(key, digest_size=8)

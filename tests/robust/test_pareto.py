@@ -549,7 +549,7 @@ def test_the_pairs_are_as_many_as_asked_for_and_four_by_default():
         ({"armijo": 1.0}, "armijo must lie between 0 and 1, got 1.0"),
         ({"tolerance": -1.0}, "tolerance must lie between 0 and 1, got -1.0"),
         ({"output_tolerance": 0.0}, "output_tolerance must be positive, finite, or None, got 0.0"),
-        ({"k_prime": 3}, "k_prime must lie in 1 … k = 2, got 3"),
+        ({"k_prime": 3}, "k_prime must be an int in 1 … k = 2, got 3"),
         (
             {"preserve_prediction": "gda"},
             "preserve_prediction must be one of ('reject', 'early_stop'",
