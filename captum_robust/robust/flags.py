@@ -60,8 +60,8 @@ FLAGS: Mapping[str, Flag] = {
         decisive=True,
     ),
     "training_mode": Flag(
-        "dropout or batch normalisation is in training mode: maps depend on chance, or on the "
-        "other examples; call model.eval()",
+        "the output of the model depends on chance or on the other examples, as with dropout or "
+        "batch normalisation in training mode; call model.eval()",
         "The model is in training mode",
         "Dropout or batch normalisation makes attributions depend on chance, or on the other "
         "rows: call model.eval().",

@@ -11,6 +11,7 @@ import torch
 
 from captum_robust._utils.captum import as_tuple, format_like
 from captum_robust._utils.prediction import Decision
+from captum_robust._utils.state import models_of
 from captum_robust.robust import ERAttack, UniformNoise
 from captum_robust.testing import ATTACK_RULES, attack_checks, small_models
 from tests.testing.subjects import failing, first_of_each
@@ -41,7 +42,7 @@ def attack_that(perturb):
 
 
 def model_of(attack):
-    return attack.attribution.forward_func
+    return models_of(attack.attribution)[0]
 
 
 BROKEN = {}
@@ -398,11 +399,25 @@ def test_a_broken_attack_is_caught(name):
     assert failing({rule: CHECKS[rule] for rule in rules}, factory) == rules
 
 
+# What follows from the fault itself.
+FOLLOWS = {
+    "forgets_the_bounds": {"check_attack_refuses_nan"},
+    "forgets_the_mask": {"check_attack_refuses_nan"},
+    "forgets_the_start": {"check_attack_refuses_nan"},
+    "forgets_the_prediction": {
+        "check_dense_prediction_is_that_of_the_target", "check_outputs_stay_within_the_tolerance",
+    },
+    "keeps_the_last_restart": {"check_attack_counts_are_integers"},
+    **{name: {"check_attacks_in_threads_are_independent"} for name in DRAWS},
+}  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_attack_is_caught_by_no_other_check(name):
     factory, rules = BROKEN[name]
-    assert failing(CHECKS, factory) == rules
+    found = failing(CHECKS, factory)
+    assert rules <= found <= rules | FOLLOWS.get(name, set())
 
 
 def test_the_sound_attack_passes():

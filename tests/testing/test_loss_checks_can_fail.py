@@ -188,6 +188,7 @@ FOLLOWS = {
     AddsNoise: {
         "check_gradient_is_that_of_the_value", "check_order_does_not_matter", "check_dtypes",
         "check_works_without_a_graph", "check_noncontiguous_inputs", "check_steps_lower_the_loss",
+        "check_smoothing_changes_no_loss_arithmetic",
     },
     LeavesGradients: {"check_model_is_left_as_found_after_an_exception"},
 }  # fmt: skip

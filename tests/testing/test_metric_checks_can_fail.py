@@ -278,9 +278,13 @@ FOLLOWS = {
         "check_linear_model_is_perfectly_robust",
         "check_broken_rows_give_nan", "check_chunks_and_order_do_not_matter",
         "check_tuple_of_one_input", "check_noncontiguous_inputs", "check_errors_name_the_argument",
+        "check_smoothing_changes_no_metric_arithmetic", "check_metrics_in_threads_are_independent",
     },
     "shares_its_seed": {"check_errors_name_the_argument"},
-    "moves_the_generator": {"check_model_is_left_as_found_after_an_exception"},
+    "moves_the_generator": {
+        "check_model_is_left_as_found_after_an_exception",
+        "check_metrics_in_threads_are_independent",
+    },
     "switches_to_evaluation": {"check_model_is_left_as_found_after_an_exception"},
     "clears_gradients": {"check_model_is_left_as_found_after_an_exception"},
 }  # fmt: skip
