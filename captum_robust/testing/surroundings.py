@@ -92,7 +92,7 @@ def check_attack_refuses_nan(case: AttackCase) -> None:
 
 def check_attack_counts_are_integers(case: AttackCase) -> None:
     """Numbers of steps, restarts, chunks and features that are no integers raise a ValueError."""
-    names = ["max_examples_per_batch", *(name for name in case.effort(2) if name in _COUNTS)]
+    names = ["max_examples_per_batch"]
     if case.traits.restarts:
         names.append("n_restarts")
     for name in names:
@@ -101,6 +101,9 @@ def check_attack_counts_are_integers(case: AttackCase) -> None:
             message is not None and name in message,
             f"{name}=2.5 must raise a ValueError that names it, got {message}",
         )
+    for name in (name for name in case.effort(2) if name in _COUNTS):
+        message = refusal(partial(case.perturb, **{name: 2.5}))
+        require(message is not None, f"{name}=2.5 must raise a ValueError, got none")
     if case.traits.aims_at_top_k:
         message = refusal(partial(_attack_with, case, 2.5))
         require(message is not None, "k=2.5 must raise a ValueError, got none")
