@@ -197,7 +197,7 @@ def test_edges_of_a_graph(sparse: bool) -> None:
 def test_an_undirected_edge_is_drawn_and_ranked_once(one_way: bool) -> None:
     """Both directions have the same scores; or one of them has none."""
     ends = np.stack(np.triu_indices(6, 1))
-    after, before = (scores + 3 for scores in tied(15, seed=3))
+    after, before = 1 + np.random.default_rng(0).random((2, 15))
     both = np.concatenate([ends, ends[::-1]], axis=1)
     order = np.random.default_rng(1).permutation(30)
     twice = [np.concatenate([s, np.where(one_way, 0, s)])[order] for s in (after, before)]
@@ -207,7 +207,7 @@ def test_an_undirected_edge_is_drawn_and_ranked_once(one_way: bool) -> None:
     ]
     headings = [[axis.get_title() for axis in axes] for axes in drawn]
     assert headings[0] == headings[1]
-    directed = [np.concatenate([s, s + 0.001])[order] for s in (after, before)]
+    directed = [np.concatenate([s, s - 1e-9])[order] for s in (after, before)]
     drawn.append(
         visualize_graph_rankings(*directed, 3, edge_index=both[:, order], use_pyplot=False)[1]
     )
