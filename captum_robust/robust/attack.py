@@ -38,6 +38,7 @@ from captum_robust.robust._search.gradients import Gradient, GradientMethod, gra
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES, Preserve
 from captum_robust.robust._search.limit import NO_LIMIT, Limit
 from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.search import Search
 from captum_robust.robust._search.settings import Keep, SearchSettings
 from captum_robust.robust._search.steps import STEP_RULES, StepRuleName
@@ -71,7 +72,8 @@ class ExplanationAttack(Perturbation):
     whose gradient is zero for every example issues a :class:`ZeroGradientWarning`.
 
     Cost of s steps with Saliency: s + 1 forward passes, and one saliency and one Hessian-vector
-    product per step. A ``smooth_relu`` or ``surrogate`` adds one saliency per step.
+    product per step; two more forward passes show whether the output depends on chance or on the
+    other examples. A ``smooth_relu`` or ``surrogate`` adds one saliency per step.
 
     Args:
         attribution (Attribution): any Captum attribution; its model makes the prediction.
@@ -298,7 +300,10 @@ class ExplanationAttack(Perturbation):
             mask (Tensor or tuple[Tensor, ...], optional): 0 where the input must not change, 1
                 elsewhere; broadcastable to the inputs.
             project (Callable, optional): maps perturbed inputs, given as the inputs were, to valid
-                ones, for example symmetric adjacency matrices. Applied before ball and bounds.
+                ones, for example symmetric adjacency matrices. Applied before ball and bounds. It
+                may get a part of the batch: further parameters without a default that are named
+                ``rows``, ``centre`` or ``radius`` get the indices of these n examples in
+                ``inputs``, (n,) on the CPU, their unperturbed inputs, and their radii, (n,).
             n_restarts (int, optional): number of searches; all but the first start at random
                 points. The best is chosen for each example.
             seed (int, optional): seed of starts, directions and the attribution's own randomness.
@@ -384,7 +389,7 @@ class ExplanationAttack(Perturbation):
             sizes = settings.step_rule.default_size(region.radius, step_num)
         search = self.searcher(
             settings, region, self._evaluators(problem, rows), sizes, step_num, problem.seed,
-            with_info, with_trace, **self._search_options(),
+            with_info, with_trace, **self._search_options(region),
         )  # fmt: skip
         search.limit = limit
         if start is None and problem.start is not None:
@@ -410,8 +415,8 @@ class ExplanationAttack(Perturbation):
             compile=self.compile,
         )
 
-    def _search_options(self) -> dict[str, Any]:
-        """Return further arguments of the :attr:`searcher` of a subclass."""
+    def _search_options(self, region: Region) -> dict[str, Any]:
+        """Return further arguments of the :attr:`searcher` of a subclass, for a chunk's region."""
         return {}
 
     def _evaluators(

@@ -138,13 +138,17 @@ class Search(ABC):
             if len(self.rows) == 0:
                 continue
             if restart > 0 or (random_start and start is None):
-                points = self.region.random_point(self.seed, restart)
+                points = self.restart_points(restart)
             elif start is None:
                 points = self.region.centre
             else:
                 points = self.region.nearest(tuple(s[self.rows] for s in start))
             self._descend(points, restart, progress)
         self._focus(everything)
+
+    def restart_points(self, restart: int) -> Points:
+        """Return the points from which a restart begins, for the examples :attr:`rows`."""
+        return self.region.random_point(self.seed, restart)
 
     @property
     def n_queries(self) -> Tensor:
