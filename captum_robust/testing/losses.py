@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from captum_robust.testing import loss_rules as rules
+from captum_robust.testing import ties
 from captum_robust.testing.loss_case import LossCase, LossTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -36,6 +37,10 @@ LOSS_RULES: tuple[Rule[LossCase], ...] = (
     Rule(rules.check_noncontiguous_inputs),
     Rule(rules.check_dtypes),
     Rule(rules.check_errors_name_the_argument),
+    Rule(
+        ties.check_ties_give_a_finite_gradient,
+        lambda c: isinstance(c.model.inputs, Tensor),
+    ),
 )
 
 

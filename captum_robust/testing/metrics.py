@@ -4,13 +4,22 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
+from captum_robust.testing import ties
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
 
 __all__ = ["MAPS_RULES", "MODEL_RULES", "check_metric", "metric_checks"]
+
+
+def _ranks_one_input(case: ModelCase) -> bool:
+    ranks = case.traits.call == "explanation" and case.traits.ranks
+    return ranks and isinstance(case.model.inputs, Tensor)
+
 
 #: Every rule of a metric of two maps, with the cases to which it applies.
 MAPS_RULES: tuple[Rule[MapsCase], ...] = (
@@ -25,6 +34,7 @@ MAPS_RULES: tuple[Rule[MapsCase], ...] = (
     Rule(of_maps.check_dtypes),
     Rule(of_maps.check_noncontiguous_inputs),
     Rule(of_maps.check_errors_name_the_argument),
+    Rule(ties.check_tied_maps_are_compared),
 )
 
 #: Every rule of a metric of an explanation or a model, with the cases to which it applies.
@@ -49,6 +59,7 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(of_models.check_noncontiguous_inputs),
     Rule(of_models.check_dtypes),
     Rule(of_models.check_errors_name_the_argument),
+    Rule(ties.check_constant_map_gives_nan, _ranks_one_input),
 )
 
 

@@ -163,6 +163,7 @@ ATTACKS = {
             "objective": top_features_left,
             "info": "precision",
             "restarts": False,
+            "budget": True,
         },
     ),
     "target map": Subject(

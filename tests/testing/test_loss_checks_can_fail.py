@@ -154,6 +154,18 @@ class PadsLabels(Sound):
         return inputs, torch.cat([target, target.new_zeros(n_missing)])
 
 
+class DividesByTheGap(Sound):
+    def after(self, loss, inputs):
+        if self.model.training or as_tuple(inputs)[0].dtype != torch.float64:
+            return loss
+        with torch.enable_grad():
+            leaf = as_tuple(inputs)[0].detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.model(leaf)[:, 0].sum(), leaf)
+        ordered = slope.abs().flatten(1).sort(dim=1, descending=True).values
+        gap = (ordered[:, 1] - ordered[:, 2]).min()
+        return loss + 0 / gap
+
+
 BROKEN = {
     OneValueAnExample: {"check_returns_a_finite_scalar"},
     RegistersTheModel: {"check_has_no_parameters"},
@@ -176,6 +188,7 @@ BROKEN = {
     ReadsMemory: {"check_noncontiguous_inputs"},
     OverflowsInHalfPrecision: {"check_dtypes"},
     PadsLabels: {"check_errors_name_the_argument"},
+    DividesByTheGap: {"check_ties_give_a_finite_gradient"},
 }
 # What follows from the fault itself.
 FOLLOWS = {

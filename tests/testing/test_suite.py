@@ -108,11 +108,13 @@ def rules_of(checks):
 
 
 def test_every_rule_is_among_the_checks_unless_declared_otherwise():
-    assert rules_of(attack_checks()) == {r.name for r in ATTACK_RULES}
+    assert rules_of(attack_checks(budget=True)) == {r.name for r in ATTACK_RULES}
     full = {"perfect": 1.0, "symmetric": True}
     assert rules_of(metric_checks(**full)) == {r.name for r in MAPS_RULES}
-    for call in ("explanation", "model"):
-        assert rules_of(metric_checks(call=call, **full)) == {r.name for r in MODEL_RULES}
+    of_models = {r.name for r in MODEL_RULES}
+    assert rules_of(metric_checks(call="explanation", **full)) == of_models
+    needs_a_ranking = {"check_constant_map_gives_nan"}
+    assert rules_of(metric_checks(call="model", **full)) == of_models - needs_a_ranking
     assert rules_of(loss_checks()) == {r.name for r in LOSS_RULES}
 
 
@@ -124,9 +126,28 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
         ({"bounds": False}, {"check_bounds"}),
         ({"mask": False}, {"check_mask"}),
         ({"radius_per_example": False}, {"check_radius_of_every_example"}),
-        ({"info": None}, {"check_info_tells_the_objective"}),
+        (
+            {"info": None},
+            {
+                "check_info_tells_the_objective",
+                "check_ties_are_flagged",
+                "check_constant_map_has_no_objective",
+                "check_small_budget_is_no_proof",
+            },
+        ),
+        (
+            {"budget": False},
+            {
+                "check_budget_is_kept",
+                "check_larger_budget_is_never_weaker",
+                "check_small_budget_is_no_proof",
+            },
+        ),
         ({"beats_noise": False}, {"check_at_least_as_strong_as_random_draws"}),
-        ({"aims_at_top_k": False}, {"check_large_radius_breaks_the_ranking"}),
+        (
+            {"aims_at_top_k": False},
+            {"check_large_radius_breaks_the_ranking", "check_ties_are_flagged"},
+        ),
         (
             {"objective_of_maps": False},
             {
@@ -137,6 +158,7 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
                 "check_at_least_as_strong_as_random_draws",
                 "check_quadratic_model_reaches_the_optimum",
                 "check_info_tells_the_objective",
+                "check_larger_budget_is_never_weaker",
             },
         ),
         ({"warm_start": False}, set()),
@@ -145,7 +167,8 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
     ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",
 )
 def test_a_declared_trait_leaves_out_its_own_check_and_no_other(trait, without):
-    assert rules_of(attack_checks()) - rules_of(attack_checks(**trait)) == without
+    every_trait = {"budget": True, **trait}
+    assert rules_of(attack_checks(budget=True)) - rules_of(attack_checks(**every_trait)) == without
 
 
 def test_an_unknown_trait_is_refused():
@@ -218,8 +241,9 @@ def test_nothing_depends_on_assert_or_pytest(file):
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 def test_every_check_of_a_module_is_in_the_table(rules):
+    every_rule = [rule for table in RULES.values() for rule in table]
     for module in {inspect.getmodule(rule.check) for rule in rules}:
-        here = {rule.name for rule in rules if inspect.getmodule(rule.check) is module}
+        here = {rule.name for rule in every_rule if inspect.getmodule(rule.check) is module}
         assert here == set(module.__all__)
 
 
