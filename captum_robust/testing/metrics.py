@@ -120,14 +120,14 @@ def check_metric(
         >>> names = check_metric(
         ...     partial(precision_at_k, k=2), lowest=0, highest=1, perfect=1, symmetric=True, k="k"
         ... )
-        >>> len(names)
-        11
+        >>> len(names) > 10
+        True
         >>> def cosine(maps, reference):
         ...     return (maps * reference).sum(dim=1) / (maps.norm(dim=1) * reference.norm(dim=1))
         >>> check_metric(cosine, lowest=-1, highest=1, perfect=1)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        captum_robust.testing.report.CheckFailure: ... of 10 checks failed:
+        captum_robust.testing.report.CheckFailure: ... of ... checks failed:
         ...
     """
     return run_all(metric_checks(models, **traits), metric)
