@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from captum_robust.testing import attack_behaviour as behaviour
 from captum_robust.testing import attack_region as region
 from captum_robust.testing import attack_strength as strength
 from captum_robust.testing import predictions, surroundings
+from captum_robust.testing import budgets, ties
 from captum_robust.testing.attack_case import AttackCase, AttackTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -17,6 +20,10 @@ __all__ = ["ATTACK_RULES", "attack_checks", "check_attack"]
 
 def _is_measurable(case: AttackCase) -> bool:
     return case.traits.objective_of_maps
+
+
+def _can_tie(model: SmallModel) -> bool:
+    return isinstance(model.inputs, Tensor) and not model.constant_map
 
 
 def _should_beat_noise(case: AttackCase) -> bool:
@@ -82,6 +89,22 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(surroundings.check_attacks_in_threads_are_independent),
     Rule(surroundings.check_attack_refuses_nan),
     Rule(surroundings.check_attack_counts_are_integers),
+        ties.check_ties_are_flagged,
+        lambda c: _can_tie(c.model) and c.traits.info is not None and c.traits.aims_at_top_k,
+    ),
+    Rule(
+        ties.check_constant_map_has_no_objective,
+        lambda c: _can_tie(c.model) and c.traits.info is not None,
+    ),
+    Rule(budgets.check_budget_is_kept, lambda c: c.traits.budget),
+    Rule(
+        budgets.check_larger_budget_is_never_weaker,
+        lambda c: _is_measurable(c) and c.traits.budget,
+    ),
+    Rule(
+        budgets.check_small_budget_is_no_proof,
+        lambda c: c.traits.budget and c.traits.info is not None and not c.model.constant_map,
+    ),
 )
 
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from captum_robust.testing import loss_rules as rules
 from captum_robust.testing import surroundings
+from captum_robust.testing import ties
 from captum_robust.testing.loss_case import LossCase, LossTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -40,6 +41,8 @@ LOSS_RULES: tuple[Rule[LossCase], ...] = (
     Rule(
         surroundings.check_smoothing_changes_no_loss_arithmetic,
         lambda c: c.traits.repeatable and not c.model.hides_gradients,
+        ties.check_ties_give_a_finite_gradient,
+        lambda c: isinstance(c.model.inputs, Tensor),
     ),
 )
 

@@ -166,6 +166,7 @@ ATTACKS = {
             "objective": top_features_left,
             "info": "precision",
             "restarts": False,
+            "budget": True,
         },
     ),
     "target map": Subject(

@@ -19,7 +19,7 @@ from tests.testing.subjects import failing, first_of_each
 # A smooth model, and those that some rules are about.
 MODELS = [m for m in small_models() if m.name in ("mlp_tanh", "mlp_relu", "linear", "quadratic")]
 # Every rule on the first of them that it applies to.
-CHECKS = first_of_each(attack_checks(models=MODELS))
+CHECKS = first_of_each(attack_checks(models=MODELS, budget=True))
 SOUND = {"smooth_relu": 5.0}
 
 
@@ -36,7 +36,18 @@ def attack_that(perturb):
             super().__init__(attribution, k, **{**SOUND, **options})
 
         def perturb(self, inputs, radius, **arguments):
-            return perturb(super().perturb, self, inputs, radius, **arguments)
+            return perturb(self.sound, self, inputs, radius, **arguments)
+
+        def sound(self, inputs, radius, budget=None, **arguments):
+            """As many steps of one size as the budget allows."""
+            if budget is None:
+                return super().perturb(inputs, radius, **arguments)
+            n_steps = (budget - 1) // self.step_cost
+            arguments |= {"step_num": n_steps, "step_size": 0.7 * radius}
+            found = super().perturb(inputs, radius, **arguments)
+            if arguments.get("return_info") and n_steps < 5:
+                found[1].flags["not_attacked"] = len(as_tuple(inputs)[0])
+            return found
 
     return Broken
 
@@ -106,7 +117,8 @@ def forgets_the_prediction(sound, attack, inputs, radius, **arguments):
 def goes_the_other_way(sound, attack, inputs, radius, **arguments):
     """With few steps only, which is what most rules look at."""
     found = sound(inputs, radius, **arguments)
-    if arguments.get("step_num") != 4 or "start" in arguments or "n_restarts" in arguments:
+    others = {"start", "n_restarts", "budget"} & arguments.keys()
+    if arguments.get("step_num") != 4 or others:
         return found
     moved = found[0] if isinstance(found, tuple) and arguments.get("return_info") else found
     back = mapped(lambda x, y: x + 0.5 * (x - y), inputs, moved)
@@ -278,7 +290,7 @@ def repairs_rows(sound, attack, inputs, radius, **arguments):
     return mapped(torch.nan_to_num, found)
 
 
-@breaks("check_broken_rows_stay_broken")
+@breaks("check_broken_rows_stay_broken", "check_constant_map_has_no_objective")
 def scores_broken_rows(sound, attack, inputs, radius, **arguments):
     found = sound(inputs, radius, **arguments)
     if not arguments.get("return_info"):
@@ -289,7 +301,7 @@ def scores_broken_rows(sound, attack, inputs, radius, **arguments):
 @breaks("check_same_seed_same_result")
 def forgets_the_seed(sound, attack, inputs, radius, seed=None, **arguments):
     seed = secrets.randbits(32) if seed == 5 else seed
-    return sound(inputs, radius, seed=seed, random_start=True, **arguments)
+    return sound(inputs, radius, seed=seed, random_start="budget" not in arguments, **arguments)
 
 
 @breaks("check_chunks_and_order_do_not_matter")
@@ -391,6 +403,39 @@ def takes_nan_for_free(sound, attack, inputs, radius, mask=None, **arguments):
 def rounds_counts(sound, attack, inputs, radius, **arguments):
     arguments["step_num"] = int(arguments["step_num"])
     return sound(inputs, radius, **arguments)
+# --- ties and budgets ----------------------------------------------------------------------------
+
+
+@breaks("check_ties_are_flagged")
+def forgets_the_ties(sound, attack, inputs, radius, **arguments):
+    found = sound(inputs, radius, **arguments)
+    if arguments.get("return_info"):
+        found[1].flags.pop("tied_reference", None)
+    return found
+
+
+@breaks("check_budget_is_kept")
+def takes_a_step_too_many(sound, attack, inputs, radius, budget=None, **arguments):
+    more = None if budget is None else budget + attack.step_cost
+    return sound(inputs, radius, budget=more, **arguments)
+
+
+@breaks("check_larger_budget_is_never_weaker")
+def fits_its_steps_to_the_budget(sound, attack, inputs, radius, budget=None, **arguments):
+    moved = sound(inputs, radius, budget=budget, **arguments)
+    if budget != 90 or arguments.get("return_info"):
+        return moved
+    return mapped(lambda x, y: x + 0.1 * (y - x), inputs, moved)
+
+
+@breaks("check_small_budget_is_no_proof")
+def calls_an_example_stable_that_it_did_not_attack(
+    sound, attack, inputs, radius, budget=None, **arguments
+):
+    found = sound(inputs, radius, budget=budget, **arguments)
+    if budget is not None and arguments.get("return_info"):
+        found[1].flags.pop("not_attacked", None)
+    return found
 
 
 @pytest.mark.parametrize("name", BROKEN)

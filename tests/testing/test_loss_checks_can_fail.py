@@ -157,6 +157,16 @@ class PadsLabels(Sound):
 class RectifiesInItsOwnPackage(Sound):
     def after(self, loss, inputs):
         return loss + torch.relu(torch.zeros_like(loss.detach()))
+class DividesByTheGap(Sound):
+    def after(self, loss, inputs):
+        if self.model.training or as_tuple(inputs)[0].dtype != torch.float64:
+            return loss
+        with torch.enable_grad():
+            leaf = as_tuple(inputs)[0].detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.model(leaf)[:, 0].sum(), leaf)
+        ordered = slope.abs().flatten(1).sort(dim=1, descending=True).values
+        gap = (ordered[:, 1] - ordered[:, 2]).min()
+        return loss + 0 / gap
 
 
 BROKEN = {
@@ -182,6 +192,7 @@ BROKEN = {
     OverflowsInHalfPrecision: {"check_dtypes"},
     PadsLabels: {"check_errors_name_the_argument"},
     RectifiesInItsOwnPackage: {"check_smoothing_changes_no_loss_arithmetic"},
+    DividesByTheGap: {"check_ties_give_a_finite_gradient"},
 }
 # What follows from the fault itself.
 FOLLOWS = {

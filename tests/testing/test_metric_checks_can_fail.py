@@ -87,10 +87,16 @@ def takes_any_k(maps, reference, k=2):
     return sound(maps, reference)
 
 
+def refuses_ties(maps, reference, k=2):
+    value = sound(maps, reference, k)
+    rows = torch.cat([m.double().flatten(1) for m in as_tuple(maps)], dim=1).sort(dim=1).values
+    return value.masked_fill((rows[:, 1:] == rows[:, :-1]).any(dim=1), float("nan"))
+
+
 BROKEN_OF_MAPS = {
     loses_rows: {"check_one_value_per_example"},
     in_per_cent: {"check_values_in_range"},
-    never_perfect: {"check_identical_maps_are_perfect"},
+    never_perfect: {"check_identical_maps_are_perfect", "check_tied_maps_are_compared"},
     prefers_one_side: {"check_maps_are_symmetric"},
     fills_broken_rows: {"check_broken_rows_give_nan"},
     counts_examples: {"check_order_does_not_matter"},
@@ -100,6 +106,7 @@ BROKEN_OF_MAPS = {
     keeps_half_precision: {"check_dtypes"},
     reads_memory: {"check_noncontiguous_inputs"},
     takes_any_k: {"check_errors_name_the_argument"},
+    refuses_ties: {"check_tied_maps_are_compared"},
 }
 # Most rules cannot be checked for a metric without one value per example.
 SAYS_LITTLE = {loses_rows}
@@ -244,7 +251,7 @@ BROKEN = {
     means_over_examples: {"check_one_value_per_example"},
     in_hundredths: {"check_values_in_range"},
     below_one_where_constant: {"check_linear_model_is_perfectly_robust"},
-    fills_nan: {"check_broken_rows_give_nan"},
+    fills_nan: {"check_broken_rows_give_nan", "check_constant_map_gives_nan"},
     numbers_examples: {"check_chunks_and_order_do_not_matter"},
     knows_its_chunks: {"check_chunks_and_order_do_not_matter"},
     forgets_its_seed: {"check_same_seed_same_result"},

@@ -108,11 +108,13 @@ def rules_of(checks):
 
 
 def test_every_rule_is_among_the_checks_unless_declared_otherwise():
-    assert rules_of(attack_checks()) == {r.name for r in ATTACK_RULES}
+    assert rules_of(attack_checks(budget=True)) == {r.name for r in ATTACK_RULES}
     full = {"perfect": 1.0, "symmetric": True}
     assert rules_of(metric_checks(**full)) == {r.name for r in MAPS_RULES}
-    for call in ("explanation", "model"):
-        assert rules_of(metric_checks(call=call, **full)) == {r.name for r in MODEL_RULES}
+    of_models = {r.name for r in MODEL_RULES}
+    assert rules_of(metric_checks(call="explanation", **full)) == of_models
+    needs_a_ranking = {"check_constant_map_gives_nan"}
+    assert rules_of(metric_checks(call="model", **full)) == of_models - needs_a_ranking
     assert rules_of(loss_checks()) == {r.name for r in LOSS_RULES}
 
 
@@ -133,8 +135,28 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
         ({"mask": False}, {"check_mask"}),
         ({"radius_per_example": False}, {"check_radius_of_every_example"}),
         ({"info": None}, {"check_info_tells_the_objective", "check_training_mode_is_seen"}),
+        (
+            {"info": None},
+            {
+                "check_info_tells_the_objective",
+                "check_ties_are_flagged",
+                "check_constant_map_has_no_objective",
+                "check_small_budget_is_no_proof",
+            },
+        ),
+        (
+            {"budget": False},
+            {
+                "check_budget_is_kept",
+                "check_larger_budget_is_never_weaker",
+                "check_small_budget_is_no_proof",
+            },
+        ),
         ({"beats_noise": False}, {"check_at_least_as_strong_as_random_draws"}),
-        ({"aims_at_top_k": False}, {"check_large_radius_breaks_the_ranking"}),
+        (
+            {"aims_at_top_k": False},
+            {"check_large_radius_breaks_the_ranking", "check_ties_are_flagged"},
+        ),
         (
             {"objective_of_maps": False},
             {
@@ -145,6 +167,7 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
                 "check_at_least_as_strong_as_random_draws",
                 "check_quadratic_model_reaches_the_optimum",
                 "check_info_tells_the_objective",
+                "check_larger_budget_is_never_weaker",
             },
         ),
         ({"warm_start": False}, set()),
@@ -153,7 +176,8 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
     ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",
 )
 def test_a_declared_trait_leaves_out_its_own_check_and_no_other(trait, without):
-    assert rules_of(attack_checks()) - rules_of(attack_checks(**trait)) == without
+    every_trait = {"budget": True, **trait}
+    assert rules_of(attack_checks(budget=True)) - rules_of(attack_checks(**every_trait)) == without
 
 
 def test_an_unknown_trait_is_refused():
