@@ -27,6 +27,7 @@ __all__ = [
     "non_finite_rows",
     "pair_features",
     "ranking",
+    "tied_rows",
     "top_k_indices",
     "top_k_mask",
     "top_k_overlap",
@@ -150,6 +151,20 @@ def non_finite_rows(inputs: tuple[Tensor, ...]) -> Tensor:
     """Examples with a NaN or infinite value in any of the tensors (N, …); (N,) bool."""
     finite = [t.detach().reshape(len(t), -1).isfinite().all(dim=1) for t in inputs]
     return ~torch.stack(finite).all(dim=0)
+
+
+def tied_rows(scores: Tensor, k: int) -> Tensor:
+    """Rows whose k-th largest score equals the next; (N,) bool.
+
+    Which feature is in their top k is a convention. Rows that define no ranking are not among
+    them: see :func:`invalid_rows`.
+
+        >>> tied_rows(torch.tensor([[2., 1., 1.], [2., 1., 0.], [1., 1., 1.]]), k=2)
+        tensor([ True, False, False])
+    """
+    check_k(k, scores.shape[1])
+    last, following = scores.nan_to_num().topk(k + 1, dim=1).values[:, -2:].unbind(dim=1)
+    return (last == following) & ~invalid_rows(scores)
 
 
 def top_k_indices(scores: Tensor, k: int) -> Tensor:

@@ -23,6 +23,7 @@ from captum_robust.ranking import (
     min_gap,
     non_finite_rows,
     ranking,
+    tied_rows,
     top_k_indices,
     top_k_mask,
     win_counts,
@@ -590,3 +591,16 @@ def test_rows_are_ranked_independently():
         gap_sum(scores, scores, 9, "mm"),
         torch.cat([gap_sum(r[None], r[None], 9, "mm") for r in scores]),
     )
+
+
+def test_tied_rows_have_no_unique_top_k():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 4, (200, 6), generator=generator).double()
+    for k in range(1, 6):
+        for row, tied in zip(scores, tied_rows(scores, k).tolist(), strict=True):
+            ordered = sorted(row.tolist(), reverse=True)
+            assert tied == (ordered[k - 1] == ordered[k] and len(set(ordered)) > 1)
+    broken = torch.tensor([[1.0, 1, 1], [math.nan, 0, 0], [math.inf, 1, 1]])
+    assert tied_rows(broken, 2).tolist() == [False] * 3
+    with pytest.raises(ValueError, match="k must be an int with 1 <= k < 6"):
+        tied_rows(scores, 6)

@@ -2,6 +2,7 @@
 
 from captum_robust._utils.compile_warning import CompileWarning
 from captum_robust._utils.estimate import Estimate
+from captum_robust._utils.movement import UnmovedWarning
 from captum_robust.noise import GaussianNoise, UniformNoise
 from captum_robust.robust._ensemble.ensemble import AutoAttackInfo
 from captum_robust.robust.adapters import as_perturb_func
@@ -46,6 +47,7 @@ __all__ = [
     "TargetMapAttack",
     "TopKAttack",
     "UniformNoise",
+    "UnmovedWarning",
     "ZeroGradientWarning",
     "as_perturb_func",
 ]

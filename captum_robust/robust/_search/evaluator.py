@@ -22,7 +22,13 @@ from captum.attr import (
 from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples
-from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
+from captum_robust._utils.captum import (
+    Inputs,
+    as_tuple,
+    call_forward,
+    format_like,
+    run_forward,
+)
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.random import SameDraws
 from captum_robust._utils.state import in_training_mode
@@ -60,6 +66,7 @@ class Evaluator:
         smooth_beta: sharpness of the ReLU family; None leaves the network as it is.
         rows: indices of the examples in the whole batch, if they are a part of it.
         n_examples: number of examples of the whole batch.
+        output_varies: the output of the model depends on chance or on the other examples.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class Evaluator:
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
         n_examples: int = 0,
+        output_varies: bool = False,
     ) -> None:
         self.attribution = attribution
         self.given = given
@@ -84,6 +92,7 @@ class Evaluator:
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_examples = n_examples
+        self.output_varies = output_varies
         self.n_queries = 0
         self.map_dtype = torch.float32  # of the map; set by the first
         self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example; set by the first map
@@ -104,8 +113,8 @@ class Evaluator:
 
     @cached_property
     def in_training_mode(self) -> bool:
-        """Return whether a layer of the model depends on chance or on the batch."""
-        return in_training_mode(self.forward_func)
+        """Return whether the output of the model depends on chance or on the other examples."""
+        return self.output_varies or in_training_mode(self.forward_func)
 
     def maps(self, points: Points, graph: bool, **changed: Any) -> Inputs:
         """Return the attributions at ``points``, with their graph or without."""
@@ -198,7 +207,7 @@ class Evaluator:
             return (self.outputs(points, graph),)
         with torch.set_grad_enabled(graph), self._draws_of_predictions.repeated():
             extra = self.arguments.get("additional_forward_args")
-            found = as_tuple(run_forward(predictions, points, extra), "predictions")
+            found = as_tuple(call_forward(predictions, points, extra), "predictions")
         if len(found[0]) != len(points[0]):
             raise ValueError(
                 f"predictions must return tensors with one row per example, {len(points[0])}, "

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
-from captum_robust._utils.checks import matching
+from captum_robust._utils.checks import check_finite, matching
 from captum_robust._utils.random import example_generators
+from captum_robust._utils.rounding import edge, not_beyond
 from captum_robust._utils.signatures import further_required
 from captum_robust._utils.tensors import Points, per_example, wide_dtype
+from captum_robust.attr.smooth import unsmoothed
 from captum_robust.noise import Norm, UniformNoise
 
 __all__ = ["Region", "in_sphere", "not_beyond", "steepest_ascent"]
@@ -83,8 +85,8 @@ class Region:
             low, high = self.lower[number].to(dtype), self.upper[number].to(dtype)
             if self.norm == "Linf":
                 radius = per_example(self.radius, centre).double()
-                low = torch.maximum(low, _edge(centre, -radius, dtype))
-                high = torch.minimum(high, _edge(centre, radius, dtype))
+                low = torch.maximum(low, edge(centre, -radius, dtype))
+                high = torch.minimum(high, edge(centre, radius, dtype))
             if self.mask is not None:
                 low = torch.where(self.mask[number], low, centre.to(dtype))
                 high = torch.where(self.mask[number], high, centre.to(dtype))
@@ -102,8 +104,10 @@ class Region:
         if self.project is not None:
             rounded = tuple(p.to(c) for p, c in zip(points, self.centre, strict=True))
             name = "the result of project"
-            projected = as_tuple(self._projected(rounded), name)
+            with unsmoothed():
+                projected = as_tuple(self._projected(rounded), name)
             points = matching(name, projected, points)
+            check_finite(name, points, self.centre)
         if self.norm == "L2":
             points = tuple(
                 in_sphere(point, centre, self.radius, None if self.mask is None else self.mask[i])
@@ -185,15 +189,6 @@ def steepest_ascent(gradient: Tensor, norm: Norm, mask: Tensor | None = None) ->
     return scaled / _lengths(scaled).clamp_min(1e-30)
 
 
-def _edge(centre: Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``centre + step`` in ``dtype``, no further from the centre than ``step``."""
-    exact = centre.double() + step
-    edge = exact.to(dtype)
-    way = edge.double() - centre.double()
-    beyond = (way.abs() > step.abs()) | ((edge.double() - exact) * step.sign() > 0)
-    return torch.where(beyond, torch.nextafter(edge, centre.to(dtype)), edge)
-
-
 def in_sphere(point: Tensor, centre: Tensor, radius: Tensor, mask: Tensor | None) -> Tensor:
     """Return the nearest point inside the sphere, without features that the mask excludes."""
     wide = wide_dtype(centre)
@@ -205,12 +200,6 @@ def in_sphere(point: Tensor, centre: Tensor, radius: Tensor, mask: Tensor | None
     # Slightly inside, because the length of the result is rounded as well.
     shrunk = way * (largest / length * (1 - 8 * torch.finfo(wide).eps))
     return torch.where(length > largest, not_beyond(middle + shrunk, middle, shrunk), point)
-
-
-def not_beyond(points: Tensor, centre: Tensor, step: Tensor) -> Tensor:
-    """Return points, one float closer to the centre where rounding took them beyond ``step``."""
-    beyond = (points.to(step) - centre.to(step)).abs() > step.abs()
-    return torch.where(beyond, torch.nextafter(points, centre.to(points)), points)
 
 
 def _within(directions: Tensor, mask: Tensor) -> Tensor:
