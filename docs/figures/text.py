@@ -168,15 +168,15 @@ def attack_words(embedded: EmbeddedModel, tokenizer: Tokenizer, texts: list[str]
             )
             changed = (nearest_tokens(swapped, weight) != ids)[movable[..., 0]].float().mean()
             cells = [f"{float(info.precision.mean()):.3f}", f"{float(changed):.3f}"]
-            rows.append([label, f"{budget} word(s) swapped", "", "", *cells])
+            rows.append([label, f"{budget} word{'s' * (budget > 1)} swapped", "–", "–", *cells])
             shown.setdefault("words", (swapped, info.precision))
     header = [
         "attribution",
         "change",
         "thickness",
-        "P@3 of 10 draws",
+        "P@3 noise",
         "P@3 attack",
-        "tokens changed",
+        "tokens nearest to another",
     ]
     print(f"{markdown(Table(header, rows))}\n")
     show_examples(embedded, tokenizer, texts, groups, call, shown)
