@@ -328,9 +328,11 @@ class ExplanationAttack(Perturbation):
             - **info** (*AttackInfo*): if ``return_info``.
 
         Raises:
-            ValueError: for arguments outside their ranges, or inputs outside the bounds.
+            ValueError: for arguments outside their ranges, inputs outside the bounds, and a
+                radius, bounds or mask that leave no example another point.
 
         Warns:
+            UnmovedWarning: if some examples cannot move; their objective and precision are NaN.
             ZeroGradientWarning: if the gradient is exactly zero for every example at every step.
         """
         if step_num is None:
@@ -345,7 +347,8 @@ class ExplanationAttack(Perturbation):
         if step_size is not None:
             centre = problem.region.centre[0]
             sizes = one_each("step_size", step_size, problem.n_examples, centre)
-        chunks = problem.chunks(torch.arange(problem.n_examples), max_examples_per_batch)
+        everything = torch.arange(problem.n_examples)
+        chunks = problem.chunks(everything, max_examples_per_batch, self.feature_mask)
         n_steps = len(chunks) * n_restarts * step_num
         with (
             tqdm(total=n_steps, disable=not show_progress, unit="step") as bar,
@@ -369,10 +372,16 @@ class ExplanationAttack(Perturbation):
                 warnings.warn(message, CompileWarning, stacklevel=3)
         best = zip(*(s.best.points for s in searches), strict=True) if searches else None
         found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)
+        # Chunks of equal numbers of groups are not in the order of the examples.
+        order = torch.cat(chunks).argsort() if chunks else everything
+        in_order = torch.equal(order, everything)
+        if not in_order:
+            found = tuple(f[order.to(f.device)] for f in found)
         perturbed = format_like(inputs, found)
         if not return_info:
             return perturbed
-        return perturbed, self.reports.of(searches, n_restarts, step_num)
+        info = self.reports.of(searches, n_restarts, step_num)
+        return perturbed, info if in_order else info.of_examples(order)
 
     def _search(
         self,

@@ -177,7 +177,11 @@ class AutoERAttack(Perturbation):
             - **info** (*AutoAttackInfo*): if ``return_info``.
 
         Raises:
-            ValueError: for arguments outside their ranges, or inputs outside the bounds.
+            ValueError: for arguments outside their ranges, inputs outside the bounds, and a
+                radius, bounds or mask that leave no example another point.
+
+        Warns:
+            UnmovedWarning: if some examples cannot move; their precision is NaN.
         """
         if budget is not None:
             check_count("budget", budget, 1)
@@ -189,7 +193,7 @@ class AutoERAttack(Perturbation):
             additional_forward_args, kwargs,
         )  # fmt: skip
         limits = Budget(budget, seconds)
-        ensemble = Ensemble(problem, self.k, limits, max_examples_per_batch)
+        ensemble = Ensemble(problem, self.k, limits, max_examples_per_batch, self.feature_mask)
         with (
             left_as_found(self.attribution, self.options["predictions"]),
             seeded(problem.seed),

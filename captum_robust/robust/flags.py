@@ -124,6 +124,14 @@ FLAGS: Mapping[str, Flag] = {
         "No change was found, so the row was returned. Either the attribution is stable, or the "
         "attack failed.",
     ),
+    "unmovable": Flag(
+        "no feature can move: the radius is below the spacing of the floating point numbers, or "
+        "bounds and mask leave no other point; the precision is NaN",
+        "Rows that cannot move",
+        "The radius is below the spacing of the floating point numbers, or bounds and mask leave "
+        "no other point. These rows were not tested.",
+        decisive=True,
+    ),
     "outside_ball": Flag(
         "the attack returned a point that is further from the example than the radius",
         "The attack left the ball",

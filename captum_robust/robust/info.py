@@ -1,7 +1,7 @@
 """Results of an attack besides the perturbed inputs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,8 @@ class AttackInfo:
 
     Attributes:
         objective (Tensor): the objective at the returned inputs, on the real model; (N,). NaN
-            where the map of the unperturbed example is not finite or constant.
+            where the map of the unperturbed example is not finite or constant, and where the
+            example cannot move within the radius.
         prediction_kept (Tensor): whether the prediction of the returned input is that of the
             example; (N,) bool.
         first_change_step (Tensor, optional): first step at which a top-k feature was lost while
@@ -66,6 +67,16 @@ class AttackInfo:
             precision=torch.cat(precisions) if precisions else None,
             flags=flags_of(searches),
         )
+
+    def of_examples(self, rows: Tensor) -> "AttackInfo":
+        """Return the values of examples in another order."""
+        chosen: dict[str, Tensor] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Tensor):
+                dim = 2 if each.name == "trace" else 0
+                chosen[each.name] = value.index_select(dim, rows.to(value.device))
+        return replace(self, **chosen)  # type: ignore[arg-type]
 
 
 def flags_of(searches: Sequence[Search]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from captum_robust.testing import attack_region as region
 from captum_robust.testing import attack_strength as strength
 from captum_robust.testing import predictions, surroundings
 from captum_robust.testing import budgets, ties
+from captum_robust.testing import per_example, unmovable, whole_ball
 from captum_robust.testing.attack_case import AttackCase, AttackTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -105,6 +106,14 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
         budgets.check_small_budget_is_no_proof,
         lambda c: c.traits.budget and c.traits.info is not None and not c.model.constant_map,
     ),
+        unmovable.check_rows_that_cannot_move_are_not_robust,
+        lambda c: c.traits.mask and c.traits.info is not None,
+    ),
+    Rule(
+        per_example.check_bounds_follow_their_examples,
+        lambda c: c.traits.bounds and not isinstance(c.model.inputs, tuple),
+    ),
+    Rule(whole_ball.check_rounding_stays_in_ball, lambda c: c.model.quadratic),
 )
 
 

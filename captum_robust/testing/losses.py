@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_robust.testing import loss_rules as rules
-from captum_robust.testing import surroundings
-from captum_robust.testing import ties
+from captum_robust.testing import surroundings, ties
 from captum_robust.testing.loss_case import LossCase, LossTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all

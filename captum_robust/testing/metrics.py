@@ -10,6 +10,7 @@ from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
 from captum_robust.testing import surroundings
 from captum_robust.testing import ties
+from captum_robust.testing import per_example, unmovable
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -67,6 +68,10 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(surroundings.check_metrics_in_threads_are_independent),
     Rule(surroundings.check_metric_counts_are_integers),
     Rule(ties.check_constant_map_gives_nan, _ranks_one_input),
+        unmovable.check_inputs_without_neighbours_have_no_value,
+        lambda c: c.model.constant_map and c.traits.moves_inputs,
+    ),
+    Rule(per_example.check_radius_follows_its_example, lambda c: c.traits.radius is not None),
 )
 
 

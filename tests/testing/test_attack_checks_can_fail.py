@@ -340,6 +340,30 @@ def misreads_lists(sound, attack, inputs, radius, target=None, **arguments):
     return sound(inputs, radius, target=0 if isinstance(target, list) else target, **arguments)
 
 
+@breaks("check_rows_that_cannot_move_are_not_robust")
+def scores_rows_that_cannot_move(sound, attack, inputs, radius, **arguments):
+    found = sound(inputs, radius, **arguments)
+    if not arguments.get("return_info") or "mask" not in arguments:
+        return found
+    return found[0], dataclasses.replace(found[1], objective=found[1].objective.nan_to_num())
+
+
+@breaks("check_bounds_follow_their_examples")
+def takes_the_bounds_of_others(sound, attack, inputs, radius, **arguments):
+    if isinstance(attack.lower_bound, torch.Tensor):
+        move = inputs - attack.lower_bound
+        attack.lower_bound, attack.upper_bound = inputs - move.flip(0), inputs + move.flip(0)
+    return sound(inputs, radius, **arguments)
+
+
+@breaks("check_rounding_stays_in_ball")
+def rounds_to_nearest(sound, attack, inputs, radius, **arguments):
+    moved = sound(inputs, radius, **arguments)
+    if as_tuple(inputs)[0].min() < 2.0**51:
+        return moved
+    return mapped(lambda t: t + radius, inputs)
+
+
 @breaks("check_errors_name_the_argument")
 def takes_any_radius(sound, attack, inputs, radius, **arguments):
     radius = radius if isinstance(radius, torch.Tensor) else abs(radius)

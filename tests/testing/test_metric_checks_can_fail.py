@@ -245,6 +245,19 @@ def shares_its_seed(explain, inputs, seed=0, **kwargs):
 
 def rounds_k(explain, inputs, k=2, **kwargs):
     return ranking_thickness(explain, inputs, **{**FEW, "k": int(k), **kwargs})
+def scores_what_cannot_move(explain, inputs, **kwargs):
+    try:
+        return thickness(explain, inputs, **kwargs)
+    except ValueError as error:
+        if "spacing" not in str(error):
+            raise
+        return torch.ones(len(as_tuple(inputs)[0]))
+
+
+def mixes_up_radii(explain, inputs, perturb_radius=0.3, **kwargs):
+    if isinstance(perturb_radius, torch.Tensor):
+        perturb_radius = perturb_radius.flip(0)
+    return thickness(explain, inputs, perturb_radius=perturb_radius, **kwargs)
 
 
 BROKEN = {
@@ -267,6 +280,8 @@ BROKEN = {
     rectifies_in_its_own_package: {"check_smoothing_changes_no_metric_arithmetic"},
     shares_its_seed: {"check_metrics_in_threads_are_independent"},
     rounds_k: {"check_metric_counts_are_integers"},
+    scores_what_cannot_move: {"check_inputs_without_neighbours_have_no_value"},
+    mixes_up_radii: {"check_radius_follows_its_example"},
 }
 
 

@@ -107,9 +107,14 @@ def rules_of(checks):
     return {name.split("[")[0] for name, _ in checks}
 
 
+CANNOT_MOVE = "check_rows_that_cannot_move_are_not_robust"
+
+
 def test_every_rule_is_among_the_checks_unless_declared_otherwise():
     assert rules_of(attack_checks(budget=True)) == {r.name for r in ATTACK_RULES}
     full = {"perfect": 1.0, "symmetric": True}
+    assert rules_of(attack_checks()) == {r.name for r in ATTACK_RULES}
+    full = {"perfect": 1.0, "symmetric": True, "radius": "radius"}
     assert rules_of(metric_checks(**full)) == {r.name for r in MAPS_RULES}
     of_models = {r.name for r in MODEL_RULES}
     assert rules_of(metric_checks(call="explanation", **full)) == of_models
@@ -131,8 +136,8 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
         ),
         ({"tolerance": False}, {"check_outputs_stay_within_the_tolerance"}),
         ({"restarts": False}, {"check_more_restarts_are_never_weaker"}),
-        ({"bounds": False}, {"check_bounds"}),
-        ({"mask": False}, {"check_mask"}),
+        ({"bounds": False}, {"check_bounds", "check_bounds_follow_their_examples"}),
+        ({"mask": False}, {"check_mask", CANNOT_MOVE}),
         ({"radius_per_example": False}, {"check_radius_of_every_example"}),
         ({"info": None}, {"check_info_tells_the_objective", "check_training_mode_is_seen"}),
         (
@@ -152,6 +157,7 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
                 "check_small_budget_is_no_proof",
             },
         ),
+        ({"info": None}, {"check_info_tells_the_objective", CANNOT_MOVE}),
         ({"beats_noise": False}, {"check_at_least_as_strong_as_random_draws"}),
         (
             {"aims_at_top_k": False},
@@ -253,6 +259,9 @@ def test_every_check_of_a_module_is_in_the_table(rules):
     every_rule = [rule for table in RULES.values() for rule in table]
     for module in {inspect.getmodule(rule.check) for rule in rules}:
         here = {rule.name for rule in every_rule if inspect.getmodule(rule.check) is module}
+    every = [rule for table in RULES.values() for rule in table]
+    for module in {inspect.getmodule(rule.check) for rule in rules}:
+        here = {rule.name for rule in every if inspect.getmodule(rule.check) is module}
         assert here == set(module.__all__)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_robust._utils.captum import Inputs
 from captum_robust._utils.tensors import Points
 from captum_robust.attr.check import is_differentiable
 from captum_robust.ranking import fraction
@@ -37,7 +38,7 @@ class AutoAttackInfo:
 
     Attributes:
         precision (Tensor): precision at k of the returned inputs, on the real model; (N,), in
-            [0, 1]. NaN where the map of the example is not finite or constant.
+            [0, 1]. NaN where the map of the example is not finite or constant, or it cannot move.
         prediction_kept (Tensor): whether the returned input has the example's label; (N,) bool.
         members (tuple[str, ...]): names of the members, in the order in which they ran.
         winner (Tensor): the first member to find the precision returned; (N,) int64, −1 where none
@@ -70,12 +71,20 @@ class AutoAttackInfo:
 class Ensemble:
     """The members at work on one problem, and the worst point of every example so far."""
 
-    def __init__(self, problem: Problem, k: int, budget: Budget, chunk: int | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        k: int,
+        budget: Budget,
+        chunk: int | None,
+        feature_mask: Inputs | None = None,
+    ) -> None:
         n_examples, like = problem.n_examples, problem.region.centre[0]
         self.problem = problem
         self.k = k
         self.budget = budget
         self.chunk = chunk
+        self.feature_mask = feature_mask
         self.points = tuple(t.clone() for t in problem.region.centre)
         self.overlap = torch.full((n_examples,), k, device=like.device)
         self.kept = torch.ones(n_examples, dtype=torch.bool, device=like.device)
@@ -88,7 +97,7 @@ class Ensemble:
         self._by_chance = torch.full((n_examples,), float("inf"), dtype=torch.float64)
         self._by_gradient = self._by_chance.clone()
         self._attacked = torch.zeros_like(self.kept)  # along a gradient
-        self._lowest = 0
+        self._lowest = torch.zeros_like(self.overlap)
         self.depends_on_the_batch = True  # until the attribution has been examined
 
     def begin(self, first: Member) -> None:
@@ -97,7 +106,7 @@ class Ensemble:
 
     def examine(self, attack: ExplanationAttack) -> NetworkTraits:
         """Find the traits of the network, by the attribution of an attack."""
-        rows = self._open()[:_N_SAMPLED]
+        rows = self._alike(self._open())[:_N_SAMPLED]
         if len(rows) == 0:
             return NetworkTraits()
         if not self.budget.charge(_EXAMINATION):
@@ -152,7 +161,7 @@ class Ensemble:
             return
         unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
         affordable = self.queries + strongest.cost <= self.budget.n_queries
-        rows = rows[(unmoved.cpu() & affordable)[rows]][:_N_SAMPLED]
+        rows = self._alike(rows[(unmoved.cpu() & affordable)[rows]])[:_N_SAMPLED]
         if len(rows) > 0:
             problem, attack = unbounded(self.problem, strongest.attack, _FAR)
             search = attack._search(problem, rows, strongest.n_steps, with_info=True)
@@ -178,13 +187,17 @@ class Ensemble:
         """Return the examples that can still get worse; on the CPU."""
         return (self.ranked & (self.overlap > self._lowest)).cpu().nonzero()[:, 0]
 
+    def _alike(self, rows: Tensor) -> Tensor:
+        """Return those of the examples ``rows`` that have as many groups as the first."""
+        return next(iter(self.problem.chunks(rows, None, self.feature_mask)), rows)
+
     def _nothing(self) -> Tensor:
         return torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
 
     def _run(self, member: Member, start: Points | None, limit: Limit) -> None:
         problem = replace(self.problem, start=start)
         found = self._nothing()
-        for rows in problem.chunks(self._open(), self.chunk):
+        for rows in problem.chunks(self._open(), self.chunk, self.feature_mask):
             if self._can_stack(member, rows):
                 outcomes = stacked_search(member, problem, rows)
             else:
@@ -215,7 +228,7 @@ class Ensemble:
         """Keep the points of an outcome where they are worse than all points before."""
         self.queries[rows] += outcome.n_queries
         self.ranked[rows] &= outcome.ranked
-        self._lowest = outcome.lowest_overlap
+        self._lowest[rows.to(self._lowest.device)] = outcome.lowest_overlap
         better = (outcome.overlap < self.overlap[rows]) & outcome.ranked
         chosen = rows.to(better.device)[better]
         for points, best in zip(self.points, outcome.points, strict=True):

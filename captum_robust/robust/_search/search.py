@@ -200,6 +200,7 @@ class Search(ABC):
             "training_mode": ranked & self.scored.in_training_mode,
             "float16_underflow": self.unperturbed.underflow & ranked,
             "tied_reference": self.unperturbed.tied & ranked,
+            "unmovable": self.batch.pinned,
         }
 
     def full_trace(self) -> Tensor:
@@ -313,7 +314,7 @@ class Search(ABC):
 
     def _start(self, scores: Tensor) -> None:
         """Record the scores of the unperturbed examples."""
-        self.unperturbed = Unperturbed.of(scores, self.batch.centre, self.scored, self.settings.k)
+        self.unperturbed = Unperturbed.of(scores, self.batch, self.scored, self.settings.k)
         if self.unperturbed.top is not None:
             self.first_change_step = torch.full((len(scores),), -1, device=scores.device)
         self._prepare()

@@ -7,7 +7,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, Perturbation, TargetType, log_usage
-from captum_robust._utils.checks import check_count, check_norm, check_radius
+from captum_robust._utils.checks import check_count, check_norm, check_radius, one_number
 from captum_robust._utils.prediction import Decision, predicted_labels
 from captum_robust._utils.random import resolve_seed
 from captum_robust.noise import Norm, UniformNoise
@@ -220,6 +220,7 @@ class ExplanationComparator:
     ) -> Comparison:
         """Return an empty comparison, with the attacks bound to the attributions."""
         check_radius(radius)
+        radius = one_number("radius", radius)
         check_norm(norm)
         if max_examples_per_batch is not None:
             check_count("max_examples_per_batch", max_examples_per_batch, 1)
@@ -241,7 +242,7 @@ class ExplanationComparator:
             decision=self.decision,
             predictions=self.predictions,
             confidence=self.confidence,
-            radius=float(radius),
+            radius=radius,
             norm=norm,
             seed=resolve_seed(seed),
             max_examples_per_batch=max_examples_per_batch,

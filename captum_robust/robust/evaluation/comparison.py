@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, format_like
+from captum_robust._utils.movement import UnmovedWarning
 from captum_robust._utils.prediction import Decision
 from captum_robust.noise import Norm
 from captum_robust.ranking import non_finite_rows
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust.evaluation.calls import call_attack, noted_zero_gradient
-from captum_robust.robust.evaluation.displacement import displacement_flags
+from captum_robust.robust.evaluation.displacement import displacement_flags, untested_rows
 from captum_robust.robust.evaluation.ranges import range_of
 from captum_robust.robust.evaluation.robustness_table import (
     PREDICTION_CHANGED,
@@ -120,7 +122,7 @@ class Comparison:
         self._given = batch.inputs
         self._weights.append(batch.weights)
         self._n_examples.append(batch.n_examples)
-        attacked: dict[tuple[str, int], tuple[Inputs, dict[str, int]]] = {}
+        attacked: dict[tuple[str, int], tuple[Inputs, dict[str, int], Tensor]] = {}
         for name, (attribution, arguments) in self.attributions.items():
             scorer = Scorer(
                 attribution, {**arguments, **batch.arguments}, self.seed,
@@ -134,7 +136,7 @@ class Comparison:
                 key = (attack_name, id(attack))  # one attack for several attributions perturbs once
                 if key not in attacked:
                     attacked[key] = self._attack(attack, options, batch)
-                points, flags = attacked[key]
+                points, flags, untested = attacked[key]
                 maps, after = scorer.maps_and_results(points, self.predictions, self.decision)
                 values = {
                     metric_name: _values(metric_name, metric(maps, reference), batch.n_examples)
@@ -142,7 +144,7 @@ class Comparison:
                 }
                 values[PREDICTION_CHANGED] = self._changed(after, before)
                 # The map of a ReLU network may be finite where its input is not.
-                broken = (unsound | non_finite_rows((*as_tuple(points), *after))).cpu()
+                broken = (unsound | untested | non_finite_rows((*as_tuple(points), *after))).cpu()
                 values = {n: v.masked_fill(broken, float("nan")) for n, v in values.items()}
                 tally = self._tallies[name, attack_name]
                 tally.values.append(values)
@@ -185,19 +187,21 @@ class Comparison:
 
     def _attack(
         self, attack: Perturbation, options: dict[str, Any], batch: Batch
-    ) -> tuple[Inputs, dict[str, int]]:
-        """Return the perturbed inputs and the flags of the attack."""
+    ) -> tuple[Inputs, dict[str, int], Tensor]:
+        """Return the perturbed inputs, the flags of the attack, and the examples not tested."""
         offered = {
             **batch.arguments, "norm": self.norm, "seed": self.seed, "return_info": True,
             "max_examples_per_batch": self.max_examples_per_batch,
         }  # fmt: skip
         with noted_zero_gradient() as warned:
+            warnings.simplefilter("ignore", UnmovedWarning)  # the flag says so
             points, info = call_attack(attack, batch.inputs, self.radius, options, offered)
         flags = dict(getattr(info, "flags", {}))
         if warned and "zero_gradient" not in flags:
             flags["zero_gradient"] = batch.n_examples
         flags |= displacement_flags(points, batch.inputs, self.radius, self.norm)
-        return points, flags
+        untested = untested_rows(attack, options, points, batch.inputs, self.radius, self.norm)
+        return points, flags, untested
 
     def _changed(self, results: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> Tensor:
         """Return 1 where the prediction, or one of several, changed, else 0; (N,)."""
