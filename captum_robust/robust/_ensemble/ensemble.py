@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_robust._utils.derivatives import differentiate
 from captum_robust._utils.tensors import Points
-from captum_robust.attr.check import is_differentiable
+from captum_robust.attr.check import NotDifferentiableError, is_differentiable
 from captum_robust.ranking import fraction
 from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
 from captum_robust.robust._ensemble.outcome import Outcome, single_search, stacked_search
@@ -105,14 +106,23 @@ class Ensemble:
         self.queries[rows] += len(maps)
         once, again, smoothed = maps
         kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)
-        has_gradient = False
-        if kinked and is_differentiable(attack.attribution):
-            evaluator = self.problem.evaluator(
-                attack.attribution, rows, attack.absolute, attack.feature_mask
-            )
-            has_gradient = _has_gradient(evaluator, points)
-            self.queries[rows] += 1
-        return NetworkTraits(kinked, has_gradient, randomised, differentiable)
+        has_gradient: dict[float | None, bool | None] = {}
+        if is_differentiable(attack.attribution):
+            for beta in (None, _KINK_BETA)[: 1 + kinked]:
+                evaluator = self.problem.evaluator(
+                    attack.attribution, rows, attack.absolute, attack.feature_mask, beta
+                )
+                has_gradient[beta] = _has_gradient(evaluator, points)
+                self.queries[rows] += 1
+                if has_gradient[beta] is not None:  # else only a smoothed network may have one
+                    break
+            if has_gradient[None] is None:
+                self._flag(rows, "no_second_derivative", self.ranked[rows])
+        return NetworkTraits(
+            kinked, kinked and has_gradient.get(None) is True, randomised, differentiable,
+            no_gradient=has_gradient.get(None, False) is None,
+            no_smoothed_gradient=list(has_gradient.values())[-1:] == [None],
+        )  # fmt: skip
 
     def run(self, members: Sequence[Member]) -> Iterator[None]:
         """Run the members one after the other, and yield after each."""
@@ -137,7 +147,10 @@ class Ensemble:
         rows = rows[unmoved.cpu()[rows]][:_N_SAMPLED]
         if len(rows) > 0:
             problem, attack = unbounded(self.problem, strongest.attack, _FAR)
-            search = attack._search(problem, rows, strongest.n_steps, with_info=True)
+            try:
+                search = attack._search(problem, rows, strongest.n_steps, with_info=True)
+            except NotDifferentiableError:
+                return
             assert search.best.overlap is not None
             self.queries[rows] += search.n_queries
             self._flag(rows, "unconstrained_attack_fails", search.best.overlap == self.k)
@@ -167,10 +180,14 @@ class Ensemble:
         problem = replace(self.problem, start=start)
         found = torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
         for rows in problem.chunks(self._open(member.cost), self.chunk):
-            if self._can_stack(member, rows):
-                outcomes = stacked_search(member, problem, rows)
-            else:
-                outcomes = [single_search(member, problem, rows)]
+            try:
+                if self._can_stack(member, rows):
+                    outcomes = stacked_search(member, problem, rows)
+                else:
+                    outcomes = [single_search(member, problem, rows)]
+            except NotDifferentiableError:  # other members need no such derivative
+                self._flag(rows, "no_second_derivative", self.ranked[rows])
+                continue
             for outcome in outcomes:
                 found[rows] = torch.fmin(found[rows], outcome.precision.to(found))
                 self._take(rows, member, outcome)
@@ -212,12 +229,18 @@ class Ensemble:
         raised[rows.to(raised.device)] |= examples.to(raised.device)
 
 
-def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool:
-    """Return whether a weighted sum of the scores has a gradient other than zero."""
+def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool | None:
+    """Return whether a weighted sum of the scores has a gradient other than zero.
+
+    None if it has none that torch could compute.
+    """
     leaves = tuple(p.detach().requires_grad_() for p in points)
-    scores = evaluator.scores(leaves, graph=True)
-    if not scores.requires_grad:
-        return False
-    weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal weights could cancel
-    found = torch.autograd.grad((scores * weights).sum(), leaves, allow_unused=True)
+    try:
+        scores = evaluator.scores(leaves, graph=True)
+        if not scores.requires_grad:
+            return False
+        weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal weights could cancel
+        found = differentiate([(scores * weights).sum()], leaves)
+    except NotDifferentiableError:
+        return None
     return any(g is not None and bool((g != 0).any()) for g in found)
