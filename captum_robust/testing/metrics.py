@@ -6,6 +6,7 @@ from typing import Any
 
 from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
+from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -49,6 +50,8 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(of_models.check_noncontiguous_inputs),
     Rule(of_models.check_dtypes),
     Rule(of_models.check_errors_name_the_argument),
+    Rule(derivatives.check_missing_gradient_is_not_robust, lambda c: c.traits.perfect is not None),
+    Rule(derivatives.check_missing_second_derivative_is_not_flat),
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from captum_robust._utils.captum import as_tuple, format_like
+from captum_robust.attr import NotDifferentiableError
 from captum_robust.robust import ERAttack, UniformNoise
 from captum_robust.testing import ATTACK_RULES, attack_checks, small_models
 from tests.testing.subjects import failing, first_of_each
@@ -330,6 +331,14 @@ def misreads_lists(sound, attack, inputs, radius, target=None, **arguments):
 def takes_any_radius(sound, attack, inputs, radius, **arguments):
     radius = radius if isinstance(radius, torch.Tensor) else abs(radius)
     return sound(inputs, radius, **arguments)
+
+
+@breaks("check_attack_names_a_missing_second_derivative")
+def ends_in_the_error_of_torch(sound, attack, inputs, radius, **arguments):
+    try:
+        return sound(inputs, radius, **arguments)
+    except NotDifferentiableError as error:
+        raise RuntimeError("derivative not implemented") from error
 
 
 @pytest.mark.parametrize("name", BROKEN)

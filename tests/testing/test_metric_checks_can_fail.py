@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from captum_robust._utils.captum import as_tuple
+from captum_robust.attr import NotDifferentiableError
 from captum_robust.metrics import precision_at_k, ranking_thickness, spearman_correlation
 from captum_robust.testing import MAPS_RULES, MODEL_RULES, metric_checks, small_models
 from tests.testing.subjects import FEW, SHARE, failing, first_of_each
@@ -221,6 +222,29 @@ def takes_any_radius(explain, inputs, perturb_radius=0.3, **kwargs):
     return thickness(explain, inputs, perturb_radius=abs(perturb_radius), **kwargs)
 
 
+def forgives_a_missing_gradient(explanation, inputs, **arguments):
+    """Nothing that can be seen has changed."""
+    try:
+        return thickness(explanation, inputs, **arguments)
+    except NotDifferentiableError:
+        return torch.ones(len(as_tuple(inputs)[0]))
+
+
+def trusts_autograd(explanation, inputs, **arguments):
+    """Lower where the saliency has a derivative by autograd, which may be missing."""
+    value = thickness(explanation, inputs, **arguments)
+    model, points = explanation.__self__.forward_func, as_tuple(inputs)
+    leaves = [p.detach().requires_grad_() for p in points]
+    output = model(*leaves).flatten(1).sum() if points[0].dtype == torch.float64 else None
+    if output is None or not output.requires_grad:
+        return value
+    first = torch.autograd.grad(output, leaves, create_graph=True, allow_unused=True)
+    total = sum(g.sum() for g in first if g is not None)
+    second = torch.autograd.grad(total, leaves, allow_unused=True)
+    bent = sum(g.flatten(1).abs().sum(dim=1) for g in second if g is not None)
+    return value / (1 + 0.1 * bent)
+
+
 BROKEN = {
     means_over_examples: {"check_one_value_per_example"},
     in_hundredths: {"check_values_in_range"},
@@ -238,6 +262,8 @@ BROKEN = {
     reads_rows_of_memory: {"check_noncontiguous_inputs"},
     returns_half_precision: {"check_dtypes"},
     takes_any_radius: {"check_errors_name_the_argument"},
+    forgives_a_missing_gradient: {"check_missing_gradient_is_not_robust"},
+    trusts_autograd: {"check_missing_second_derivative_is_not_flat"},
 }
 
 
