@@ -4,11 +4,13 @@ When a release of Captum moves one of them, only this file has to change. A test
 interception of Captum's code by module name (:mod:`captum_robust.attr.differentiable`).
 """
 
+import inspect
 from typing import Any
 
 from captum._utils.common import _format_output, _run_forward, _select_targets
 from captum._utils.gradient import compute_gradients
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
+from captum.attr import Attribution
 from captum.log import log_usage
 from captum.robust import Perturbation
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ __all__ = [
     "Perturbation",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
+    "accepted_arguments",
     "as_tuple",
     "call_forward",
     "compute_gradients",
@@ -30,6 +33,20 @@ __all__ = [
     "run_forward",
     "select_target",
 ]
+
+
+def accepted_arguments(attribution: Attribution, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those of some arguments that ``attribution.attribute`` takes.
+
+    A method that takes any keyword argument, as that of NoiseTunnel, passes them on to the
+    ``attribution_method`` that it wraps, whose own arguments decide then.
+    """
+    parameters = inspect.signature(attribution.attribute).parameters
+    accepted = {name: value for name, value in arguments.items() if name in parameters}
+    inner = getattr(attribution, "attribution_method", None)
+    if inner is not None:
+        accepted |= accepted_arguments(inner, arguments)
+    return accepted
 
 
 def as_tuple(inputs: Inputs, name: str = "inputs") -> tuple[Tensor, ...]:

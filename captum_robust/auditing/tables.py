@@ -79,7 +79,7 @@ def _interval(trial: Trial) -> Cell:
 
 
 def _mean_of(metric: str) -> Callable[[Trial], Cell]:
-    return lambda trial: number(_estimate(trial.values[metric]).mean)
+    return lambda trial: number(estimate(torch.tensor(trial.values[metric])).mean)
 
 
 def _count(count: int) -> Cell:
@@ -155,7 +155,8 @@ def _chart(audit: AuditNumbers, explanation: AuditedExplanation) -> Chart:
 
 
 def _estimate(values: tuple[float, ...]) -> Estimate:
-    return estimate(torch.tensor(values))
+    """Return the mean P@k, which lies in [0, 1], with its interval."""
+    return estimate(torch.tensor(values), bounds=(0, 1))
 
 
 def _estimates(audit: AuditNumbers, explanation: AuditedExplanation, attack: str) -> list[Estimate]:

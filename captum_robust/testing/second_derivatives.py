@@ -156,7 +156,7 @@ class _BendOnce(torch.autograd.Function):
         return x.tanh()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         found: Tensor = gradient * (1 - x.tanh() ** 2)

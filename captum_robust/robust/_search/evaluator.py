@@ -29,6 +29,7 @@ from captum_robust._utils.captum import (
     format_like,
     run_forward,
 )
+from captum_robust._utils.diagnosis import named_output
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.random import SameDraws
 from captum_robust._utils.state import in_training_mode
@@ -66,6 +67,7 @@ class Evaluator:
         smooth_beta: sharpness of the ReLU family; None leaves the network as it is.
         rows: indices of the examples in the whole batch, if they are a part of it.
         n_examples: number of examples of the whole batch.
+        output_varies: the output of the model depends on chance or on the other examples.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Evaluator:
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
         n_examples: int = 0,
+        output_varies: bool = False,
     ) -> None:
         self.attribution = attribution
         self.given = given
@@ -90,6 +93,7 @@ class Evaluator:
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_examples = n_examples
+        self.output_varies = output_varies
         self.n_queries = 0
         self.map_dtype = torch.float32  # of the map; set by the first
         self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example; set by the first map
@@ -110,8 +114,8 @@ class Evaluator:
 
     @cached_property
     def in_training_mode(self) -> bool:
-        """Return whether a layer of the model depends on chance or on the batch."""
-        return in_training_mode(self.forward_func)
+        """Return whether the output of the model depends on chance or on the other examples."""
+        return self.output_varies or in_training_mode(self.forward_func)
 
     def maps(self, points: Points, graph: bool, **changed: Any) -> Inputs:
         """Return the attributions at ``points``, with their graph or without."""
@@ -134,7 +138,8 @@ class Evaluator:
                 self._has_attention = found.has_attention
                 self._seen = points, found.output
                 return format_like(self.given, found.attributions)
-            with differentiable_attribution() if graph else summed_gradients():
+            mode = differentiable_attribution() if graph else summed_gradients()
+            with mode, named_output(self.attribution, points, arguments):
                 maps: Inputs = _own(self.attribution).attribute(
                     format_like(self.given, points), **arguments
                 )
