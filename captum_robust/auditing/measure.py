@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_robust._utils.captum import Inputs, as_tuple
-from captum_robust.attr import is_differentiable
+from captum_robust.attr import NotDifferentiableError, is_differentiable
 from captum_robust.auditing.certificate import certify
 from captum_robust.auditing.configuration import AuditConfig
 from captum_robust.auditing.numbers import ENSEMBLE, OWN_GRADIENT, AuditedExplanation, Trial
@@ -86,7 +86,10 @@ def audit_explanation(
     bar.set_description(f"{name}: certificate")
     certified, not_certified = certify(attribution, arguments, config)
     after = scores_of(attribution, arguments, config, _like(points, config.inputs))
-    differentiable = is_differentiable(attribution)
+    has_gradient = any(trial.attack == OWN_GRADIENT for trial in trials)
+    without_one = type(attribution).__name__
+    if is_differentiable(attribution):  # but an operation of the network is not, twice
+        without_one = f"{without_one} of this network"
     bar.update()
     return AuditedExplanation(
         name=name,
@@ -96,7 +99,7 @@ def audit_explanation(
         measures=measures,
         certified=None if certified is None else _masked(certified, unranked),
         not_certified=not_certified,
-        not_attacked="" if differentiable else f"{type(attribution).__name__} has no gradient",
+        not_attacked="" if has_gradient else f"{without_one} has no gradient",
         top_before=_top(scores, config.k, without),
         top_after=_top(after, config.k, without | invalid_rows(after)),
     )
@@ -120,16 +123,23 @@ def _attack(
     if is_differentiable(attribution):
         attacks = {OWN_GRADIENT: partial(ERAttack, **options), **attacks}
     metrics = {name: make(config) for name, make in METRICS.items()}
-    comparator = ExplanationComparator(
-        {name: (attribution, arguments)}, attacks, metrics, **config.bounds,
-        **config.prediction,
-    )  # fmt: skip
-    table: RobustnessTable = comparator.evaluate(
-        config.inputs, radius, config.target, config.additional_forward_args, norm=config.norm,
-        seed=config.seed, max_examples_per_batch=config.max_examples_per_batch,
-        return_perturbed=True,
-    )  # fmt: skip
-    return table
+
+    def evaluate(attacks: dict[str, Any]) -> RobustnessTable:
+        comparator = ExplanationComparator(
+            {name: (attribution, arguments)}, attacks, metrics, **config.bounds,
+            **config.prediction,
+        )  # fmt: skip
+        table: RobustnessTable = comparator.evaluate(
+            config.inputs, radius, config.target, config.additional_forward_args, norm=config.norm,
+            seed=config.seed, max_examples_per_batch=config.max_examples_per_batch,
+            return_perturbed=True,
+        )  # fmt: skip
+        return table
+
+    try:
+        return evaluate(attacks)
+    except NotDifferentiableError:  # all together go on without the gradient
+        return evaluate({n: attack for n, attack in attacks.items() if n != OWN_GRADIENT})
 
 
 def _top(scores: Tensor, k: int, without: Tensor) -> tuple[tuple[int, ...], ...]:

@@ -69,8 +69,9 @@ def _warnings(audit: AuditNumbers) -> Section:
             notes.append(
                 Note(
                     f"The published attack was left out ({e.name})",
-                    f"{e.not_attacked}: all attacks together used the gradient of another "
-                    "attribution, simultaneous perturbation and random search.",
+                    f"{e.not_attacked}: all attacks together used simultaneous perturbation, "
+                    "random search, and where possible finite differences or the gradient of "
+                    "another attribution.",
                 )
             )
     lead = (

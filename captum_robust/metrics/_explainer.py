@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
+from captum_robust._utils.diagnosis import named_output
 from captum_robust._utils.graphs import one_graph_at_a_time, takes_one_graph
 from captum_robust._utils.groups import by_count, counts_of_examples
 from captum_robust._utils.random import reseed, resolve_seed, seeded
@@ -183,7 +184,7 @@ class Explainer:
                 direct = direct_attribution(self._attribution, leaves, arguments)
                 if direct is not None:
                     return direct.attributions
-            with summed_gradients():
+            with summed_gradients(), named_output(self._attribution, leaves, arguments):
                 maps = self._function(format_like(self.given, leaves), **arguments)
         return as_tuple(maps, "the result of explanation_func")
 

@@ -47,6 +47,15 @@ FLAGS: Mapping[str, Flag] = {
         "weaker on these rows.",
         decisive=True,
     ),
+    "no_second_derivative": Flag(
+        "an operation of the network has no second derivative in torch: attacks along the gradient "
+        "of the map were left out",
+        "The network has no second derivative",
+        "An operation of the network, such as a distance or a fused attention kernel, has no "
+        "second derivative, so only attacks by finite differences, random probes and random search "
+        "were made: they are weaker.",
+        decisive=True,
+    ),
     "still_falling": Flag(
         "the best point is that of the last step: more steps may find more",
         "The attack had not converged",

@@ -12,6 +12,7 @@ from captum_robust.testing import attack_strength as strength
 from captum_robust.testing import predictions, surroundings
 from captum_robust.testing import budgets, ties
 from captum_robust.testing import per_example, unmovable, whole_ball
+from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.attack_case import AttackCase, AttackTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -114,6 +115,7 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
         lambda c: c.traits.bounds and not isinstance(c.model.inputs, tuple),
     ),
     Rule(whole_ball.check_rounding_stays_in_ball, lambda c: c.model.quadratic),
+    Rule(derivatives.check_attack_names_a_missing_second_derivative),
 )
 
 

@@ -11,6 +11,7 @@ from captum_robust.testing import metric_of_models as of_models
 from captum_robust.testing import surroundings
 from captum_robust.testing import ties
 from captum_robust.testing import per_example, unmovable
+from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -72,6 +73,8 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
         lambda c: c.model.constant_map and c.traits.moves_inputs,
     ),
     Rule(per_example.check_radius_follows_its_example, lambda c: c.traits.radius is not None),
+    Rule(derivatives.check_missing_gradient_is_not_robust, lambda c: c.traits.perfect is not None),
+    Rule(derivatives.check_missing_second_derivative_is_not_flat),
 )
 
 

@@ -12,6 +12,7 @@ import torch
 from captum_robust._utils.captum import as_tuple, format_like
 from captum_robust._utils.prediction import Decision
 from captum_robust._utils.state import models_of
+from captum_robust.attr import NotDifferentiableError
 from captum_robust.robust import ERAttack, UniformNoise
 from captum_robust.testing import ATTACK_RULES, attack_checks, small_models
 from tests.testing.subjects import failing, first_of_each
@@ -460,6 +461,12 @@ def calls_an_example_stable_that_it_did_not_attack(
     if budget is not None and arguments.get("return_info"):
         found[1].flags.pop("not_attacked", None)
     return found
+@breaks("check_attack_names_a_missing_second_derivative")
+def ends_in_the_error_of_torch(sound, attack, inputs, radius, **arguments):
+    try:
+        return sound(inputs, radius, **arguments)
+    except NotDifferentiableError as error:
+        raise RuntimeError("derivative not implemented") from error
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from captum_robust._utils.captum import as_tuple
+from captum_robust.attr import NotDifferentiableError
 from captum_robust.metrics import precision_at_k, ranking_thickness, spearman_correlation
 from captum_robust.testing import MAPS_RULES, MODEL_RULES, metric_checks, small_models
 from tests.testing.subjects import FEW, SHARE, failing, first_of_each
@@ -258,6 +259,27 @@ def mixes_up_radii(explain, inputs, perturb_radius=0.3, **kwargs):
     if isinstance(perturb_radius, torch.Tensor):
         perturb_radius = perturb_radius.flip(0)
     return thickness(explain, inputs, perturb_radius=perturb_radius, **kwargs)
+def forgives_a_missing_gradient(explanation, inputs, **arguments):
+    """Nothing that can be seen has changed."""
+    try:
+        return thickness(explanation, inputs, **arguments)
+    except NotDifferentiableError:
+        return torch.ones(len(as_tuple(inputs)[0]))
+
+
+def trusts_autograd(explanation, inputs, **arguments):
+    """Lower where the saliency has a derivative by autograd, which may be missing."""
+    value = thickness(explanation, inputs, **arguments)
+    model, points = explanation.__self__.forward_func, as_tuple(inputs)
+    leaves = [p.detach().requires_grad_() for p in points]
+    output = model(*leaves).flatten(1).sum() if points[0].dtype == torch.float64 else None
+    if output is None or not output.requires_grad:
+        return value
+    first = torch.autograd.grad(output, leaves, create_graph=True, allow_unused=True)
+    total = sum(g.sum() for g in first if g is not None)
+    second = torch.autograd.grad(total, leaves, allow_unused=True)
+    bent = sum(g.flatten(1).abs().sum(dim=1) for g in second if g is not None)
+    return value / (1 + 0.1 * bent)
 
 
 BROKEN = {
@@ -282,6 +304,8 @@ BROKEN = {
     rounds_k: {"check_metric_counts_are_integers"},
     scores_what_cannot_move: {"check_inputs_without_neighbours_have_no_value"},
     mixes_up_radii: {"check_radius_follows_its_example"},
+    forgives_a_missing_gradient: {"check_missing_gradient_is_not_robust"},
+    trusts_autograd: {"check_missing_second_derivative_is_not_flat"},
 }
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
+from captum_robust._utils.derivatives import differentiate
 from captum_robust._utils.tensors import Points
-from captum_robust.attr.check import is_differentiable
+from captum_robust.attr.check import NotDifferentiableError, is_differentiable
 from captum_robust.ranking import fraction
 from captum_robust.robust._ensemble.budget import Budget
 from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
@@ -129,14 +130,24 @@ class Ensemble:
         self.queries[rows] += len(maps)
         once, again, smoothed = maps
         kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)
-        has_gradient = False
-        if kinked and is_differentiable(attack.attribution):
-            evaluator = self.problem.evaluator(
-                attack.attribution, rows, attack.absolute, attack.feature_mask
-            )
-            has_gradient = _has_gradient(evaluator, points)
-            self.queries[rows] += 1
-        return NetworkTraits(kinked, has_gradient, randomised, differentiable)
+        has_gradient: dict[float | None, bool | None] = {}
+        if is_differentiable(attack.attribution):
+            for beta in (None, _KINK_BETA)[: 1 + kinked]:
+                evaluator = self.problem.evaluator(
+                    attack.attribution, rows, attack.absolute, attack.feature_mask, beta
+                )
+                has_gradient[beta] = _has_gradient(evaluator, points)
+                self.queries[rows] += 1
+                # Else only a smoothed network may have one.
+                if has_gradient[beta] is not None or not self.budget.charge(1):
+                    break
+            if has_gradient[None] is None:
+                self._flag(rows, "no_second_derivative", self.ranked[rows])
+        return NetworkTraits(
+            kinked, kinked and has_gradient.get(None) is True, randomised, differentiable,
+            no_gradient=has_gradient.get(None, False) is None,
+            no_smoothed_gradient=list(has_gradient.values())[-1:] == [None],
+        )  # fmt: skip
 
     def run(self, members: Sequence[Member]) -> Iterator[None]:
         """Run the members one after the other, and yield after each."""
@@ -164,7 +175,10 @@ class Ensemble:
         rows = self._alike(rows[(unmoved.cpu() & affordable)[rows]])[:_N_SAMPLED]
         if len(rows) > 0:
             problem, attack = unbounded(self.problem, strongest.attack, _FAR)
-            search = attack._search(problem, rows, strongest.n_steps, with_info=True)
+            try:
+                search = attack._search(problem, rows, strongest.n_steps, with_info=True)
+            except NotDifferentiableError:
+                return
             assert search.best.overlap is not None
             self.queries[rows] += search.n_queries
             self._flag(rows, "unconstrained_attack_fails", search.best.overlap == self.k)
@@ -198,10 +212,14 @@ class Ensemble:
         problem = replace(self.problem, start=start)
         found = self._nothing()
         for rows in problem.chunks(self._open(), self.chunk, self.feature_mask):
-            if self._can_stack(member, rows):
-                outcomes = stacked_search(member, problem, rows)
-            else:
-                outcomes = [single_search(member, problem, rows, limit)]
+            try:
+                if self._can_stack(member, rows):
+                    outcomes = stacked_search(member, problem, rows)
+                else:
+                    outcomes = [single_search(member, problem, rows, limit)]
+            except NotDifferentiableError:  # other members need no such derivative
+                self._flag(rows, "no_second_derivative", self.ranked[rows])
+                continue
             self._attacked[rows.to(self._attacked.device)] |= _is_attack(member, limit)
             for outcome in outcomes:
                 found[rows] = torch.fmin(found[rows], outcome.precision.to(found))
@@ -255,12 +273,18 @@ def _is_attack(member: Member, limit: Limit) -> bool:
     return searches and n_steps >= min(_FEWEST_STEPS, max(1, member.n_steps)) and not limit.is_over
 
 
-def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool:
-    """Return whether a weighted sum of the scores has a gradient other than zero."""
+def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool | None:
+    """Return whether a weighted sum of the scores has a gradient other than zero.
+
+    None if it has none that torch could compute.
+    """
     leaves = tuple(p.detach().requires_grad_() for p in points)
-    scores = evaluator.scores(leaves, graph=True)
-    if not scores.requires_grad:
-        return False
-    weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal weights could cancel
-    found = torch.autograd.grad((scores * weights).sum(), leaves, allow_unused=True)
+    try:
+        scores = evaluator.scores(leaves, graph=True)
+        if not scores.requires_grad:
+            return False
+        weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal weights could cancel
+        found = differentiate([(scores * weights).sum()], leaves)
+    except NotDifferentiableError:
+        return None
     return any(g is not None and bool((g != 0).any()) for g in found)

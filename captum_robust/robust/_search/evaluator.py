@@ -29,6 +29,7 @@ from captum_robust._utils.captum import (
     format_like,
     run_forward,
 )
+from captum_robust._utils.diagnosis import named_output
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.prediction import Decision
 from captum_robust._utils.random import SameDraws
@@ -138,7 +139,8 @@ class Evaluator:
                 self._has_attention = found.has_attention
                 self._seen = points, found.output
                 return format_like(self.given, found.attributions)
-            with differentiable_attribution() if graph else summed_gradients():
+            mode = differentiable_attribution() if graph else summed_gradients()
+            with mode, named_output(self.attribution, points, arguments):
                 maps: Inputs = _own(self.attribution).attribute(
                     format_like(self.given, points), **arguments
                 )
