@@ -9,9 +9,15 @@ from torch import Tensor
 from captum_robust.testing import attack_behaviour as behaviour
 from captum_robust.testing import attack_region as region
 from captum_robust.testing import attack_strength as strength
-from captum_robust.testing import predictions, surroundings
-from captum_robust.testing import budgets, ties
-from captum_robust.testing import per_example, unmovable, whole_ball
+from captum_robust.testing import (
+    budgets,
+    per_example,
+    predictions,
+    surroundings,
+    ties,
+    unmovable,
+    whole_ball,
+)
 from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.attack_case import AttackCase, AttackTraits
 from captum_robust.testing.models import SmallModel, small_models
@@ -91,6 +97,7 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(surroundings.check_attacks_in_threads_are_independent),
     Rule(surroundings.check_attack_refuses_nan),
     Rule(surroundings.check_attack_counts_are_integers),
+    Rule(
         ties.check_ties_are_flagged,
         lambda c: _can_tie(c.model) and c.traits.info is not None and c.traits.aims_at_top_k,
     ),
@@ -107,6 +114,7 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
         budgets.check_small_budget_is_no_proof,
         lambda c: c.traits.budget and c.traits.info is not None and not c.model.constant_map,
     ),
+    Rule(
         unmovable.check_rows_that_cannot_move_are_not_robust,
         lambda c: c.traits.mask and c.traits.info is not None,
     ),

@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_robust.testing import half_precision
+from captum_robust.testing import half_precision, surroundings, ties
 from captum_robust.testing import loss_rules as rules
-from captum_robust.testing import surroundings, ties
 from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.loss_case import LossCase, LossTraits
 from captum_robust.testing.models import SmallModel, small_models
@@ -42,6 +41,8 @@ LOSS_RULES: tuple[Rule[LossCase], ...] = (
     Rule(
         surroundings.check_smoothing_changes_no_loss_arithmetic,
         lambda c: c.traits.repeatable and not c.model.hides_gradients,
+    ),
+    Rule(
         ties.check_ties_give_a_finite_gradient,
         lambda c: isinstance(c.model.inputs, Tensor),
     ),

@@ -8,9 +8,7 @@ from torch import Tensor
 
 from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
-from captum_robust.testing import surroundings
-from captum_robust.testing import ties
-from captum_robust.testing import per_example, unmovable
+from captum_robust.testing import per_example, surroundings, ties, unmovable
 from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
@@ -69,6 +67,7 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(surroundings.check_metrics_in_threads_are_independent),
     Rule(surroundings.check_metric_counts_are_integers),
     Rule(ties.check_constant_map_gives_nan, _ranks_one_input),
+    Rule(
         unmovable.check_inputs_without_neighbours_have_no_value,
         lambda c: c.model.constant_map and c.traits.moves_inputs,
     ),

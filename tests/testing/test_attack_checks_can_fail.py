@@ -428,6 +428,8 @@ def takes_nan_for_free(sound, attack, inputs, radius, mask=None, **arguments):
 def rounds_counts(sound, attack, inputs, radius, **arguments):
     arguments["step_num"] = int(arguments["step_num"])
     return sound(inputs, radius, **arguments)
+
+
 # --- ties and budgets ----------------------------------------------------------------------------
 
 
@@ -461,6 +463,8 @@ def calls_an_example_stable_that_it_did_not_attack(
     if budget is not None and arguments.get("return_info"):
         found[1].flags.pop("not_attacked", None)
     return found
+
+
 @breaks("check_attack_names_a_missing_second_derivative")
 def ends_in_the_error_of_torch(sound, attack, inputs, radius, **arguments):
     try:

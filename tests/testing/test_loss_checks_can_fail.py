@@ -191,6 +191,8 @@ class PadsLabels(Sound):
 class RectifiesInItsOwnPackage(Sound):
     def after(self, loss, inputs):
         return loss + torch.relu(torch.zeros_like(loss.detach()))
+
+
 class DividesByTheGap(Sound):
     def after(self, loss, inputs):
         if self.model.training or as_tuple(inputs)[0].dtype != torch.float64:

@@ -246,6 +246,8 @@ def shares_its_seed(explain, inputs, seed=0, **kwargs):
 
 def rounds_k(explain, inputs, k=2, **kwargs):
     return ranking_thickness(explain, inputs, **{**FEW, "k": int(k), **kwargs})
+
+
 def scores_what_cannot_move(explain, inputs, **kwargs):
     try:
         return thickness(explain, inputs, **kwargs)
@@ -259,6 +261,8 @@ def mixes_up_radii(explain, inputs, perturb_radius=0.3, **kwargs):
     if isinstance(perturb_radius, torch.Tensor):
         perturb_radius = perturb_radius.flip(0)
     return thickness(explain, inputs, perturb_radius=perturb_radius, **kwargs)
+
+
 def forgives_a_missing_gradient(explanation, inputs, **arguments):
     """Nothing that can be seen has changed."""
     try:
