@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-__all__ = ["evaluation_mode", "in_training_mode", "left_as_found", "models_of"]
+__all__ = [
+    "evaluation_mode", "in_training_mode", "left_as_found", "models_of", "uses_batch_statistics",
+]  # fmt: skip
 
 
 def models_of(explainer: Any) -> list[nn.Module]:
@@ -27,6 +29,16 @@ def in_training_mode(*explainers: Any) -> bool:
     """Return whether a layer whose output depends on chance or on the batch is in training mode."""
     return any(
         module.training and isinstance(module, _DropoutNd | _BatchNorm | nn.RReLU)
+        for explainer in explainers
+        for model in models_of(explainer)
+        for module in model.modules()
+    )
+
+
+def uses_batch_statistics(*explainers: Any) -> bool:
+    """Return whether a layer of batch normalisation takes its statistics from the batch."""
+    return any(
+        isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
         for explainer in explainers
         for model in models_of(explainer)
         for module in model.modules()

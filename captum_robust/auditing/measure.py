@@ -12,7 +12,13 @@ from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust.attr import is_differentiable
 from captum_robust.auditing.certificate import certify
 from captum_robust.auditing.configuration import AuditConfig
-from captum_robust.auditing.numbers import ENSEMBLE, OWN_GRADIENT, AuditedExplanation, Trial
+from captum_robust.auditing.numbers import (
+    ENSEMBLE,
+    OVER_SEEDS,
+    OWN_GRADIENT,
+    AuditedExplanation,
+    Trial,
+)
 from captum_robust.auditing.row_measures import ROW_MEASURES
 from captum_robust.metrics import precision_at_k
 from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite_rows, top_k_indices
@@ -62,7 +68,9 @@ def audit_explanation(
         table = _attack(name, attribution, arguments, config, radius, points)
         points = table[name, ENSEMBLE].perturbed
         for m in table.measurements:
-            values = {metric: _masked(v, without) for metric, v in m.values.items()}
+            over_seeds = {OVER_SEEDS: m.over_seeds["precision"]} if m.over_seeds else {}
+            found = {**m.values, **over_seeds}
+            values = {metric: _masked(v, without) for metric, v in found.items()}
             trials.append(Trial(m.attack, radius, values, dict(m.flags)))
         bar.update()
     assert points is not None

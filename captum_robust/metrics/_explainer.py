@@ -13,9 +13,10 @@ from torch import Tensor
 from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
 from captum_robust._utils.graphs import one_graph_at_a_time, takes_one_graph
-from captum_robust._utils.random import reseed, resolve_seed, seeded
+from captum_robust._utils.random import resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.attr._direct import direct_attribution
+from captum_robust.attr._same_draws import SameDraws, depends_on_the_batch, part_of
 from captum_robust.attr.differentiable import summed_gradients
 from captum_robust.metrics._chunks import SavedBytes, bytes_per_call, check_chunk
 from captum_robust.metrics._scores import as_scores, broken_points, unranked_rows
@@ -38,7 +39,8 @@ class Explainer:
         absolute: rank magnitudes.
         feature_mask: groups of features.
         max_examples_per_batch: rows per call; None chooses them by the memory of the first call.
-        seed: seed of the attribution's own randomness; None takes fresh entropy.
+        seed: seed of the attribution's own randomness, which is the same for every point; None
+            takes fresh entropy.
 
     Raises:
         ValueError: without examples, or for fewer than one row per call.
@@ -72,6 +74,8 @@ class Explainer:
         self._attribution = _attribution_of(self._function)
         if max_examples_per_batch is None and takes_one_graph(self._method):
             self.rows_per_call = 1
+        self._draws = SameDraws(self.seed)
+        self._whole_batch = depends_on_the_batch(self._method)
         self._contexts = ExitStack()
 
     def __enter__(self) -> "Explainer":
@@ -116,8 +120,7 @@ class Explainer:
     def scores(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """Return the scores (P, n) of points, each of which belongs to the example in ``rows``."""
         leaves = tuple(p.requires_grad_() if p.is_floating_point() else p for p in points)
-        arguments = kwargs_of_examples(self._arguments, rows, self.n_examples, self._method)
-        explain = functools.partial(self._maps, leaves, arguments)
+        explain = functools.partial(self._maps, leaves, rows)
         maps = self._measured(explain, points) if self.rows_per_call is None else explain()
         n_dims = [m.dim() for m in maps]
         mask = feature_mask_of_examples(self.feature_mask, rows, self.n_examples, n_dims)
@@ -136,9 +139,19 @@ class Explainer:
             scores = scores.masked_fill(broken[:, None].to(scores.device), float("nan"))
         return scores
 
-    def _maps(self, leaves: tuple[Tensor, ...], arguments: dict[str, Any]) -> tuple[Tensor, ...]:
-        """Return the attributions at ``leaves``."""
-        reseed(self.seed)  # stochastic attributions draw the same noise at every call
+    def _maps(self, leaves: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
+        """Return the attributions at ``leaves``, of the examples ``rows``."""
+
+        def explain(part: slice | None) -> tuple[Tensor, ...]:
+            some = rows if part is None else rows[part]
+            arguments = kwargs_of_examples(self._arguments, some, self.n_examples, self._method)
+            return self._call(part_of(leaves, part), arguments)
+
+        mask = self._arguments.get("feature_mask")
+        return self._draws.evaluate(explain, len(rows), self._whole_batch, mask)
+
+    def _call(self, leaves: tuple[Tensor, ...], arguments: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Call the explanation function."""
         with one_graph_at_a_time(), torch.enable_grad():
             if self._attribution is not None:
                 direct = direct_attribution(self._attribution, leaves, arguments)

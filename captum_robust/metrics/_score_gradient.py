@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward, select_target
-from captum_robust._utils.random import reseed
+from captum_robust.attr._same_draws import SameDraws, depends_on_the_batch, part_of
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import flatten
 from captum_robust.metrics._chunks import SavedBytes, bytes_per_call, check_chunk
@@ -49,6 +49,8 @@ class ScoreGradient:
         }
         self.rows_per_call = max_examples_per_batch
         self.seed = seed
+        self._draws = SameDraws(seed)
+        self._whole_batch = depends_on_the_batch(forward_func)
         self._known_apart = False
 
     def chunks(self) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
@@ -65,13 +67,10 @@ class ScoreGradient:
         """Return leaves with the values of ``points``, one per row, and the gradients there."""
         leaves = tuple(p.detach().requires_grad_() for p in points)
         arguments = kwargs_of_examples(self.arguments, rows, self.n_examples)
-        reseed(self.seed)  # every call sees the same dropout masks
         saved = SavedBytes()
         with torch.enable_grad(), saved if self.rows_per_call is None else nullcontext():
             with differentiable_attribution():  # fused attention has no second derivative
-                outputs = run_forward(
-                    self.forward_func, leaves, arguments["additional_forward_args"]
-                )
+                outputs = self._outputs(leaves, rows)
             if outputs.dim() == 0 or len(outputs) != len(rows):
                 raise ValueError(
                     f"forward_func must return one output per example ({len(rows)}), "
@@ -90,6 +89,18 @@ class ScoreGradient:
             size = max(saved.count // len(rows), hessian, 1)
             self.rows_per_call = max(1, bytes_per_call(row.device) // size)
         return leaves, gradients
+
+    def _outputs(self, leaves: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        """Return the outputs at ``leaves``, of the examples ``rows``, with their graph."""
+
+        def run(part: slice | None) -> tuple[Tensor, ...]:
+            some = rows if part is None else rows[part]
+            extra = kwargs_of_examples(self.arguments, some, self.n_examples)
+            points = part_of(leaves, part, graph=True)
+            return (run_forward(self.forward_func, points, extra["additional_forward_args"]),)
+
+        (outputs,) = self._draws.evaluate(run, len(rows), self._whole_batch)
+        return outputs
 
 
 def _check_apart(score: Tensor, leaves: tuple[Tensor, ...]) -> bool:

@@ -147,7 +147,8 @@ class AutoERAttack(Perturbation):
             seed (int, optional): seed of all random numbers. None: fresh entropy.
             budget (int, optional): largest number of attributions per example; a member that might
                 exceed it is not run. Up to five are needed before the first member. Default: no
-                limit; with Saliency the members take 500 to 1,500 attributions.
+                limit; with Saliency the members take 500 to 1,500 attributions. The info on a
+                random attribution takes eight more.
             max_examples_per_batch (int, optional): examples attacked at once. Default: all.
             show_progress (bool, optional): show a progress bar over the members.
             return_info (bool, optional): also return an :class:`AutoAttackInfo`.
@@ -181,5 +182,7 @@ class AutoERAttack(Perturbation):
             for _ in tqdm(running, total=len(members), disable=not show_progress, unit="member"):
                 pass
             ensemble.raise_flags(members[0], traits.randomised)
+            if return_info:
+                ensemble.compare_seeds(self._reference)
         perturbed = format_like(inputs, ensemble.points)
         return (perturbed, ensemble.info()) if return_info else perturbed

@@ -131,7 +131,7 @@ def _over_radii(
             rows, radii, target=0, norm="L2", seed=seed, max_examples_per_batch=settings.chunk,
             **explanation.arguments,
         )  # fmt: skip
-    maps, reference = (explanation.magnitudes(model, x) for x in (moved, rows))
+    maps, reference = (explanation.magnitudes(model, x, seed) for x in (moved, rows))
     precision = precision_at_k(maps, reference, k).reshape(shape[:2])
     moved = moved.reshape(shape)
     for r in range(1, len(settings.radii)):

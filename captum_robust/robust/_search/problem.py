@@ -13,9 +13,9 @@ from torch import Tensor
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
 from captum_robust._utils.checks import check_count, check_norm, matching, one_each, valid_bounds
-from captum_robust._utils.random import SameDraws, resolve_seed
+from captum_robust._utils.random import resolve_seed
 from captum_robust.noise import Norm
-from captum_robust.robust._search.evaluator import Evaluator
+from captum_robust.robust._search.evaluator import Draws, Evaluator
 from captum_robust.robust._search.region import Region
 
 __all__ = ["Problem"]
@@ -76,7 +76,7 @@ class Problem:
         absolute: bool,
         feature_mask: Inputs | None,
         smooth_beta: float | None = None,
-        draws: SameDraws | None = None,
+        draws: Draws | None = None,
     ) -> Evaluator:
         """Return the evaluator of ``attribution`` for the examples ``rows``, indices on the CPU."""
         own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
@@ -84,5 +84,5 @@ class Problem:
         part = None if torch.equal(rows, everything) else rows  # which may repeat examples
         return Evaluator(
             attribution, self.region.given, own, absolute, feature_mask,
-            draws or SameDraws(self.seed), smooth_beta, part, self.n_examples,
+            draws or Draws(self.seed), smooth_beta, part, self.n_examples,
         )  # fmt: skip
