@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from captum_robust._utils.derivatives import NotDifferentiableError, differentiate
+
 __all__ = [
     "exact_norm",
     "exact_spectral_norm",
@@ -217,6 +219,8 @@ def _hessian_rows(inputs: Tensors, gradients: Tensors, interact: bool) -> Iterat
         )  # fmt: skip
         try:
             rows = product(inputs, gradients, vectors, batched=True)
+        except NotDifferentiableError:
+            raise
         except RuntimeError:  # an operation that cannot be vectorised
             each = [product(inputs, gradients, v) for v in zip(*vectors, strict=True)]
             rows = tuple(torch.stack(found) for found in zip(*each, strict=True))
@@ -254,15 +258,10 @@ def _hessian_product(
     if not attached:
         return tuple(x.new_zeros((*front, *x.shape)) for x in inputs)
     outputs, directions = zip(*attached, strict=True)
-    products = torch.autograd.grad(
-        outputs,
-        inputs,
-        directions,
-        retain_graph=True,
-        create_graph=torch.is_grad_enabled(),
-        allow_unused=True,
+    products = differentiate(
+        outputs, inputs, directions, retain_graph=True, create_graph=torch.is_grad_enabled(),
         is_grads_batched=batched,
-    )
+    )  # fmt: skip
     return tuple(
         x.new_zeros((*front, *x.shape)) if product is None else product
         for x, product in zip(inputs, products, strict=True)

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -15,8 +16,15 @@ from captum_robust._utils.captum import (
     format_like,
     log_usage,
 )
-from captum_robust._utils.checks import check_norm, check_radius
+from captum_robust._utils.checks import (
+    check_norm,
+    check_not_nan,
+    radius_of_examples,
+    valid_bounds,
+)
 from captum_robust._utils.random import example_generators
+from captum_robust._utils.rounding import edge, not_beyond
+from captum_robust._utils.tensors import per_example
 
 __all__ = [
     "GaussianNoise",
@@ -27,6 +35,13 @@ __all__ = [
 
 Norm = Literal["Linf", "L2"]
 
+#: torch makes normal numbers in groups of this size, and draws the last of them again if some are
+#: left over: blocks that are multiples give the same numbers as one block.
+_GROUP = 16
+
+#: Smallest and largest values of the features of every example, (N, ...) each.
+Limits = tuple[Tensor, Tensor]
+
 
 class Noise(Perturbation):
     r"""Base class of random perturbations that are symmetric around the input.
@@ -36,8 +51,13 @@ class Noise(Perturbation):
     examples therefore get equal noise; without one, each example gets its own.
 
     Args:
-        lower_bound (float or Tensor, optional): smallest value of a perturbed input.
+        lower_bound (float or Tensor, optional): smallest value of a perturbed input. A tensor with
+            the dimensions of the inputs, (N, ...), has one row per example (or one for all); a
+            tensor with fewer dimensions is shared by all examples.
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
+
+    Raises:
+        ValueError: for NaN in a bound.
     """
 
     def __init__(
@@ -45,6 +65,8 @@ class Noise(Perturbation):
         lower_bound: float | Tensor = float("-inf"),
         upper_bound: float | Tensor = float("inf"),
     ) -> None:
+        check_not_nan("lower_bound", lower_bound)
+        check_not_nan("upper_bound", upper_bound)
         self.lower_bound = lower_bound
         self.upper_bound = upper_bound
 
@@ -52,18 +74,56 @@ class Noise(Perturbation):
     def directions(self, n_draws: int, example: Tensor, generator: torch.Generator) -> Tensor:
         """Draw noise of radius 1 for one example of shape (...): (n_draws, ...), on the CPU."""
 
-    def move(self, inputs: Tensor, directions: Tensor, radius: float | Tensor) -> Tensor:
-        """Return ``inputs`` moved by ``radius`` times ``directions``, within the bounds."""
-        if isinstance(radius, Tensor):
-            moved = inputs + radius * directions
-        else:
-            moved = torch.add(inputs, directions, alpha=radius)
+    def block_sizes(self, n_draws: int, most: int) -> list[int]:
+        """Return sizes of blocks, of about ``most`` draws, in which :meth:`blocks` can draw."""
+        return [n_draws]
+
+    def blocks(
+        self, sizes: list[int], example: Tensor, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Draw the numbers of :meth:`directions` for all sizes together, block by block."""
+        for size in sizes:
+            yield self.directions(size, example, generator)
+
+    def limits(self, inputs: Tensor, radius: float | Tensor) -> Limits | None:
+        """Return the smallest and the largest value of every neighbour of each example.
+
+        Args:
+            inputs: examples, (N, ...).
+            radius: one radius, or one per example, (N,).
+
+        Returns:
+            Two tensors of the shape of ``inputs``, or None for no limits.
+
+        Raises:
+            ValueError: for bounds that do not fit the inputs, and inputs outside of them.
+        """
         bounds = (self.lower_bound, self.upper_bound)
         if not any(isinstance(b, Tensor) for b in bounds) and bounds == (-math.inf, math.inf):
+            return None
+        (lower,), (upper,) = valid_bounds(*bounds, (inputs,))
+        return lower, upper
+
+    def move(
+        self, inputs: Tensor, directions: Tensor, radius: float | Tensor, limits: Limits | None
+    ) -> Tensor:
+        """Return the neighbours (N, D, ...) of examples (N, ...), within their limits.
+
+        Args:
+            inputs: examples, (N, ...).
+            directions: D directions per example, (N, D, ...), in at least single precision.
+            radius: one radius, or one per example, (N,).
+            limits: those of :meth:`limits`.
+        """
+        centre = inputs[:, None].to(directions)
+        if isinstance(radius, Tensor):
+            moved = torch.addcmul(centre, per_example(radius.to(centre), centre), directions)
+        else:
+            moved = torch.add(centre, directions, alpha=radius)
+        moved = moved.to(inputs)
+        if limits is None:
             return moved
-        lower = torch.as_tensor(self.lower_bound, dtype=moved.dtype, device=moved.device)
-        upper = torch.as_tensor(self.upper_bound, dtype=moved.dtype, device=moved.device)
-        return moved.clamp(lower, upper)
+        return moved.clamp(limits[0][:, None], limits[1][:, None])
 
     @log_usage(part_of_slo=False)  # type: ignore[untyped-decorator]
     def perturb(
@@ -86,38 +146,30 @@ class Noise(Perturbation):
             - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): as ``inputs``.
 
         Raises:
-            ValueError: for a negative radius, one of another shape, and for inputs that are not
-                floating point.
+            ValueError: for a negative radius, one of another shape, inputs that are not floating
+                point, bounds whose shape does not fit the inputs, and inputs outside the bounds.
         """
-        check_radius(radius)
-        tensors = as_tuple(inputs)
-        shape = tuple(radius.shape) if isinstance(radius, Tensor) else ()
-        if shape not in ((), (1,), (len(tensors[0]),)):
-            raise ValueError(
-                f"radius must be a number or of shape ({len(tensors[0])},), got shape {shape}"
-            )
+        tensors = tuple(t.detach() for t in as_tuple(inputs))
         if not all(tensor.is_floating_point() for tensor in tensors):
             dtypes = [tensor.dtype for tensor in tensors]
             raise ValueError(f"inputs must be floating point to be perturbed, got {dtypes}")
+        radius = radius_of_examples("radius", radius, len(tensors[0]))
         generators = example_generators(tensors, seed)
         moved = tuple(
-            self.move(tensor, _one_each(self, tensor, generators), _spread(radius, tensor))
-            for tensor in (t.detach() for t in tensors)
+            self.move(
+                tensor, _one_each(self, tensor, generators), radius, self.limits(tensor, radius)
+            )[:, 0]
+            for tensor in tensors
         )
         perturbed: TensorOrTupleOfTensorsGeneric = format_like(inputs, moved)
         return perturbed
 
 
 def _one_each(noise: Noise, tensor: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """Draw one direction per example, (N, 1, ...)."""
     drawn = [noise.directions(1, e, g) for e, g in zip(tensor, generators, strict=True)]
-    return torch.cat(drawn).to(tensor) if drawn else torch.zeros_like(tensor)
-
-
-def _spread(radius: float | Tensor, tensor: Tensor) -> float | Tensor:
-    """Return one radius per example, shaped to broadcast over its features."""
-    if not isinstance(radius, Tensor):
-        return radius
-    return radius.to(tensor).reshape(-1, *(1,) * (tensor.dim() - 1))
+    none = torch.zeros(0, 1, *tensor.shape[1:])
+    return (torch.stack(drawn) if drawn else none).to(tensor.device)
 
 
 class UniformNoise(Noise):
@@ -126,7 +178,9 @@ class UniformNoise(Noise):
     Args:
         norm (str, optional): ``"Linf"``, every feature uniform in [−radius, radius]; or ``"L2"``,
             uniform in the Euclidean ball of each input tensor.
-        lower_bound (float or Tensor, optional): smallest value of a perturbed input.
+        lower_bound (float or Tensor, optional): smallest value of a perturbed input. A tensor with
+            the dimensions of the inputs, (N, ...), has one row per example (or one for all); a
+            tensor with fewer dimensions is shared by all examples.
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
 
     Raises:
@@ -155,9 +209,52 @@ class UniformNoise(Noise):
         drawn = _blank(n_draws, example)
         if self.norm == "Linf":
             return drawn.uniform_(-1, 1, generator=generator)
-        sphere = normalize(drawn.normal_(generator=generator).view(n_draws, -1), dim=1)
-        volume = torch.rand(n_draws, 1, dtype=drawn.dtype, generator=generator)
-        return (sphere * volume ** (1 / sphere.shape[1])).view_as(drawn)
+        drawn.normal_(generator=generator)
+        return _in_ball(drawn, _lengths(n_draws, drawn, generator))
+
+    def block_sizes(self, n_draws: int, most: int) -> list[int]:  # noqa: D102
+        return _sizes(n_draws, most, 1 if self.norm == "Linf" else _GROUP)
+
+    def blocks(  # noqa: D102
+        self, sizes: list[int], example: Tensor, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        if self.norm == "Linf" or len(sizes) == 1:
+            yield from super().blocks(sizes, example, generator)
+            return
+        again = torch.Generator()  # the lengths are drawn after all directions
+        again.set_state(generator.get_state())
+        for size in sizes:
+            drawn = _blank(size, example).normal_(generator=generator)
+        lengths = _lengths(sum(sizes), drawn, generator)
+        for size, own in zip(sizes, lengths.split(sizes), strict=True):
+            yield _in_ball(_blank(size, example).normal_(generator=again), own)
+
+    def limits(self, inputs: Tensor, radius: float | Tensor) -> Limits | None:  # noqa: D102
+        bounds = super().limits(inputs, radius)
+        if self.norm == "L2":
+            return bounds
+        given = torch.as_tensor(radius, dtype=torch.float64, device=inputs.device)
+        step = per_example(given.reshape(-1), inputs)
+        low, high = (edge(inputs, way, inputs.dtype) for way in (-step, step))
+        if bounds is None:
+            return low, high
+        return torch.maximum(low, bounds[0]), torch.minimum(high, bounds[1])
+
+    def move(  # noqa: D102
+        self, inputs: Tensor, directions: Tensor, radius: float | Tensor, limits: Limits | None
+    ) -> Tensor:
+        moved = super().move(inputs, directions, radius, limits)
+        if self.norm == "Linf":
+            return moved
+        centre = inputs[:, None].to(directions)
+        way = moved.to(centre) - centre
+        given = torch.as_tensor(radius, dtype=way.dtype, device=way.device)
+        longest = per_example(given.reshape(-1), way)
+        lengths = way.reshape(*way.shape[:2], math.prod(way.shape[2:])).norm(dim=2)
+        long = lengths.view(*way.shape[:2], *longest.shape[2:]) > longest
+        if not bool(long.any()):
+            return moved
+        return torch.where(long, not_beyond(moved, centre, longest * directions), moved)
 
 
 class GaussianNoise(Noise):
@@ -173,7 +270,28 @@ class GaussianNoise(Noise):
     def directions(self, n_draws: int, example: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
         return _blank(n_draws, example).normal_(generator=generator)
 
+    def block_sizes(self, n_draws: int, most: int) -> list[int]:  # noqa: D102
+        return _sizes(n_draws, most, _GROUP)
+
 
 def _blank(n_draws: int, example: Tensor) -> Tensor:
     dtype = torch.float64 if example.dtype == torch.float64 else torch.float32
     return torch.empty((n_draws, *example.shape), dtype=dtype)
+
+
+def _lengths(n_draws: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the distances from the centre of points uniform in the unit ball, (n_draws, 1)."""
+    volumes = torch.rand(n_draws, 1, dtype=like.dtype, generator=generator)
+    return volumes ** (1 / max(1, like[0].numel()))
+
+
+def _in_ball(normal: Tensor, lengths: Tensor) -> Tensor:
+    """Return normal draws (D, ...) at other distances from the centre, (D, 1)."""
+    return (normalize(normal.view(len(normal), -1), dim=1) * lengths).view_as(normal)
+
+
+def _sizes(n_draws: int, most: int, multiple: int) -> list[int]:
+    """Split ``n_draws`` into multiples of about ``most`` draws, and a last part that is no less."""
+    size = max(1, most // multiple) * multiple
+    n_blocks = max(1, n_draws // size)
+    return [size] * (n_blocks - 1) + [n_draws - size * (n_blocks - 1)]

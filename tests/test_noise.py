@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from captum_robust.noise import GaussianNoise, UniformNoise, check_radius
+from captum_robust._utils.checks import check_radius
+from captum_robust.noise import GaussianNoise, UniformNoise
 
 many = settings(max_examples=100, deadline=None, derandomize=True)
 

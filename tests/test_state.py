@@ -1,6 +1,7 @@
 """The caller's model is found behind any explainer, and its buffers are left as found."""
 
 import contextlib
+import functools
 from functools import partial
 
 import pytest
@@ -92,8 +93,68 @@ def test_the_model_is_found(explainer):
 
 
 @pytest.mark.parametrize("explainer", [lambda x: x, torch.sin, len, None, Saliency(lambda x: x)])
-def test_no_model_is_found_behind_a_function(explainer):
+def test_no_model_is_found_behind_a_function_without_one(explainer):
     assert models_of(explainer) == []
+
+
+GLOBAL = network()
+
+
+def through_a_global(x):
+    return GLOBAL(x)
+
+
+def through_another_function(x):
+    return through_a_global(x).softmax(dim=1)
+
+
+class Wrapper:
+    """A forward function that keeps its model in an attribute."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, x):
+        return self.model(x)
+
+    def predict(self, x):
+        return self.model(x)
+
+
+def cached(function):
+    @functools.wraps(function)
+    def inner(*args):
+        return function(*args)
+
+    return inner
+
+
+FUNCTIONS = {
+    "closure": lambda m: lambda x: m(x),
+    "method of the closure": lambda m: lambda x: m.forward(x),
+    "partial of a closure": lambda m: partial(lambda x, y: m(x), y=1),
+    "partial that binds the model": lambda m: partial(lambda model, x: model(x), m),
+    "default": lambda m: lambda x, model=m: model(x),
+    "callable object": Wrapper,
+    "method": lambda m: Wrapper(m).predict,
+    "object in a closure": lambda m: (lambda w: lambda x: w(x))(Wrapper(m)),
+    "ensemble": lambda m: (lambda ms: lambda x: sum(each(x) for each in ms))([m]),
+    "decorated": lambda m: cached(lambda x: m(x)),
+    "global": lambda m: through_a_global,
+    "function of a function": lambda m: through_another_function,
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_model_behind_a_function_is_found_and_left_as_found(function):
+    model = (GLOBAL if "global" in function or "of a function" in function else network()).train()
+    forward = FUNCTIONS[function](model)
+    before = values(model)
+    for explainer in (forward, Saliency(forward), Saliency(forward).attribute):
+        assert models_of(explainer) == [model]
+        with left_as_found(explainer):
+            forward(inputs())
+        assert_same(values(model), before)
 
 
 def test_a_module_is_the_model_whatever_its_attributes_are_called():
@@ -208,8 +269,23 @@ def test_the_mode_the_parameters_and_the_hooks_are_not_touched():
     assert calls == [1] and model.training and not model[1].training
 
 
-def test_a_function_without_a_model_is_left_alone():
-    model = network().train()
-    with left_as_found(lambda x: model(x), None):
+class Functional(nn.Module):
+    """Batch statistics by a function, which no mode of a module turns off."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("var", torch.ones(3))
+
+    def forward(self, x):
+        return nn.functional.batch_norm(x, self.mean, self.var, training=True)
+
+
+@pytest.mark.parametrize("kind", [Functional, Counter])
+def test_buffers_that_change_in_evaluation_mode_are_restored(kind):
+    model = kind().eval()
+    before, same = values(model), dict(model.named_buffers())
+    with left_as_found(lambda x: model(x)):
         model(inputs())
-    assert model[1].num_batches_tracked == 1  # nothing behind a lambda can be found
+    assert_same(values(model), before)
+    assert all(buffer is same[name] for name, buffer in model.named_buffers())

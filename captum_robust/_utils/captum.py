@@ -4,14 +4,18 @@ When a release of Captum moves one of them, only this file has to change. A test
 interception of Captum's code by module name (:mod:`captum_robust.attr.differentiable`).
 """
 
-from typing import Any, cast
+import inspect
+from typing import Any
 
 from captum._utils.common import _format_output, _run_forward, _select_targets
 from captum._utils.gradient import compute_gradients
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
+from captum.attr import Attribution
 from captum.log import log_usage
 from captum.robust import Perturbation
 from torch import Tensor, nn
+
+from captum_robust._utils.outputs import check_output
 
 Inputs = Tensor | tuple[Tensor, ...]
 
@@ -20,13 +24,29 @@ __all__ = [
     "Perturbation",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
+    "accepted_arguments",
     "as_tuple",
+    "call_forward",
     "compute_gradients",
     "format_like",
     "log_usage",
     "run_forward",
     "select_target",
 ]
+
+
+def accepted_arguments(attribution: Attribution, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those of some arguments that ``attribution.attribute`` takes.
+
+    A method that takes any keyword argument, as that of NoiseTunnel, passes them on to the
+    ``attribution_method`` that it wraps, whose own arguments decide then.
+    """
+    parameters = inspect.signature(attribution.attribute).parameters
+    accepted = {name: value for name, value in arguments.items() if name in parameters}
+    inner = getattr(attribution, "attribution_method", None)
+    if inner is not None:
+        accepted |= accepted_arguments(inner, arguments)
+    return accepted
 
 
 def as_tuple(inputs: Inputs, name: str = "inputs") -> tuple[Tensor, ...]:
@@ -53,12 +73,23 @@ def format_like(inputs: Inputs, tensors: tuple[Tensor, ...]) -> Any:
 def run_forward(
     forward_func: Any, inputs: tuple[Tensor, ...], additional_forward_args: Any = None
 ) -> Tensor:
-    """Call the model as Captum does: inputs first, then the additional arguments."""
+    """Call the model as Captum does: inputs first, then the additional arguments.
+
+    Raises:
+        ValueError: if the model does not return a tensor.
+    """
+    return check_output(call_forward(forward_func, inputs, additional_forward_args))
+
+
+def call_forward(
+    forward_func: Any, inputs: tuple[Tensor, ...], additional_forward_args: Any = None
+) -> Any:
+    """Call a function as :func:`run_forward` does, and return whatever it returns."""
     if isinstance(forward_func, nn.Module):  # skips Captum's inspection of the signature
         extra = additional_forward_args
         further = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
-        return cast(Tensor, forward_func(*inputs, *further))
-    return cast(Tensor, _run_forward(forward_func, inputs, None, additional_forward_args))
+        return forward_func(*inputs, *further)
+    return _run_forward(forward_func, inputs, None, additional_forward_args)
 
 
 def select_target(outputs: Tensor, target: TargetType) -> Tensor:

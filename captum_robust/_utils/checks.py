@@ -13,12 +13,16 @@ from captum_robust._utils.tensors import wide_dtype
 __all__ = [
     "check_choice",
     "check_count",
+    "check_finite",
     "check_movable",
     "check_norm",
+    "check_not_nan",
     "check_radius",
     "check_smoothness",
     "matching",
     "one_each",
+    "one_number",
+    "radius_of_examples",
     "valid_bounds",
 ]
 
@@ -33,6 +37,21 @@ def check_count(name: str, value: int, least: int) -> None:
     """Raise ValueError unless the value is an integer that is large enough."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_not_nan(name: str, value: float | Tensor) -> None:
+    """Raise ValueError for a number or a tensor with NaN."""
+    if bool(torch.as_tensor(value).isnan().any()):
+        raise ValueError(f"{name} must hold numbers, got NaN")
+
+
+def check_finite(name: str, points: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> None:
+    """Raise ValueError for points that are not finite where the examples are."""
+    for point, example in zip(points, inputs, strict=True):
+        broken = ~point.isfinite() & example.isfinite()
+        if bool(broken.any()):
+            rows = broken.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+            raise ValueError(f"{name} must be finite, got NaN or infinity for the examples {rows}")
 
 
 def check_norm(norm: str) -> None:
@@ -82,6 +101,29 @@ def one_each(name: str, value: float | Tensor, n_examples: int, like: Tensor) ->
     return values.reshape(-1).expand(n_examples)
 
 
+def radius_of_examples(name: str, radius: float | Tensor, n_examples: int) -> float | Tensor:
+    """Return a radius of all examples as a number, and others as one per example, (N,)."""
+    check_radius(radius, name)
+    values = torch.as_tensor(radius).detach()
+    if values.numel() == 1 and values.dim() <= 1:
+        return float(values)
+    if tuple(values.shape) != (n_examples,):
+        raise ValueError(
+            f"{name} must be a number or a tensor of shape ({n_examples},), "
+            f"got shape {tuple(values.shape)}"
+        )
+    return values
+
+
+def one_number(name: str, value: float | Tensor) -> float:
+    """Return a radius that is one number for all examples."""
+    check_radius(value, name)
+    values = torch.as_tensor(value)
+    if values.numel() != 1:
+        raise ValueError(f"{name} must be a number, got a tensor of shape {tuple(values.shape)}")
+    return float(values)
+
+
 def matching(
     name: str, given: Inputs, inputs: tuple[Tensor, ...], broadcast: bool = False
 ) -> tuple[Tensor, ...]:
@@ -102,6 +144,8 @@ def valid_bounds(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the bounds of every feature, widened to inputs beyond them by a rounding error."""
     lowest, highest = [], []
+    check_not_nan("lower_bound", lower_bound)
+    check_not_nan("upper_bound", upper_bound)
     for tensor in inputs:
         if not tensor.is_floating_point():
             raise ValueError(f"inputs must be floating point tensors, got {tensor.dtype}")

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_robust._utils.exclusive import EXCLUSIVE
+
 __all__ = ["DrawWatch", "cuda_devices", "example_generators", "reseed", "resolve_seed", "seeded"]
 
 
@@ -52,10 +54,12 @@ def _bytes_of_examples(tensor: Tensor) -> list[bytes]:
 def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators of torch, NumPy and Python inside the block; restore them after.
 
-    Captum draws from torch's and, in GradientShap, from NumPy's global generator.
+    Captum draws from torch's and, in GradientShap, from NumPy's global generator. A block in
+    another thread waits until the end of this one; other code that draws in another thread does
+    not, and sees the seeded generators.
     """
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=cuda_devices()):
+    with EXCLUSIVE, torch.random.fork_rng(devices=cuda_devices()):
+        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
         try:
             reseed(seed)
             yield

@@ -4,25 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+
+from captum_robust._utils.exclusive import EXCLUSIVE
+from captum_robust._utils.model_search import models_of
 
 __all__ = [
     "evaluation_mode", "in_training_mode", "left_as_found", "models_of", "uses_batch_statistics",
 ]  # fmt: skip
-
-
-def models_of(explainer: Any) -> list[nn.Module]:
-    """Return the module behind an attribution, its ``attribute`` method, or a forward function.
-
-    The list is empty for any other function, such as a lambda.
-    """
-    for inner in ("__self__", "attribution_method", "forward_func", "func", "__self__"):
-        if isinstance(explainer, nn.Module):
-            break
-        explainer = getattr(explainer, inner, explainer)
-    return [explainer] if isinstance(explainer, nn.Module) else []
 
 
 def in_training_mode(*explainers: Any) -> bool:
@@ -47,39 +39,59 @@ def uses_batch_statistics(*explainers: Any) -> bool:
 
 @contextmanager
 def left_as_found(*explainers: Any) -> Iterator[None]:
-    """Let models in training mode update copies of their buffers, and put the originals back.
+    """Put buffers of models back after the block; blocks in other threads wait for its end.
 
-    A forward pass in training mode changes buffers such as running means. Writing the old values
-    back would restore the model, but not a graph that is differentiated after the block: autograd
-    refuses to use a buffer that was written to.
+    A forward pass in training mode changes buffers such as running means, so that models in
+    training mode update copies inside the block. Writing the old values back would restore the
+    model, but not a graph that is differentiated after the block: autograd refuses to use a buffer
+    that was written to. Buffers of models in evaluation mode should not change; where one does
+    (``F.batch_norm(training=True)``), the old values are written back.
     """
-    found = [
+    with EXCLUSIVE:
+        models = [model for explainer in explainers for model in models_of(explainer)]
+        learning = [any(m.training for m in model.modules()) for model in models]
+        swapped = _buffers([m for m, learns in zip(models, learning, strict=True) if learns])
+        watched = _buffers([m for m, learns in zip(models, learning, strict=True) if not learns])
+        copies = {buffer: buffer.clone() for _, _, buffer in swapped}  # one for a shared buffer
+        values = {b: b.clone() for _, _, b in watched if not b.is_inference()}
+        try:
+            for module, name, buffer in swapped:
+                setattr(module, name, copies[buffer])
+            yield
+        finally:
+            for module, name, buffer in swapped:
+                setattr(module, name, buffer)
+            for module, name, buffer in watched:
+                if getattr(module, name) is not buffer:
+                    setattr(module, name, buffer)
+            for buffer, value in values.items():
+                if not torch.equal(buffer, value):
+                    with torch.no_grad():
+                        buffer.copy_(value)
+
+
+def _buffers(models: list[nn.Module]) -> list[tuple[nn.Module, str, Tensor]]:
+    return [
         (module, name, buffer)
-        for explainer in explainers
-        for model in models_of(explainer)
-        if any(module.training for module in model.modules())
+        for model in models
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
     ]
-    copies = {buffer: buffer.clone() for _, _, buffer in found}  # one for a buffer that is shared
-    try:
-        for module, name, buffer in found:
-            setattr(module, name, copies[buffer])
-        yield
-    finally:
-        for module, name, buffer in found:
-            setattr(module, name, buffer)
 
 
 @contextmanager
 def evaluation_mode(*explainers: Any) -> Iterator[None]:
-    """Put models into evaluation mode, and every module back into its own mode after the block."""
-    models = [model for explainer in explainers for model in models_of(explainer)]
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    """Put models into evaluation mode, and every module back into its own mode after the block.
+
+    Blocks in other threads wait for its end.
+    """
+    with EXCLUSIVE:
+        models = [model for explainer in explainers for model in models_of(explainer)]
+        modes = [(module, module.training) for model in models for module in model.modules()]
+        try:
+            for module, _ in modes:
+                module.training = False
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode

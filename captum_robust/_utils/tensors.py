@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_robust._utils.derivatives import differentiate
+
 __all__ = [
     "Points",
     "choose",
@@ -56,9 +58,7 @@ def gradient_or_zero(
     retain_graph: bool | None = None,
 ) -> Points:
     """Return gradients of a weighted sum of outputs; zero for inputs outside its graph."""
-    found = torch.autograd.grad(
-        outputs, inputs, weights, retain_graph=retain_graph, allow_unused=True
-    )
+    found = differentiate(outputs, inputs, weights, retain_graph=retain_graph)
     return tuple(
         torch.zeros_like(t) if g is None else g for g, t in zip(found, inputs, strict=True)
     )

@@ -1,6 +1,5 @@
 """Attention computed by the kernel that has a second derivative."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,12 +7,11 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from captum_robust._utils.exclusive import EXCLUSIVE
+
 __all__ = ["call_with_math_attention", "is_attention", "math_attention"]
 
 _ATTENTION = {F.scaled_dot_product_attention, F.multi_head_attention_forward}
-
-# Selecting the attention kernel sets flags of the process; one thread at a time may.
-_LOCK = threading.RLock()
 
 
 def is_attention(func: Callable[..., Any]) -> bool:
@@ -23,7 +21,8 @@ def is_attention(func: Callable[..., Any]) -> bool:
 
 def call_with_math_attention(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call an attention function with the math kernel; fused ones have no second derivative."""
-    with _LOCK, sdpa_kernel(SDPBackend.MATH):
+    # Selecting the kernel sets flags of the process.
+    with EXCLUSIVE, sdpa_kernel(SDPBackend.MATH):
         return func(*args, **kwargs)
 
 

@@ -30,6 +30,8 @@ class SameDraws:
     A function that draws nothing is evaluated for the whole batch. One that draws is evaluated
     again: for the whole batch where all draws are those of Captum's NoiseTunnel, GradientShap or
     Shapley sampling, which can be repeated for every example, otherwise one example at a time.
+    Where one example alone is an error, as in batch normalisation in training mode, the draws are
+    those of the whole batch.
 
     Only inside :func:`~captum_robust._utils.random.seeded`.
     """
@@ -39,6 +41,7 @@ class SameDraws:
         #: Whether the function has drawn random numbers.
         self.random = False
         self._together = True  # until another draw than one of Captum's was found
+        self._needs_the_batch = False  # as an error for one example has shown
 
     def evaluate(
         self,
@@ -62,20 +65,24 @@ class SameDraws:
             if _WATCH.is_undisturbed():
                 return found
             self.random = True
-        if whole_batch or n_examples == 1:
-            reseed(self.seed)
-            return function(None)
+        if whole_batch or n_examples == 1 or self._needs_the_batch:
+            return self._seeded(function, None)
         if self._together and not _is_per_example(feature_mask):
             with DrawsOfOneExample(self.seed, n_examples) as draws:
                 found = function(None)
             if draws.are_all():
                 return found
             self._together = False
-        parts = []
-        for row in range(n_examples):
-            reseed(self.seed)
-            parts.append(function(slice(row, row + 1)))
+        try:
+            parts = [self._seeded(function, slice(row, row + 1)) for row in range(n_examples)]
+        except ValueError:  # of batch normalisation in training mode, in a model that is not known
+            self._needs_the_batch = True
+            return self._seeded(function, None)
         return tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+
+    def _seeded(self, function: _OfExamples, part: slice | None) -> tuple[Tensor, ...]:
+        reseed(self.seed)
+        return function(part)
 
 
 def part_of(

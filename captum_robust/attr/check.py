@@ -28,6 +28,8 @@ from captum.attr import (
 from torch import Tensor, nn
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
+from captum_robust._utils.derivatives import NotDifferentiableError
+from captum_robust._utils.eager import is_compiled
 from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found, models_of
 from captum_robust.attr.differentiable import differentiable_attribution
@@ -65,10 +67,6 @@ _NOT_ON_RELU = (
     NeuronGuidedBackprop,
     NeuronDeconvolution,
 )
-
-
-class NotDifferentiableError(RuntimeError):
-    """The attribution has no correct gradient; the message names what can be used instead."""
 
 
 def is_differentiable(attribution: Attribution) -> bool:
@@ -122,17 +120,12 @@ def _obstacle(attribution: Attribution) -> str | None:
         return f"{name} has no correct gradient under autograd"
     if isinstance(method, _NOT_ON_RELU) and any(isinstance(m, nn.ReLU) for m in modules):
         return f"{name} has no correct gradient on models with nn.ReLU"
-    if any(_is_compiled(part) for part in [getattr(method, "forward_func", None), *modules]):
+    if any(is_compiled(part) for part in [getattr(method, "forward_func", None), *modules]):
         return (
             "torch.compile does not support second derivatives: explain the original module "
             "(model._orig_mod)"
         )
     return None
-
-
-def _is_compiled(part: Any) -> bool:
-    marks = ("_orig_mod", "_compiled_call_impl", "_torchdynamo_orig_callable")
-    return any(getattr(part, mark, None) is not None for mark in marks)
 
 
 def attribution_gradcheck(

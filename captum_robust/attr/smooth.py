@@ -1,7 +1,9 @@
 """Smooth activations in place of the ReLU family, whose second derivative is zero."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
@@ -11,7 +13,16 @@ from torch.overrides import TorchFunctionMode
 
 from captum_robust.attr._caller import calling_module
 
-__all__ = ["smooth_relu"]
+__all__ = ["smooth_relu", "unsmoothed"]
+
+# Calls in the source of these packages are arithmetic on points, maps and results, such as the
+# clamp that keeps a point in its ball. The exceptions are models, and the call of a forward
+# function, which may be `F.relu` itself.
+_ARITHMETIC = ("captum.attr.", "captum.metrics.", "captum.robust.", "captum_robust.")
+_MODELS = ("captum_robust.models.", "captum_robust.testing.models", "captum_robust._utils.captum")
+
+# True inside of :func:`unsmoothed`, in this thread.
+_paused: ContextVar[bool] = ContextVar("smooth_relu is paused", default=False)
 
 
 class smooth_relu(TorchFunctionMode):
@@ -21,9 +32,10 @@ class smooth_relu(TorchFunctionMode):
     member is written with it: LeakyReLU and PReLU as :math:`a x + (1 - a)\,relu(x)`, RReLU with
     its mean slope, ReLU6, Hardtanh and ``clamp`` as :math:`l + relu(x - l) - relu(x - u)`.
     Modules, functions, tensor methods and in-place forms are all replaced, also where a model
-    uses ``clamp`` as a guard (``norm.clamp(min=1e-12)``). The ReLU that Captum applies to finished
-    attributions is not replaced. The model itself is not changed, and other threads are not
-    affected.
+    uses ``clamp`` as a guard (``norm.clamp(min=1e-12)``). Calls in the source of Captum and of this
+    library are not replaced, such as the ReLU of Captum on finished attributions, and the clamps
+    that keep an attack or noise inside its ball and bounds; nor are those of a ``project`` of the
+    caller. The model itself is not changed, and other threads are not affected.
 
     Max-pooling stays exact: it selects the same entries under small perturbations, so its own
     second derivative stays zero, and only the activations contribute one. Calls that Python does
@@ -85,11 +97,23 @@ class smooth_relu(TorchFunctionMode):
         return smooth
 
 
+@contextmanager
+def unsmoothed() -> Iterator[None]:
+    """Pause :class:`smooth_relu` for a function of the caller that belongs to no model."""
+    token = _paused.set(True)
+    try:
+        yield
+    finally:
+        _paused.reset(token)
+
+
 def _applies(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Return whether the model calls the function on real numbers, and not Captum on a result."""
+    """Return whether a model calls the function, and does so on real numbers."""
     x = args[0] if args else kwargs.get("input")
-    real = isinstance(x, Tensor) and x.is_floating_point() and "out" not in kwargs
-    return real and not calling_module().startswith("captum.attr.")
+    if not isinstance(x, Tensor) or not x.is_floating_point() or "out" in kwargs or _paused.get():
+        return False
+    caller = calling_module()
+    return caller.startswith(_MODELS) or not caller.startswith(_ARITHMETIC)
 
 
 class _Exact(torch.autograd.Function):

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple, log_usage
 from captum_robust._utils.checks import check_count, check_norm
+from captum_robust._utils.exclusive import EXCLUSIVE
 from captum_robust._utils.state import in_training_mode
 from captum_robust.auditing.caveats import caveats_of
 from captum_robust.auditing.configuration import AuditConfig, default_k, default_names, radii_of
@@ -129,7 +130,7 @@ def audit(
         absolute, feature_mask, lower_bound, upper_bound, output.decision, int(seed),
         max_examples_per_batch,
     )  # fmt: skip
-    with warnings.catch_warnings():
+    with EXCLUSIVE, warnings.catch_warnings():
         # Captum warns of its hooks in every call.
         warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
         n_features = _n_features(config, attributions_by_name)

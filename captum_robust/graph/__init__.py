@@ -1,7 +1,6 @@
 """Explanations of graphs: edges as features, pairs of graphs, attacks that flip edges."""
 
-from captum_robust.graph.edge_flip import EdgeFlipAttack
-from captum_robust.graph.flips import FlipInfo
+from captum_robust.graph.edge_flip import EdgeFlipAttack, FlipInfo
 from captum_robust.graph.pyg.black_box import AlgorithmAttribution
 from captum_robust.graph.pyg.edge_weights import weighted_messages
 from captum_robust.graph.pyg.explained import ExplainedGraph

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from captum.attr import Attribution
+from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.checks import check_choice, check_count
-from captum_robust.graph.flips import FlipInfo, FlipSearch
 from captum_robust.robust._search.settings import Keep
-from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.objectives import Objective
-from captum_robust.robust.swaps import SwapCountObjective
+from captum_robust.robust.substitution import SubstitutionAttack, SubstitutionInfo
 
-__all__ = ["EdgeFlipAttack"]
+__all__ = ["EdgeFlipAttack", "FlipInfo"]
 
 
-class EdgeFlipAttack(ExplanationAttack):
+class FlipInfo(SubstitutionInfo):
+    """Results of an :class:`EdgeFlipAttack`; a substitution is a flip of an edge."""
+
+    @property
+    def n_flips(self) -> Tensor:
+        """Number of edges that differ from those of the example; (N,) int64."""
+        return self.n_substitutions
+
+
+class EdgeFlipAttack(SubstitutionAttack):
     r"""Flip the edges of binary graphs that remove the most features from the top k.
 
     .. math:: \min_{x'} \; precision@k(x') \quad \text{s.t.} \quad x' \in \{0, 1\}^n,
         \; \|x' - x\|_0 \le budget
 
-    while the prediction is kept. The search is greedy and flips one edge at a time. The flips with
-    the smallest first-order change of the objective, :math:`(1 - 2 x_e) \, \partial_e`, are
-    candidates; ``n_candidates`` of them are evaluated on the real model, and the best one becomes
-    the next graph, even if it is worse than the previous one. No edge is flipped twice, and no flip
-    may change the prediction. The result is the best graph of the search, so that a larger budget
-    never gives a weaker attack.
+    while the prediction is kept. It is a :class:`~captum_robust.robust.SubstitutionAttack` whose
+    positions are edges with the values 0 and 1. The flips with the smallest first-order change of
+    the objective, :math:`(1 - 2 x_e) \, \partial_e`, are candidates; ``n_candidates`` of them are
+    evaluated on the real model, and the best one becomes the next graph, even if it is worse than
+    the previous one. No edge is flipped twice, and no flip may change the prediction. The result is
+    the best graph of the search, so that a larger budget never gives a weaker attack.
 
     The precision at k that it finds is an upper bound of the smallest one within the budget. If all
     edges are candidates, its first flip is optimal.
@@ -49,9 +57,8 @@ class EdgeFlipAttack(ExplanationAttack):
             :class:`~captum_robust.robust.swaps.SwapCountObjective` with temperature 0.3.
         keep (str, optional): ``"precision"``: precision at k decides first, and an example with a
             precision of 0 is finished. ``"objective"``: only the objective decides.
-        **options: as in :class:`~captum_robust.robust.ExplanationAttack`, without bounds, step rule
-            and soft constraints: ``gradient``, ``smooth_relu``, ``surrogate``, ``predictions``, …
-            and ``preserve_prediction``, which is ``"reject"`` or ``"none"``.
+        **options: as in :class:`~captum_robust.robust.SubstitutionAttack`: ``beam_width``,
+            ``gradient``, ``smooth_relu``, ``predictions``, ``preserve_prediction``, …
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -73,7 +80,6 @@ class EdgeFlipAttack(ExplanationAttack):
         (True, True)
     """
 
-    searcher = FlipSearch
     reports = FlipInfo
 
     def __init__(
@@ -85,27 +91,19 @@ class EdgeFlipAttack(ExplanationAttack):
         keep: Keep = "precision",
         **options: Any,
     ) -> None:
-        for name in ("lower_bound", "upper_bound", "step_rule"):
-            if name in options:
-                raise ValueError(f"{name} must not be given: edges are flipped between 0 and 1")
         super().__init__(
-            attribution, objective or SwapCountObjective(k, 0.3), lower_bound=0.0, upper_bound=1.0,
-            keep=keep, **options,
+            attribution, k, torch.tensor([0.0, 1.0]), n_candidates=n_candidates,
+            objective=objective, keep=keep, **options,
         )  # fmt: skip
-        check_choice("preserve_prediction", self.preserve_prediction, ("reject", "none"))
-        check_count("n_candidates", n_candidates, 1)
-        self.n_candidates = n_candidates
 
-    def _search_options(self) -> dict[str, Any]:
-        return {"n_candidates": self.n_candidates}
-
-    def perturb(  # type: ignore[override]  # a budget is no radius, and has no norm
+    def perturb(  # type: ignore[override]  # as in the class above
         self,
         inputs: Inputs,
-        budget: int,
+        budget: int | None = None,
         target: TargetType = None,
         additional_forward_args: Any = None,
         mask: Inputs | None = None,
+        n_restarts: int = 1,
         seed: int | None = None,
         max_examples_per_batch: int | None = None,
         show_progress: bool = False,
@@ -117,13 +115,16 @@ class EdgeFlipAttack(ExplanationAttack):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): floating point edges, 0 or 1, examples along
                 dimension 0.
-            budget (int): largest number of edges to flip per example, over all of its tensors.
+            budget (int, optional): largest number of edges to flip per example, over all of its
+                tensors. Default: 1.
             target: the explained output, in any of Captum's forms.
             additional_forward_args: further arguments of the model, as in Captum.
             mask (Tensor or tuple[Tensor, ...], optional): 0 where an edge must not change, 1
                 elsewhere; broadcastable to the inputs.
-            seed (int, optional): seed of the directions of ``gradient="spsa"`` and of the
-                attribution's own randomness. None: fresh entropy.
+            n_restarts (int, optional): number of searches; the first flip of all but the first
+                search is drawn at random.
+            seed (int, optional): seed of random flips, of the directions of ``gradient="spsa"`` and
+                of the attribution's own randomness. None: fresh entropy.
             max_examples_per_batch (int, optional): examples attacked at once. Default: all.
             show_progress (bool, optional): show a progress bar over the flips. Default: False.
             return_info (bool, optional): also return a :class:`FlipInfo`. Default: False.
@@ -139,14 +140,13 @@ class EdgeFlipAttack(ExplanationAttack):
         Warns:
             ZeroGradientWarning: if the gradient is exactly zero for every example at every step.
         """
-        check_count("budget", budget, 0)
         for edges in as_tuple(inputs):
             others = edges[(edges != 0) & (edges != 1) & edges.isfinite()]
             if len(others) > 0:
                 raise ValueError(f"inputs must be edges, 0 or 1, got {float(others[0])}")
         given: dict[str, Any] = {
             "target": target, "additional_forward_args": additional_forward_args, "mask": mask,
-            "seed": seed, "max_examples_per_batch": max_examples_per_batch,
-            "show_progress": show_progress, "return_info": return_info,
+            "n_restarts": n_restarts, "seed": seed, "show_progress": show_progress,
+            "max_examples_per_batch": max_examples_per_batch, "return_info": return_info,
         }  # fmt: skip
-        return super().perturb(inputs, 1.0, step_num=budget, **given, **kwargs)
+        return super().perturb(inputs, budget, **given, **kwargs)

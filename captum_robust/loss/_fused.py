@@ -9,6 +9,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
+from captum_robust._utils.derivatives import check_second_derivative
 from captum_robust.attr._normalisation import composed_normalisation
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import (
@@ -105,6 +106,21 @@ class FusedForward:
         labelled = LabelledOutputs(outputs, self.examples.target, self.labelled.labels)
         return self._gradient_of(labelled, leaves)
 
+    def check_derivatives(self, twice: bool) -> None:
+        """Raise NotDifferentiableError unless the gradient has a derivative itself.
+
+        Args:
+            twice: whether the gradient is differentiated by the inputs too; otherwise only by the
+                parameters, for which a part that is detached is a constant.
+        """
+        check_second_derivative(
+            self.gradient_at,
+            self.leaves,
+            self.gradients,
+            self.outputs,
+            "pathless" if twice else "custom",
+        )
+
     def scores(
         self, attribution: Attribution | None, feature_mask: Inputs | None, normalize: bool
     ) -> Tensor:
@@ -150,5 +166,15 @@ class FusedForward:
 
 
 def _differentiable(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return the points that require gradients, and leaves with the values of the others."""
-    return tuple(p if p.requires_grad else p.detach().requires_grad_() for p in points)
+    """Return views of the points that require gradients, and leaves with the values of the others.
+
+    A view has a gradient of its own if one tensor is given twice, or computed from another.
+    """
+    for number, point in enumerate(points):
+        if not point.is_floating_point():
+            raise ValueError(
+                f"inputs[{number}] must be floating point to be differentiated, got {point.dtype}: "
+                "give embeddings instead of token ids, with a model that takes them; pass masks "
+                "and indices in additional_forward_args"
+            )
+    return tuple(p.view_as(p) if p.requires_grad else p.detach().requires_grad_() for p in points)

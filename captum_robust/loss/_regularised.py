@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._utils.captum import Inputs, as_tuple, run_forward
+from captum_robust._utils.derivatives import rehearse_backward
+from captum_robust._utils.eager import uncompiled
+from captum_robust._utils.inference import outside_inference_mode, with_gradients
 from captum_robust.loss._checks import check_choices
 from captum_robust.loss._distributed import inside_forward
 from captum_robust.loss._fused import Examples, FusedForward
@@ -46,6 +49,8 @@ class RegularisedLoss(nn.Module):
         self.adaptive = adaptive
         self.reduction = reduction
         self.last_terms: dict[str, Tensor] = {}
+        self._examined = False
+        self._rehearsed = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep the model out of the registered modules: the loss has no parameters."""
@@ -68,15 +73,32 @@ class RegularisedLoss(nn.Module):
             - **loss** (*Tensor*): a scalar, or (N,) for ``reduction="none"``.
 
         Raises:
-            ValueError: for inputs, outputs and labels whose shapes do not fit.
+            ValueError: for inputs, outputs and labels whose shapes do not fit, labels that are none
+                of the classes, and inputs that the model does not use.
+            NotDifferentiableError: if the model has no gradient by the inputs, or its gradient none
+                by the parameters.
         """
         return inside_forward(
             self.forward_func, self._of_batch, inputs, target, additional_forward_args
         )
 
     def _of_batch(self, model: Callable[..., Tensor], *call: Any) -> Tensor:
-        loss, self.last_terms = self._loss(model, Examples(*call))
+        with outside_inference_mode(), uncompiled(model):
+            loss, self.last_terms = self._loss(model, Examples(*map(with_gradients, call)))
+            if loss.requires_grad and len(self.last_terms) > 1 and not self._rehearsed:
+                rehearse_backward(loss)  # whose errors would be torch's in the caller's backward
+                self._rehearsed = True
         return loss
+
+    def _examine(self, batch: FusedForward) -> None:
+        """Check once that the derivatives of the model exist."""
+        if not self._examined:
+            batch.check_derivatives(self._differentiates_twice())
+            self._examined = True
+
+    def _differentiates_twice(self) -> bool:
+        """Return whether the value of the loss has second derivatives by the inputs."""
+        return self._order() > 2
 
     def _is_plain(self) -> bool:
         """Return whether there is nothing to add to the classification loss."""
@@ -95,6 +117,7 @@ class RegularisedLoss(nn.Module):
             return self._plain(model, examples)
         with torch.enable_grad():
             batch = FusedForward(model, examples, self.explain, self._order())
+            self._examine(batch)
             terms, base = self._terms(batch), self._base(batch.labelled)
         return self._total(base, terms, examples.n_examples)
 

@@ -21,7 +21,7 @@ from captum_robust.loss._checks import (
 )
 from captum_robust.loss._fused import Examples, FusedForward
 from captum_robust.loss._regularised import Loss, Reduction, RegularisedLoss
-from captum_robust.loss._score import Explain, input_gradient
+from captum_robust.loss._score import Explain, gradient_of_scores
 from captum_robust.noise import Norm
 from captum_robust.ranking import Gap, Pairs, check_k, gap_sum, log_exp_gap_sum, pair_features
 
@@ -145,6 +145,9 @@ class AdversarialRankingLoss(RegularisedLoss):
         self.smooth_relu = smooth_relu
         self.feature_mask = feature_mask
 
+    def _differentiates_twice(self) -> bool:
+        return True
+
     def _loss(self, model: Callable[..., Tensor], examples: Examples) -> Loss:
         if self.radius > 0:
             with evaluation_mode(model), torch.enable_grad():
@@ -169,6 +172,7 @@ class AdversarialRankingLoss(RegularisedLoss):
             with nullcontext() if self.smooth_relu is None else smoothed(self.smooth_relu):
                 attacked = examples._replace(inputs=format_like(examples.inputs, moved))
                 batch = FusedForward(model, attacked, self.explain)
+                self._examine(batch)
                 scores = batch.scores(self.attribution, self.feature_mask, self.normalize)
             if features is None:  # the pairs are those at the inputs
                 check_k(self.k, scores.shape[1])
@@ -176,7 +180,7 @@ class AdversarialRankingLoss(RegularisedLoss):
             chosen = (scores, self.k, self.pairs, self.k_prime, features)
             linear = self.gap == "linear"
             gaps = gap_sum(scores, *chosen) if linear else -log_exp_gap_sum(scores, *chosen)
-            slopes = input_gradient(gaps, batch.leaves, create_graph=False)
+            slopes = gradient_of_scores(gaps, batch.leaves, create_graph=False)
             shifts = tuple(
                 _into_ball(shift - size * _unit(slope.to(shift), self.norm), self.radius, self.norm)
                 for shift, slope in zip(shifts, slopes, strict=True)

@@ -12,7 +12,7 @@ from captum_robust.curvature import flatten, joint_norm
 from captum_robust.loss._checks import check_choices, check_ranking, check_weights
 from captum_robust.loss._fused import FusedForward
 from captum_robust.loss._regularised import Reduction, RegularisedLoss, Terms
-from captum_robust.loss._score import Explain, input_gradient
+from captum_robust.loss._score import Explain, gradient_of_scores
 from captum_robust.ranking import Pairs, check_k, ranking
 
 __all__ = ["CrossLipschitzLoss"]
@@ -122,9 +122,8 @@ class CrossLipschitzLoss(RegularisedLoss):
         places = ranking(scores.detach(), last + 1)[:, first:]
         ranked = scores.gather(1, places)
         # The gradients of one feature per example are those of the sum over the batch.
-        slopes = torch.stack(
-            [flatten(input_gradient(score, batch.leaves)) for score in ranked.unbind(dim=1)], dim=1
-        )
+        rows = [flatten(gradient_of_scores(score, batch.leaves)) for score in ranked.unbind(dim=1)]
+        slopes = torch.stack(rows, dim=1)
         i, j = ([rank - first for rank in ranks] for ranks in (above, below))
         change = slopes[:, i] - slopes[:, j]
         steepness = joint_norm((change.flatten(0, 1),)).view(change.shape[:2])

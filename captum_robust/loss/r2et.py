@@ -63,8 +63,8 @@ class R2ETLoss(RegularisedLoss):
     The loss has no parameters and does not register the model: call
     ``criterion(x, y).backward()`` with any optimiser over ``model.parameters()``. A model in
     ``DistributedDataParallel`` may be given as it is; the whole loss is then computed in its
-    forward pass. The loss may be called under ``torch.no_grad()``, but not under
-    ``torch.inference_mode()``, which has no gradients.
+    forward pass. The loss may be called under ``torch.no_grad()`` and ``torch.inference_mode()``,
+    as in validation. The first call checks that the derivatives exist; see the page of assumptions.
 
     Args:
         forward_func (Callable): the model; returns logits (N, C), or (N,) or (N, 1) if it is
@@ -214,8 +214,11 @@ class R2ETLoss(RegularisedLoss):
             - **loss** (*Tensor*): a scalar, or (N,) for ``reduction="none"``.
 
         Raises:
-            ValueError: if k is not less than the number of features, and for outputs, labels and
-                reference maps whose shapes do not fit.
+            ValueError: if k is not less than the number of features, for outputs, labels and
+                reference maps whose shapes do not fit, labels that are none of the classes, and
+                inputs that the model does not use.
+            NotDifferentiableError: if the model has no gradient by the inputs, or its gradient none
+                by the parameters.
         """
         return inside_forward(
             self.forward_func, self._of_batch,
@@ -265,6 +268,7 @@ class R2ETLoss(RegularisedLoss):
         with torch.enable_grad():
             if rows is None or len(rows) == examples.n_examples:
                 batch = forward(model, examples, self.explain, self._order())
+                self._examine(batch)
                 terms, base = self._terms(batch), self._base(batch.labelled)
             else:
                 base, terms = self._of_part(model, examples, rows, forward)
@@ -292,7 +296,9 @@ class R2ETLoss(RegularisedLoss):
             feature_mask=feature_mask_of_examples(self.feature_mask, rows, n_examples, n_dims)
         )
         with repeat.again():
-            terms = self._terms(forward(model, part, self.explain, self._order()))
+            batch = forward(model, part, self.explain, self._order())
+            self._examine(batch)
+            terms = self._terms(batch)
         spread_terms = {
             name: (weight, spread(values, rows, n_examples))
             for name, (weight, values) in terms.items()

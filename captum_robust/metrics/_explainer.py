@@ -18,13 +18,15 @@ from captum_robust._utils.state import left_as_found
 from captum_robust.attr._direct import direct_attribution
 from captum_robust.attr._same_draws import SameDraws, depends_on_the_batch, part_of
 from captum_robust.attr.differentiable import summed_gradients
-from captum_robust.metrics._chunks import SavedBytes, bytes_per_call, check_chunk
+from captum_robust.metrics._chunks import LiveBytes, SavedBytes, bytes_per_call, check_chunk
 from captum_robust.metrics._scores import as_scores, broken_points, unranked_rows
 
-__all__ = ["FIRST_CALL", "Explainer"]
+__all__ = ["Explainer"]
 
-#: Rows of the first call, by whose memory the rows of the others are chosen.
-FIRST_CALL = 64
+# Rows of the first call at most, by whose memory the rows of the others are chosen.
+_FIRST_CALL = 64
+# Times the bytes of the inputs: what a network may need for them, until it has been measured.
+_GROWTH = 64
 
 
 class Explainer:
@@ -76,7 +78,15 @@ class Explainer:
             self.rows_per_call = 1
         self._draws = SameDraws(self.seed)
         self._whole_batch = depends_on_the_batch(self._method)
+        self._saves_nothing = False  # as the first call shows, where autograd saves nothing
         self._contexts = ExitStack()
+
+    @property
+    def first_call(self) -> int:
+        """Number of rows of a call whose memory is not known yet."""
+        row = sum(t[0].numel() * t.element_size() for t in self.inputs)
+        fitting = bytes_per_call(self.inputs[0].device) // max(1, _GROWTH * row)
+        return max(1, min(_FIRST_CALL, fitting))
 
     def __enter__(self) -> "Explainer":
         self._contexts.enter_context(left_as_found(self._method))
@@ -100,7 +110,7 @@ class Explainer:
             parts = []
             start = 0
             while start < self.n_examples:
-                stop = start + (self.rows_per_call or FIRST_CALL)
+                stop = start + (self.rows_per_call or self.first_call)
                 rows = torch.arange(start, min(stop, self.n_examples))
                 parts.append(self.scores(tuple(t[start:stop] for t in self.inputs), rows))
                 start = stop
@@ -164,7 +174,17 @@ class Explainer:
     def _measured(
         self, explain: Callable[[], tuple[Tensor, ...]], points: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """Explain, and choose the rows of the further calls by the bytes that autograd saves."""
+        """Explain, and choose the rows of the further calls by the memory of this one.
+
+        That is what autograd saves; where it saves nothing, as for a feature ablation, the largest
+        memory of all tensors at once in a second call.
+        """
+        if self._saves_nothing:
+            live = LiveBytes()
+            with live:
+                maps = explain()
+            self._choose_rows(live.most, points)
+            return maps
         saved = SavedBytes()
         try:
             with saved:
@@ -173,9 +193,17 @@ class Explainer:
             if "saved tensor hooks" not in str(error):
                 raise
             maps = explain()  # torch.func allows no hooks: the size of the inputs has to do
-        size = max(saved.count, sum(p.numel() * p.element_size() for p in points), 1)
-        self.rows_per_call = max(1, bytes_per_call(points[0].device) * len(points[0]) // size)
+            self._choose_rows(0, points)
+            return maps
+        self._saves_nothing = saved.count == 0
+        if not self._saves_nothing:
+            self._choose_rows(saved.count, points)
         return maps
+
+    def _choose_rows(self, size: int, points: tuple[Tensor, ...]) -> None:
+        """Choose the rows of a call by the bytes of one at these points."""
+        size = max(size, sum(p.numel() * p.element_size() for p in points), 1)
+        self.rows_per_call = max(1, bytes_per_call(points[0].device) * len(points[0]) // size)
 
 
 def _without_partial(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:

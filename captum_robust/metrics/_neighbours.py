@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_robust._utils.checks import check_count, check_movable, check_radius
-from captum_robust._utils.random import example_generators
-from captum_robust.metrics._explainer import FIRST_CALL, Explainer
-from captum_robust.metrics._perturb_func import perturb_once
+from captum_robust._utils.checks import check_count, check_movable, radius_of_examples
+from captum_robust.metrics._draws import neighbours_of
+from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._movement import Movement
 from captum_robust.metrics._scores import unranked_rows
 from captum_robust.noise import Noise
 
@@ -26,25 +26,23 @@ class ScoredPoints(NamedTuple):
     invalid: Tensor  #: points whose scores are not finite or all equal; (P,) bool
 
 
-# From the examples start … stop to their neighbours, tensors (G, D, ...), and the times of these,
-# (G, D, T); None for the neighbours themselves.
-_Neighbourhood = Callable[[int, int], tuple[tuple[Tensor, ...], Tensor | None]]
-
-
 def neighbour_scores(
     explainer: Explainer,
     perturb_func: Callable[..., Any],
-    radius: float,
+    radius: float | Tensor,
     n_draws: int,
     times: Tensor | None,
     show_progress: bool,
 ) -> Iterator[ScoredPoints]:
     """Explain points :math:`x + t (x' - x)` for the neighbours :math:`x'` of every example.
 
+    All points of an example are invalid if none of its neighbours differs from it at a radius
+    above 0, since nothing is known about an explanation whose input does not move.
+
     Args:
         explainer: what to explain.
         perturb_func: where the neighbours come from.
-        radius: radius of the neighbourhood.
+        radius: radius of the neighbourhood, one or one per example, (N,).
         n_draws: number of neighbours per example.
         times: the t of every neighbour, shape (T,). None draws one t per neighbour, stratified
             over [0, 1], with antithetic pairs of neighbours.
@@ -52,42 +50,51 @@ def neighbour_scores(
 
     Yields:
         The points in order of the examples, as many at once as the explainer takes.
+
+    Raises:
+        ValueError: for arguments outside their ranges, and where no example can move.
+
+    Warns:
+        UnmovedWarning: if some of the examples cannot move.
     """
-    check_radius(radius, "perturb_radius")
+    radius = radius_of_examples("perturb_radius", radius, explainer.n_examples)
     check_count("n_perturb_samples", n_draws, 1)
-    if isinstance(perturb_func, Noise) and radius > 0:
+    if isinstance(perturb_func, Noise) and bool(torch.as_tensor(radius).any()):
         check_movable(explainer.inputs)
-    neighbours = _neighbourhood(explainer, perturb_func, radius, n_draws, times)
+    neighbours = neighbours_of(explainer, perturb_func, radius, n_draws, times)
+    moved = Movement(perturb_func, radius, explainer.n_examples)
     n_times = 1 if times is None else len(times)
     n_points = explainer.n_examples * n_draws * n_times
     with tqdm(total=n_points, disable=not show_progress, unit="point") as bar:
         start = 0
         while start < explainer.n_examples:
-            rows_per_call = explainer.rows_per_call or FIRST_CALL
+            rows_per_call = explainer.rows_per_call or explainer.first_call
             stop = min(start + max(1, rows_per_call // (n_draws * n_times)), explainer.n_examples)
-            ends, at = neighbours(start, stop)
-            block = max(1, rows_per_call // ((stop - start) * n_times))
-            for first in range(0, n_draws, block):
-                last = min(first + block, n_draws)
-                here = None if at is None else at[:, first:last]
-                points = tuple(
-                    _between(t[start:stop], e[:, first:last], here)
-                    for t, e in zip(explainer.inputs, ends, strict=True)
-                )
-                examples, some = torch.arange(start, stop), torch.arange(first, last)
+            examples = torch.arange(start, stop)
+            inputs = tuple(t[start:stop] for t in explainer.inputs)
+            n_at_once = max(1, rows_per_call // (len(examples) * n_times))
+            last = 0
+            for ends, at in neighbours(start, stop, n_at_once):
+                first, last = last, last + ends[0].shape[1]
+                moved.note(examples, inputs, ends)
+                points = tuple(_between(t, e, at) for t, e in zip(inputs, ends, strict=True))
                 all_rows = examples.repeat_interleave((last - first) * n_times)
+                some = torch.arange(first, last)
                 all_draws = some.repeat_interleave(n_times).repeat(stop - start)
                 for at_row in range(0, len(all_rows), rows_per_call):
                     part = slice(at_row, at_row + rows_per_call)
                     rows, draws = all_rows[part], all_draws[part]
                     scores = explainer.scores(tuple(p[part] for p in points), rows)
                     invalid = unranked_rows(scores)
+                    if last == n_draws:  # all neighbours are known
+                        invalid = invalid | moved.stays[rows].to(invalid.device)
                     if bool(invalid.any()):
                         scores = scores.masked_fill(invalid[:, None], 0)
                     device = scores.device
                     yield ScoredPoints(rows.to(device), draws.to(device), scores, invalid)
                     bar.update(len(rows))
             start = stop
+    moved.warn()
 
 
 def _between(starts: Tensor, ends: Tensor, times: Tensor | None) -> Tensor:
@@ -103,78 +110,3 @@ def _between(starts: Tensor, ends: Tensor, times: Tensor | None) -> Tensor:
         return ends[:, :, None].expand(*times.shape, *shape).reshape(-1, *shape)
     at = times.to(starts).view(*times.shape, *(1,) * len(shape))
     return torch.lerp(starts[:, None, None], ends[:, :, None], at).reshape(-1, *shape)
-
-
-def _neighbourhood(
-    explainer: Explainer,
-    perturb_func: Callable[..., Any],
-    radius: float,
-    n_draws: int,
-    times: Tensor | None,
-) -> _Neighbourhood:
-    """Return the function that makes the neighbours of some examples and their times."""
-    inputs, seed = explainer.inputs, explainer.seed
-    by_noise = isinstance(perturb_func, Noise)
-    drawn: tuple[Tensor, ...] = ()
-    if not by_noise:
-        copies = [
-            perturb_once(perturb_func, explainer.given, radius, explainer.kwargs, seed + draw)
-            for draw in range(n_draws)
-        ]
-        drawn = tuple(torch.stack(draws, dim=1) for draws in zip(*copies, strict=True))
-    # An end is reached without rounding.
-    fixed = None if times is None or (bool((times == 1).all()) and len(times) == 1) else times
-    stratified = times is None
-
-    def make(start: int, stop: int) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        some = tuple(t[start:stop] for t in inputs)
-        generators = example_generators(some, seed) if by_noise or stratified else []
-        if isinstance(perturb_func, Noise):
-            ends = _random_neighbours(perturb_func, some, radius, n_draws, stratified, generators)
-        else:
-            ends = tuple(d[start:stop] for d in drawn)
-        if stratified:
-            n_shared = 2 if by_noise else 1  # the neighbours of an antithetic pair
-            return ends, _stratified_times(n_draws, n_shared, generators)
-        if fixed is None:
-            return ends, None
-        return ends, fixed.expand(stop - start, n_draws, len(fixed))
-
-    return make
-
-
-def _random_neighbours(
-    noise: Noise,
-    inputs: tuple[Tensor, ...],
-    radius: float,
-    n_draws: int,
-    antithetic: bool,
-    generators: list[torch.Generator],
-) -> tuple[Tensor, ...]:
-    """Draw neighbours (G, D, ...) by noise; antithetic ones in pairs x + d, x − d."""
-    n_directions = (n_draws + 1) // 2 if antithetic else n_draws
-    ends = []
-    for tensor in inputs:
-        if not tensor.is_floating_point():
-            ends.append(tensor[:, None].expand(-1, n_draws, *tensor.shape[1:]))
-            continue
-        drawn = torch.stack(
-            [noise.directions(n_directions, x, g) for x, g in zip(tensor, generators, strict=True)]
-        )
-        if antithetic:
-            drawn = torch.stack([drawn, -drawn], dim=2).flatten(1, 2)[:, :n_draws]
-        ends.append(noise.move(tensor[:, None], drawn.to(tensor), radius))
-    return tuple(ends)
-
-
-def _stratified_times(n_draws: int, n_shared: int, generators: list[torch.Generator]) -> Tensor:
-    """Draw times of the neighbours, of which ``n_shared`` in a row share one; (G, D, 1).
-
-    One time in each of the parts of [0, 1], as long as the draws that share it are many.
-    """
-    edges = torch.arange(0, n_draws + n_shared, n_shared).clamp(max=n_draws).double() / n_draws
-    offsets = torch.empty(len(generators), len(edges) - 1, dtype=torch.float64)
-    for row, generator in zip(offsets, generators, strict=True):
-        row.uniform_(generator=generator)
-    times = edges[:-1] + edges.diff() * offsets
-    return times.repeat_interleave(n_shared, dim=1)[:, :n_draws, None]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, Perturbation, as_tuple, format_like
+from captum_robust._utils.exclusive import EXCLUSIVE
 from captum_robust._utils.random import reseed
 
 __all__ = ["perturb_once"]
@@ -19,7 +20,7 @@ _RADIUS_NAMES = ("perturb_radius", "radius", "epsilon", "eps")
 def perturb_once(
     perturb_func: Callable[..., Any],
     inputs: Inputs,
-    radius: float,
+    radius: float | Tensor,
     kwargs: dict[str, Any],
     seed: int,
 ) -> tuple[Tensor, ...]:
@@ -34,7 +35,7 @@ def perturb_once(
     originals = tuple(t.detach() for t in as_tuple(inputs))
     given = format_like(inputs, tuple(t.clone() for t in originals))
     reseed(seed)
-    with warnings.catch_warnings():  # Captum's PGD warns of its own iterates
+    with EXCLUSIVE, warnings.catch_warnings():  # Captum's PGD warns of its own iterates
         warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
         if isinstance(perturb_func, Perturbation):
             method = perturb_func.perturb
@@ -72,7 +73,7 @@ def _takes_radius(function: Callable[..., Any]) -> bool:
     return positional and (second.name in _RADIUS_NAMES or second.default is second.empty)
 
 
-def _radius_keyword(function: Callable[..., Any], radius: float) -> dict[str, float]:
+def _radius_keyword(function: Callable[..., Any], radius: float | Tensor) -> dict[str, Any]:
     """Return the radius under its parameter's name, unless ``functools.partial`` bound that."""
     bound = function.keywords if isinstance(function, functools.partial) else {}
     names = inspect.signature(function).parameters

@@ -1,7 +1,7 @@
 """Gradients of the explained output, with their graph, a chunk of examples at a time."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -9,6 +9,16 @@ from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward, select_target
+from captum_robust._utils.derivatives import (
+    check_first_derivative,
+    check_second_derivative,
+    differentiate,
+)
+from captum_robust._utils.eager import uncompiled
+from captum_robust._utils.inference import outside_inference_mode, with_gradients
+from captum_robust._utils.random import seeded
+from captum_robust._utils.state import left_as_found
+from captum_robust.attr._attention import math_attention
 from captum_robust.attr._same_draws import SameDraws, depends_on_the_batch, part_of
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import flatten
@@ -22,7 +32,12 @@ _FIRST_CALL = 8
 class ScoreGradient:
     """Gradient of the output that ``target`` selects, at points of the given examples.
 
-    The caller restores the model and the global random state.
+    Used inside :meth:`evaluation`. The first gradient is checked for a derivative of its own if it
+    is to be differentiated ``twice``.
+
+    Raises:
+        ValueError: for inputs that cannot be differentiated, or that the model does not use.
+        NotDifferentiableError: if the model has no gradient, or its gradient no derivative.
     """
 
     def __init__(
@@ -33,6 +48,7 @@ class ScoreGradient:
         additional_forward_args: Any,
         max_examples_per_batch: int | None,
         seed: int,
+        twice: bool = True,
     ) -> None:
         check_chunk(max_examples_per_batch)
         self.forward_func = forward_func
@@ -52,6 +68,19 @@ class ScoreGradient:
         self._draws = SameDraws(seed)
         self._whole_batch = depends_on_the_batch(forward_func)
         self._known_apart = False
+        self._to_check = twice
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Leave the model and the random state as found, whatever the modes of the caller."""
+        with (
+            outside_inference_mode(),
+            uncompiled(self.forward_func),
+            left_as_found(self.forward_func),
+            seeded(self.seed),
+            torch.no_grad(),
+        ):
+            yield
 
     def chunks(self) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
         """Yield consecutive rows and their inputs, as many as have Hessians of little memory."""
@@ -65,8 +94,8 @@ class ScoreGradient:
         self, points: tuple[Tensor, ...], rows: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return leaves with the values of ``points``, one per row, and the gradients there."""
-        leaves = tuple(p.detach().requires_grad_() for p in points)
-        arguments = kwargs_of_examples(self.arguments, rows, self.n_examples)
+        leaves = tuple(with_gradients(p).detach().requires_grad_() for p in points)
+        arguments = with_gradients(kwargs_of_examples(self.arguments, rows, self.n_examples))
         saved = SavedBytes()
         with torch.enable_grad(), saved if self.rows_per_call is None else nullcontext():
             with differentiable_attribution():  # fused attention has no second derivative
@@ -79,10 +108,16 @@ class ScoreGradient:
             score = select_target(outputs, arguments["target"])
             if not self._known_apart and len(rows) > 1:
                 self._known_apart = _check_apart(score, leaves)
-            found = torch.autograd.grad(score.sum(), leaves, create_graph=True, allow_unused=True)
-        gradients = tuple(
-            torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
-        )
+            found: tuple[Tensor | None, ...] = (None,) * len(leaves)
+            if score.requires_grad:
+                with math_attention():  # which a checkpoint computes again
+                    found = differentiate([score.sum()], leaves, create_graph=True)
+            gradients = check_first_derivative(outputs, found)
+        if self._to_check:
+            self._to_check = False
+            check_second_derivative(
+                lambda moved: self.at(moved, rows)[1], leaves, gradients, outputs
+            )
         if self.rows_per_call is None:
             row = flatten(leaves)[0]
             hessian = row.numel() ** 2 * row.element_size()
@@ -95,7 +130,7 @@ class ScoreGradient:
 
         def run(part: slice | None) -> tuple[Tensor, ...]:
             some = rows if part is None else rows[part]
-            extra = kwargs_of_examples(self.arguments, some, self.n_examples)
+            extra = with_gradients(kwargs_of_examples(self.arguments, some, self.n_examples))
             points = part_of(leaves, part, graph=True)
             return (run_forward(self.forward_func, points, extra["additional_forward_args"]),)
 
@@ -113,7 +148,9 @@ def _check_apart(score: Tensor, leaves: tuple[Tensor, ...]) -> bool:
     Raises:
         ValueError: if a score depends on another example.
     """
-    found = torch.autograd.grad(score[::2].sum(), leaves, retain_graph=True, allow_unused=True)
+    if not score.requires_grad:
+        return False
+    found = differentiate([score[::2].sum()], leaves, retain_graph=True)
     across = flatten(
         tuple(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))
     )[1::2]

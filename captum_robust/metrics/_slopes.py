@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
+from captum_robust._utils.derivatives import differentiate
 from captum_robust._utils.random import example_generators
 from captum_robust.curvature import flatten, hessian_operator, unflatten
 from captum_robust.metrics._score_gradient import ScoreGradient
@@ -78,7 +79,7 @@ def _slope(total: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
     """Return the gradient (E, m) of one score of each example, given the sum over examples."""
     if not total.requires_grad:
         return torch.zeros_like(flatten(leaves))
-    found = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
+    found = differentiate([total], leaves, retain_graph=True)
     parts = zip(leaves, found, strict=True)
     return flatten(tuple(torch.zeros_like(x) if g is None else g for x, g in parts))
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
 from captum_robust._utils.checks import check_count, check_radius
-from captum_robust._utils.random import resolve_seed, seeded
-from captum_robust._utils.state import left_as_found
+from captum_robust._utils.random import resolve_seed
 from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._score_gradient import ScoreGradient
 from captum_robust.metrics._scores import nan_where
@@ -86,7 +85,9 @@ def thickness_bounds(
     Raises:
         ValueError: for arguments outside their ranges, for a target that does not select one output
             per example, and where an output depends on other examples, as with batch normalisation
-            in training mode.
+            in training mode; and for an input tensor that the model does not use.
+        NotDifferentiableError: if the output has no gradient by the inputs, as in a part under
+            ``torch.no_grad()``, or the gradient no derivative of its own.
 
     Examples::
 
@@ -156,7 +157,9 @@ def pairwise_thickness_bounds(
     Raises:
         ValueError: for arguments outside their ranges, for a target that does not select one output
             per example, and where an output depends on other examples, as with batch normalisation
-            in training mode.
+            in training mode; and for an input tensor that the model does not use.
+        NotDifferentiableError: if the output has no gradient by the inputs, as in a part under
+            ``torch.no_grad()``, or the gradient no derivative of its own.
 
     Examples::
 
@@ -215,7 +218,7 @@ def _over_chunks(
     )
     lower: list[Tensor] = []
     upper: list[Tensor] = []
-    with left_as_found(forward_func), seeded(seed), torch.no_grad():
+    with gradient.evaluation():
         for rows, centre in gradient.chunks():
             n_dims = [x.dim() for x in gradient.inputs]
             mask = feature_mask_of_examples(feature_mask, rows, gradient.n_examples, n_dims)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, TargetType
 from captum_robust._utils.checks import check_choice, check_count
-from captum_robust._utils.random import example_generators, resolve_seed, seeded
-from captum_robust._utils.state import left_as_found
+from captum_robust._utils.random import example_generators, resolve_seed
 from captum_robust.curvature import (
     exact_norm,
     finite_difference_norm,
@@ -86,7 +85,9 @@ def hessian_norm(
     Raises:
         ValueError: for arguments outside their ranges, for a target that does not select one output
             per example, and where an output depends on other examples, as with batch normalisation
-            in training mode.
+            in training mode; and for an input tensor that the model does not use.
+        NotDifferentiableError: if the output has no gradient by the inputs, as in a part under
+            ``torch.no_grad()``, or the gradient no derivative of its own.
 
     Examples::
 
@@ -103,8 +104,9 @@ def hessian_norm(
         raise ValueError(f"kappa must be positive and finite, got {kappa}")
     seed = resolve_seed(seed)
     gradient = ScoreGradient(
-        forward_func, inputs, target, additional_forward_args, max_examples_per_batch, seed
-    )
+        forward_func, inputs, target, additional_forward_args, max_examples_per_batch, seed,
+        twice=method != "finite_difference",
+    )  # fmt: skip
 
     def norms(points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         leaves, gradients = gradient.at(points, rows)
@@ -125,7 +127,7 @@ def hessian_norm(
             )
         return nan_where(broken | ~norm.isfinite(), norm)
 
-    with left_as_found(forward_func), seeded(seed), torch.no_grad():
+    with gradient.evaluation():
         return torch.cat([norms(points, rows) for rows, points in gradient.chunks()])
 
 

@@ -68,7 +68,7 @@ def precision_at_k_min(
     inputs: Inputs,
     k: int,
     perturb_func: Callable[..., Any] = default_perturb_func,
-    perturb_radius: float = 0.02,
+    perturb_radius: float | Tensor = 0.02,
     n_perturb_samples: int = 10,
     reference_attributions: Inputs | None = None,
     absolute: bool = False,
@@ -89,7 +89,8 @@ def precision_at_k_min(
         inputs (Tensor or tuple[Tensor, ...]): examples along dimension 0.
         k (int): size of the top sets, 1 <= k < n.
         perturb_func (Callable or Perturbation, optional): as in :func:`ranking_thickness`.
-        perturb_radius (float, optional): radius given to it, in units of the inputs.
+        perturb_radius (float or Tensor, optional): radius given to it, in units of the inputs; one
+            for all examples or one per example, shape (N,).
         n_perturb_samples (int, optional): number of perturbations of each example. Default: 10.
         reference_attributions (Tensor or tuple[Tensor, ...], optional): attributions of the
             unperturbed inputs, where they are known already.
@@ -103,10 +104,14 @@ def precision_at_k_min(
 
     Returns:
         - **precision** (*Tensor*): minimum over the perturbations, in [0, 1], shape (N,). NaN where
-          any of the attributions is not finite, or all are equal.
+          any of the attributions is not finite, or all are equal, and where no perturbation moves
+          the example at a radius above 0.
 
     Raises:
-        ValueError: for arguments outside their ranges.
+        ValueError: for arguments outside their ranges, and if no example can move.
+
+    Warns:
+        UnmovedWarning: if some of the examples cannot move.
 
     Examples::
 

@@ -30,7 +30,7 @@ def ranking_thickness(
     inputs: Inputs,
     k: int,
     perturb_func: Callable[..., Any] = default_perturb_func,
-    perturb_radius: float = 0.02,
+    perturb_radius: float | Tensor = 0.02,
     n_perturb_samples: int = 10,
     n_steps: int = 32,
     surrogate: Surrogate = "indicator",
@@ -71,7 +71,8 @@ def ranking_thickness(
             seed as far as it accepts them. A function is called as ``perturb_func(inputs,
             perturb_radius)``, as by ``captum.metrics.sensitivity_max``. Default: uniform noise in
             the :math:`L_\infty` ball.
-        perturb_radius (float, optional): :term:`radius` of the neighbourhood, in input units.
+        perturb_radius (float or Tensor, optional): :term:`radius` of the neighbourhood, in input
+            units; one for all examples or one per example, shape (N,). Radius 0 gives 1.
         n_perturb_samples (int, optional): number of neighbours of each example. Default: 10.
         n_steps (int, optional): points on the segment to each neighbour, at the midpoints
             :math:`t_m = (m - 1/2) / n_{steps}`. Default: 32.
@@ -102,11 +103,15 @@ def ranking_thickness(
 
     Returns:
         - **thickness** (*Tensor*): shape (N,); its mean is the model-level thickness. NaN where the
-          attributions of the example, or of one of its points, are not finite or are all equal.
+          attributions of the example, or of one of its points, are not finite or are all equal, and
+          where no neighbour differs from the example at a radius above 0.
 
     Raises:
-        ValueError: for arguments outside their ranges, and for arguments, masks or attributions
-            whose shapes do not fit the inputs.
+        ValueError: for arguments outside their ranges, for arguments, masks or attributions whose
+            shapes do not fit the inputs, and if no example can move.
+
+    Warns:
+        UnmovedWarning: if some of the examples cannot move.
 
     Examples::
 
@@ -147,7 +152,7 @@ def pairwise_ranking_thickness(
     inputs: Inputs,
     pairs: Tensor,
     perturb_func: Callable[..., Any] = default_perturb_func,
-    perturb_radius: float = 0.02,
+    perturb_radius: float | Tensor = 0.02,
     n_perturb_samples: int = 10,
     n_steps: int = 32,
     surrogate: Surrogate = "indicator",
@@ -173,7 +178,8 @@ def pairwise_ranking_thickness(
         pairs (Tensor): indices (i, j) of flattened features or groups; shape (P, 2) for all
             examples or (N, P, 2).
         perturb_func (Callable or Perturbation, optional): where the neighbours come from.
-        perturb_radius (float, optional): radius of the neighbourhood in units of the inputs.
+        perturb_radius (float or Tensor, optional): radius of the neighbourhood in units of the
+            inputs, one or one per example, (N,).
         n_perturb_samples (int, optional): number of neighbours of each example. Default: 10.
         n_steps (int, optional): points on the segment to each neighbour. Default: 32.
         surrogate (str, optional): ``"indicator"`` or ``"margin"``.
@@ -233,7 +239,7 @@ def _average(
     n_values: int,
     reference_attributions: Inputs | None,
     perturb_func: Callable[..., Any],
-    perturb_radius: float,
+    perturb_radius: float | Tensor,
     n_perturb_samples: int,
     n_steps: int,
     reduction: Reduction,

@@ -2,6 +2,7 @@
 
 from captum_robust._utils.compile_warning import CompileWarning
 from captum_robust._utils.estimate import Estimate
+from captum_robust._utils.movement import UnmovedWarning
 from captum_robust.noise import GaussianNoise, UniformNoise
 from captum_robust.robust._ensemble.ensemble import AutoAttackInfo
 from captum_robust.robust.adapters import as_perturb_func
@@ -17,6 +18,7 @@ from captum_robust.robust.info import AttackInfo, ZeroGradientWarning
 from captum_robust.robust.mse import MSEAttack
 from captum_robust.robust.pareto import ParetoERAttack, ParetoInfo
 from captum_robust.robust.random_search import RandomSearchAttack
+from captum_robust.robust.substitution import SubstitutionAttack, SubstitutionInfo
 from captum_robust.robust.target_map import TargetMapAttack
 from captum_robust.robust.top_k import TopKAttack
 
@@ -40,9 +42,12 @@ __all__ = [
     "ParetoInfo",
     "RandomSearchAttack",
     "RobustnessTable",
+    "SubstitutionAttack",
+    "SubstitutionInfo",
     "TargetMapAttack",
     "TopKAttack",
     "UniformNoise",
+    "UnmovedWarning",
     "ZeroGradientWarning",
     "as_perturb_func",
 ]

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, get_args, overload
 
 import torch
@@ -13,6 +14,7 @@ from captum_robust._utils.captum import (
     Inputs,
     Perturbation,
     TargetType,
+    accepted_arguments,
     as_tuple,
     format_like,
     log_usage,
@@ -34,7 +36,9 @@ from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.evaluator import Draws, Evaluator, Predictions
 from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES, Preserve
+from captum_robust.robust._search.limit import NO_LIMIT, Limit
 from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.search import Search
 from captum_robust.robust._search.seeds import OverSeeds, precision_over_seeds
 from captum_robust.robust._search.settings import Keep, SearchSettings
@@ -69,7 +73,8 @@ class ExplanationAttack(Perturbation):
     whose gradient is zero for every example issues a :class:`ZeroGradientWarning`.
 
     Cost of s steps with Saliency: s + 1 forward passes, and one saliency and one Hessian-vector
-    product per step. A ``smooth_relu`` or ``surrogate`` adds one saliency per step.
+    product per step; two more forward passes show whether the output depends on chance or on the
+    other examples. A ``smooth_relu`` or ``surrogate`` adds one saliency per step.
 
     Args:
         attribution (Attribution): any Captum attribution; its model makes the prediction.
@@ -90,7 +95,8 @@ class ExplanationAttack(Perturbation):
             (:class:`~captum_robust.attr.smooth_relu`); values of 5 to 10 are a good start. A pair
             gives the first and the last step, with geometric growth in between.
         surrogate (Attribution, optional): attribution whose gradient is followed in place of that
-            of ``attribution``; its maps must have the same shape.
+            of ``attribution``; its maps must have the same shape. Of the arguments of
+            ``attribution.attribute`` it gets those that it takes.
         preserve_prediction (str, optional): treatment of iterates with another prediction.
             ``"reject"``: the search may pass through them, but they are never returned.
             ``"early_stop"``: the search of an example ends at the first of them. ``"none"``: the
@@ -295,7 +301,10 @@ class ExplanationAttack(Perturbation):
             mask (Tensor or tuple[Tensor, ...], optional): 0 where the input must not change, 1
                 elsewhere; broadcastable to the inputs.
             project (Callable, optional): maps perturbed inputs, given as the inputs were, to valid
-                ones, for example symmetric adjacency matrices. Applied before ball and bounds.
+                ones, for example symmetric adjacency matrices. Applied before ball and bounds. It
+                may get a part of the batch: further parameters without a default that are named
+                ``rows``, ``centre`` or ``radius`` get the indices of these n examples in
+                ``inputs``, (n,) on the CPU, their unperturbed inputs, and their radii, (n,).
             n_restarts (int, optional): number of searches; all but the first start at random
                 points. The best is chosen for each example.
             seed (int, optional): seed of starts, directions and the attribution's own randomness.
@@ -374,6 +383,7 @@ class ExplanationAttack(Perturbation):
         step_size: Tensor | None = None,
         random_start: bool | None = None,
         progress: Callable[[], Any] = lambda: None,
+        limit: Limit = NO_LIMIT,
     ) -> Search:
         """Search for the examples ``rows`` of a problem, all at once; ``rows`` may repeat."""
         region = problem.region.of(rows)
@@ -383,8 +393,9 @@ class ExplanationAttack(Perturbation):
             sizes = settings.step_rule.default_size(region.radius, step_num)
         search = self.searcher(
             settings, region, self._evaluators(problem, rows), sizes, step_num, problem.seed,
-            with_info, with_trace, **self._search_options(),
+            with_info, with_trace, **self._search_options(region),
         )  # fmt: skip
+        search.limit = limit
         if start is None and problem.start is not None:
             start = tuple(t[rows] for t in problem.start)
         at_random = self.random_start if random_start is None else random_start
@@ -417,8 +428,8 @@ class ExplanationAttack(Perturbation):
             compile=self.compile,
         )
 
-    def _search_options(self) -> dict[str, Any]:
-        """Return further arguments of the :attr:`searcher` of a subclass."""
+    def _search_options(self, region: Region) -> dict[str, Any]:
+        """Return further arguments of the :attr:`searcher` of a subclass, for a chunk's region."""
         return {}
 
     def _evaluators(
@@ -427,8 +438,14 @@ class ExplanationAttack(Perturbation):
         """Make the evaluators of any rows of a chunk: the one that scores points, and the guide."""
         draws = Draws(problem.seed), Draws(problem.seed)
 
+        guided = problem
+        if self.surrogate is not None:  # which may not know the arguments of the attribution
+            taken = accepted_arguments(self.surrogate, problem.arguments)
+            guided = replace(problem, arguments=taken)
+
         def make(attribution: Attribution, rows: Tensor, beta: float | None) -> Evaluator:
-            return problem.evaluator(
+            own = problem if attribution is self.attribution else guided
+            return own.evaluator(
                 attribution, chunk[rows], self.absolute, self.feature_mask, beta,
                 draws[attribution is not self.attribution],
             )  # fmt: skip

@@ -16,8 +16,14 @@ from captum_robust._utils.prediction import predicted_labels
 from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.noise import Norm
+from captum_robust.robust._ensemble.budget import Budget
 from captum_robust.robust._ensemble.ensemble import AutoAttackInfo, Ensemble
-from captum_robust.robust._ensemble.members import members_of, reference_member
+from captum_robust.robust._ensemble.members import (
+    first_members,
+    members_of,
+    one_start_each,
+    reference_member,
+)
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust._search.lagrangian import Preserve
 from captum_robust.robust._search.problem import Problem
@@ -131,6 +137,7 @@ class AutoERAttack(Perturbation):
         show_progress: bool = False,
         return_info: bool = False,
         start: Inputs | None = None,
+        seconds: float | None = None,
         **kwargs: Any,
     ) -> Any:
         r"""Perturb every example to the lowest precision at k that any member finds.
@@ -145,15 +152,22 @@ class AutoERAttack(Perturbation):
             mask (Tensor or tuple[Tensor, ...], optional): 0 where the input must not change.
             project (Callable, optional): as in :meth:`ExplanationAttack.perturb`.
             seed (int, optional): seed of all random numbers. None: fresh entropy.
-            budget (int, optional): largest number of attributions per example; a member that might
-                exceed it is not run. Up to five are needed before the first member. Default: no
-                limit; with Saliency the members take 500 to 1,500 attributions. The info on a
-                random attribution takes eight more.
+            budget (int, optional): largest number of attributions per example. Three random draws
+                come first, then a short search along a gradient, then the members in their usual
+                order; the first that does not fit is shortened, and the others are left out. With
+                the same seed a larger budget never finds less. Examples with fewer than five steps
+                along a gradient have the flag ``not_attacked``. Default: no limit; with Saliency
+                the members take 500 to 1,500 attributions.
+                The info on a random attribution takes eight more.
             max_examples_per_batch (int, optional): examples attacked at once. Default: all.
             show_progress (bool, optional): show a progress bar over the members.
             return_info (bool, optional): also return an :class:`AutoAttackInfo`.
             start (Tensor or tuple[Tensor, ...], optional): perturbed inputs to begin with, such as
                 the result of a smaller radius; moved into the ball, and never made worse.
+            seconds (float, optional): time after which no further step begins, for all examples
+                together; one step and the examination of the network may exceed it. Members run in
+                the order of ``budget``. The result depends on the speed of the machine; examples
+                that could still get worse have the flag ``time_over``. Default: no limit.
             **kwargs: passed to ``attribution.attribute``.
 
         Returns:
@@ -165,19 +179,31 @@ class AutoERAttack(Perturbation):
         """
         if budget is not None:
             check_count("budget", budget, 1)
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"seconds must be positive, got {seconds}")
         bounds = (self.options["lower_bound"], self.options["upper_bound"])
         problem = Problem.of(
             inputs, radius, bounds, norm, mask, project, start, seed, target,
             additional_forward_args, kwargs,
         )  # fmt: skip
-        ensemble = Ensemble(problem, self.k, budget, max_examples_per_batch)
+        limits = Budget(budget, seconds)
+        ensemble = Ensemble(problem, self.k, limits, max_examples_per_batch)
         with (
             left_as_found(self.attribution, self.options["predictions"]),
             seeded(problem.seed),
             torch.enable_grad(),
         ):
-            traits = ensemble.examine(self._reference)
+            first = [self._reference]
+            if limits.is_limited:
+                has_start = problem.start is not None
+                first = first_members(self.attribution, self.k, has_start, self.options)
+            ensemble.begin(first[0])
+            for _ in ensemble.run(first[1:]):
+                pass
+            traits = ensemble.examine(self._reference.attack)
             members = members_of(self.attribution, self.k, traits, self.options)
+            if limits.is_limited:
+                members = one_start_each(members)
             running = ensemble.run(members)
             for _ in tqdm(running, total=len(members), disable=not show_progress, unit="member"):
                 pass

@@ -98,11 +98,18 @@ FLAGS: Mapping[str, Flag] = {
         "but rows without a change may still be unstable.",
     ),
     "not_attacked": Flag(
-        "the budget allows no attack, so the stability of the map was not tested",
+        "the budget allows fewer than five steps along a gradient, so the stability of the map was "
+        "not tested",
         "No attack was made",
-        "The budget of attributions allows no attack on these rows, so their stability was not "
-        "tested.",
+        "The budget allows only random draws and less than five steps along a gradient on these "
+        "rows, so their stability was not tested.",
         decisive=True,
+    ),
+    "time_over": Flag(
+        "the time ended before all attacks were made: a faster machine may find more",
+        "The time ended before all attacks",
+        "The time that was given ended before all attacks were made on these rows. More time, or a "
+        "faster machine, may find more.",
     ),
     "unconstrained_attack_fails": Flag(
         "even ten times the radius, without bounds and for any prediction, does not change the top "

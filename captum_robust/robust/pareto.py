@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_robust._utils.checks import check_choice
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES
 from captum_robust.robust._search.pareto_descent import ParetoDescent
+from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.search import Search
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.info import AttackInfo
@@ -148,7 +149,7 @@ class ParetoERAttack(ExplanationAttack):
         self.tolerance = tolerance
         self.output_tolerance = output_tolerance
 
-    def _search_options(self) -> dict[str, Any]:
+    def _search_options(self, region: Region) -> dict[str, Any]:
         return {
             "armijo": self.armijo,
             "tolerance": self.tolerance,

@@ -43,7 +43,7 @@ class RandomSearch(Search):
         alive, merits = here.alive, self._merits_of(here)
         for step in range(1, self.step_num + 1):
             on = alive & ~self.done[self.rows]
-            if not bool(on.any()):
+            if self.limit.ends(step - 1) or not bool(on.any()):
                 break
             if not (bool(on.all()) or self.scored.depends_on_the_batch):
                 points, alive, merits = tuple(p[on] for p in points), alive[on], merits[on]

@@ -12,6 +12,7 @@ from captum_robust._utils.checks import check_radius
 from captum_robust._utils.tensors import Points, unflatten
 from captum_robust.robust._search.descent import Descent
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES
+from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.search import Evaluation
 from captum_robust.robust._search.slopes import as_rows
 from captum_robust.robust.attack import ExplanationAttack
@@ -119,5 +120,5 @@ class TargetMapAttack(ExplanationAttack):
             )
         self.prediction_weight = prediction_weight
 
-    def _search_options(self) -> dict[str, Any]:
+    def _search_options(self, region: Region) -> dict[str, Any]:
         return {"prediction_weight": self.prediction_weight}

@@ -7,6 +7,7 @@ from typing import Any
 from captum_robust.testing import attack_behaviour as behaviour
 from captum_robust.testing import attack_region as region
 from captum_robust.testing import attack_strength as strength
+from captum_robust.testing import random_maps
 from captum_robust.testing.attack_case import AttackCase, AttackTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -65,6 +66,11 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(behaviour.check_noncontiguous_inputs),
     Rule(behaviour.check_target_in_every_form, lambda c: c.model.n_outputs > 1),
     Rule(behaviour.check_errors_name_the_argument),
+    Rule(
+        random_maps.check_random_map_is_scored_as_by_captum,
+        lambda c: _is_measurable(c) and c.traits.info is not None,
+    ),
+    Rule(random_maps.check_random_map_is_the_same_in_every_batch),
 )
 
 

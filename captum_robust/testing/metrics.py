@@ -6,6 +6,7 @@ from typing import Any
 
 from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
+from captum_robust.testing import random_maps
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -49,6 +50,15 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(of_models.check_noncontiguous_inputs),
     Rule(of_models.check_dtypes),
     Rule(of_models.check_errors_name_the_argument),
+    Rule(
+        random_maps.check_random_map_at_radius_zero_is_perfect,
+        lambda c: (
+            c.traits.call == "explanation"
+            and c.traits.radius is not None
+            and c.traits.perfect is not None
+        ),
+    ),
+    Rule(random_maps.check_random_map_has_no_neighbours, lambda c: c.traits.calls_model),
 )
 
 

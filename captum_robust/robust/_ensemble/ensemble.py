@@ -11,12 +11,16 @@ from torch import Tensor
 from captum_robust._utils.tensors import Points
 from captum_robust.attr.check import is_differentiable
 from captum_robust.ranking import fraction
+from captum_robust.robust._ensemble.budget import Budget
 from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
 from captum_robust.robust._ensemble.outcome import Outcome, single_search, stacked_search
 from captum_robust.robust._search.evaluator import Evaluator
+from captum_robust.robust._search.limit import Limit
 from captum_robust.robust._search.problem import Problem
 from captum_robust.robust._search.seeds import OverSeeds, precision_over_seeds
+from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.flags import count_flags
+from captum_robust.robust.random_search import RandomSearchAttack
 
 __all__ = ["AutoAttackInfo", "Ensemble"]
 
@@ -24,6 +28,8 @@ _N_SAMPLED = 8  # examples on which the traits of the network are found
 _KINK_BETA = 5.0
 _MOST_STACKED = 100_000  # values; with more, one batch is no faster than separate searches
 _FAR = 10.0  # times the radius, where any map that is not constant should change
+_FEWEST_STEPS = 5  # of a gradient, below which an attack says nothing
+_EXAMINATION = 4  # attributions that find the traits of the network
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class AutoAttackInfo:
 class Ensemble:
     """The members at work on one problem, and the worst point of every example so far."""
 
-    def __init__(self, problem: Problem, k: int, budget: int | None, chunk: int | None) -> None:
+    def __init__(self, problem: Problem, k: int, budget: Budget, chunk: int | None) -> None:
         n_examples, like = problem.n_examples, problem.region.centre[0]
         self.problem = problem
         self.k = k
@@ -91,17 +97,23 @@ class Ensemble:
         self.flags: dict[str, Tensor] = {}
         self._by_chance = torch.full((n_examples,), float("inf"), dtype=torch.float64)
         self._by_gradient = self._by_chance.clone()
+        self._attacked = torch.zeros_like(self.kept)  # along a gradient
         self._lowest = 0
         self._over_seeds: list[OverSeeds] = []
         self.depends_on_the_batch = True  # until the attribution has been examined
 
-    def examine(self, reference: Member) -> NetworkTraits:
-        """Score the examples and the start of the caller, and find the traits of the network."""
-        self._run(reference, self.problem.start)
-        rows = self._open(0)[:_N_SAMPLED]
+    def begin(self, first: Member) -> None:
+        """Score the examples and the start of the caller, by a member that is not left out."""
+        self._run(first, self.problem.start, self.budget.limit_of(first) or Limit(0))
+
+    def examine(self, attack: ExplanationAttack) -> NetworkTraits:
+        """Find the traits of the network, by the attribution of an attack."""
+        rows = self._open()[:_N_SAMPLED]
         if len(rows) == 0:
             return NetworkTraits()
-        attack, region = reference.attack, self.problem.region.of(rows)
+        if not self.budget.charge(_EXAMINATION):
+            return NetworkTraits()
+        region = self.problem.region.of(rows)
         points = region.as_inputs(region.centre)
         maps, differentiable = [], False
         for seed, beta in ((0, None), (1, None), (0, _KINK_BETA)):
@@ -128,24 +140,27 @@ class Ensemble:
     def run(self, members: Sequence[Member]) -> Iterator[None]:
         """Run the members one after the other, and yield after each."""
         for member in members:
-            self._run(member, self.points if member.start == "best" else None)
+            limit = self.budget.limit_of(member)
+            if limit is None:
+                self._record(member, self._nothing())
+            else:
+                self._run(member, self.points if member.start == "best" else None, limit)
             yield
 
     def raise_flags(self, strongest: Member, randomised: bool) -> None:
         """Raise the flags that depend on all members together."""
         if randomised:
             self._flag(torch.arange(len(self.ranked)), "randomised", self.ranked)
-        masked = self._by_chance < self._by_gradient
+        masked = (self._by_chance < self._by_gradient) & self._attacked.cpu()
         self._flag(torch.arange(len(masked)), "black_box_beats_white_box", masked)
-        tried = torch.stack(self.found[1:]).isfinite().any(dim=0).to(self.ranked.device)
-        self._flag(
-            torch.arange(len(tried)),
-            "not_attacked",
-            self.ranked & ~tried & (self.overlap == self.k),
-        )
+        rows = self._open()
+        self._flag(rows, "not_attacked", ~self._attacked[rows.to(self._attacked.device)])
+        if self.budget.time_is_over:
+            self._flag(rows, "time_over", torch.ones(len(rows), dtype=torch.bool))
+            return
         unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
-        rows = self._open(strongest.cost)
-        rows = rows[unmoved.cpu()[rows]][:_N_SAMPLED]
+        affordable = self.queries + strongest.cost <= self.budget.n_queries
+        rows = rows[(unmoved.cpu() & affordable)[rows]][:_N_SAMPLED]
         if len(rows) > 0:
             problem, attack = unbounded(self.problem, strongest.attack, _FAR)
             search = attack._search(problem, rows, strongest.n_steps, with_info=True)
@@ -183,24 +198,29 @@ class Ensemble:
             precision_over_seeds=torch.cat([s.precision for s in seeds]) if seeds else None,
         )
 
-    def _open(self, cost: int) -> Tensor:
-        """Return the examples that can still get worse, within the budget; on the CPU."""
-        is_open = (self.ranked & (self.overlap > self._lowest)).cpu()
-        if self.budget is not None:
-            is_open &= self.queries + cost <= self.budget
-        return is_open.nonzero()[:, 0]
+    def _open(self) -> Tensor:
+        """Return the examples that can still get worse; on the CPU."""
+        return (self.ranked & (self.overlap > self._lowest)).cpu().nonzero()[:, 0]
 
-    def _run(self, member: Member, start: Points | None) -> None:
+    def _nothing(self) -> Tensor:
+        return torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
+
+    def _run(self, member: Member, start: Points | None, limit: Limit) -> None:
         problem = replace(self.problem, start=start)
-        found = torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
-        for rows in problem.chunks(self._open(member.cost), self.chunk):
+        found = self._nothing()
+        for rows in problem.chunks(self._open(), self.chunk):
             if self._can_stack(member, rows):
                 outcomes = stacked_search(member, problem, rows)
             else:
-                outcomes = [single_search(member, problem, rows)]
+                outcomes = [single_search(member, problem, rows, limit)]
+            self._attacked[rows.to(self._attacked.device)] |= _is_attack(member, limit)
             for outcome in outcomes:
                 found[rows] = torch.fmin(found[rows], outcome.precision.to(found))
                 self._take(rows, member, outcome)
+        self._record(member, found)
+
+    def _record(self, member: Member, found: Tensor) -> None:
+        """Record the precision that a member found, (N,)."""
         self.names.append(member.name)
         self.found.append(found)
         if member.black_box:
@@ -237,6 +257,13 @@ class Ensemble:
         """Raise a flag for those of the examples ``rows`` that it concerns."""
         raised = self.flags.setdefault(name, torch.zeros_like(self.ranked))
         raised[rows.to(raised.device)] |= examples.to(raised.device)
+
+
+def _is_attack(member: Member, limit: Limit) -> bool:
+    """Return whether a member has followed a gradient for more than a few steps."""
+    n_steps = member.n_steps if limit.n_steps is None else limit.n_steps
+    searches = not isinstance(member.attack, RandomSearchAttack)
+    return searches and n_steps >= min(_FEWEST_STEPS, max(1, member.n_steps)) and not limit.is_over
 
 
 def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool:

@@ -19,7 +19,10 @@ from captum_robust.robust.objectives import Objective, RankingObjective
 from captum_robust.robust.random_search import RandomSearchAttack
 from captum_robust.robust.swaps import NextSwapObjective, SwapCountObjective
 
-__all__ = ["Member", "NetworkTraits", "members_of", "reference_member", "unbounded"]
+__all__ = [
+    "Member", "NetworkTraits", "first_members", "members_of", "one_start_each", "reference_member",
+    "unbounded",
+]  # fmt: skip
 
 Start = Literal["example", "random", "best"]
 
@@ -64,6 +67,10 @@ _START = {"example": "example", "random": "random start", "best": "best point so
 _N_STEPS = {"example": 30, "random": 30, "best": 20}
 _N_STEPS_OF_PROBES = 10  # each takes 32 attributions
 _N_STEPS_AT_RANDOM = {"example": 100, "best": 200}
+# Of all members these find the most by a few attributions, measured on the same networks.
+_N_DRAWS = 3
+_N_FIRST_STEPS = 15
+_FIRST_BETA = 10.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Member:
     n_steps: int
     start: Start = "example"
     n_starts: int = 1
+    number: int = 0  # of the first random start
 
     @property
     def black_box(self) -> bool:
@@ -89,8 +97,17 @@ class Member:
     @property
     def cost(self) -> int:
         """Largest number of attributions that the member computes for one example."""
-        per_step = 1 if isinstance(self.attack, RandomSearchAttack) else self.attack.step_cost
-        return self.n_starts * ((self.start != "example") + 1 + self.n_steps * per_step)
+        return self.n_starts * (self.cost_of_start + self.n_steps * self.cost_of_step)
+
+    @property
+    def cost_of_start(self) -> int:
+        """Number of attributions before the first step from one start."""
+        return (self.start != "example") + 1
+
+    @property
+    def cost_of_step(self) -> int:
+        """Number of attributions per step."""
+        return 1 if isinstance(self.attack, RandomSearchAttack) else self.attack.step_cost
 
 
 class NetworkTraits(NamedTuple):
@@ -192,6 +209,40 @@ def _ways_of(attribution: Attribution, traits: NetworkTraits) -> dict[str, Way]:
 
 def _both(first: Way, second: Way) -> Way:
     return Way(f"{first.label}, {second.label}", {**first.options, **second.options})
+
+
+def first_members(
+    attribution: Attribution, k: int, has_start: bool, options: dict[str, Any]
+) -> list[Member]:
+    """Return the members that run first where attributions or time are limited.
+
+    Random corners of the ball, from the start of the caller if there is one, and a short search
+    that finds much in its first steps. The network has not been examined then, so it is smoothed in
+    any case; this changes a smooth network little or not at all.
+    """
+    start: Start = "best" if has_start else "example"
+    draws = RandomSearchAttack(attribution, k, **options)
+    members = [Member("given start · random draws", draws, _N_DRAWS, start)]
+    ways = _ways_of(attribution, NetworkTraits())
+    if "guide" in ways:
+        smoothing = Way(f"smoothing {_FIRST_BETA:g}", {"smooth_relu": _FIRST_BETA})
+        way = smoothing if is_differentiable(attribution) else _both(ways["guide"], smoothing)
+        attack = ExplanationAttack(
+            attribution, SwapCountObjective(k, temperature=0.3), keep="precision",
+            step_rule="halving", **way.options, **options,
+        )  # fmt: skip
+        name = f"wide swap-count objective · {way.label} · example"
+        members.append(Member(name, attack, _N_FIRST_STEPS))
+    return members
+
+
+def one_start_each(members: list[Member]) -> list[Member]:
+    """Return the same searches as members with one start each, which can be left out one by one."""
+    return [
+        replace(member, n_starts=1, number=number)
+        for member in members
+        for number in range(member.n_starts)
+    ]
 
 
 def reference_member(attribution: Attribution, k: int, options: dict[str, Any]) -> Member:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_robust._utils.tensors import Points
 from captum_robust.robust._ensemble.members import Member
+from captum_robust.robust._search.limit import NO_LIMIT, Limit
 from captum_robust.robust._search.problem import Problem
 from captum_robust.robust._search.search import Search
 
@@ -58,11 +59,16 @@ class Outcome(NamedTuple):
         )  # fmt: skip
 
 
-def single_search(member: Member, problem: Problem, rows: Tensor) -> Outcome:
+def single_search(
+    member: Member, problem: Problem, rows: Tensor, limit: Limit = NO_LIMIT
+) -> Outcome:
     """Search from the starts of a member one after the other."""
+    start = None
+    if member.number > 0:
+        start = problem.region.of(rows).random_point(problem.seed, member.number)
     search = member.attack._search(
-        problem, rows, member.n_steps, member.n_starts, with_info=True,
-        random_start=member.start == "random",
+        problem, rows, member.n_steps, member.n_starts, with_info=True, start=start,
+        random_start=member.start == "random", limit=limit,
     )  # fmt: skip
     return Outcome.of(search)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from captum_robust._utils.compile_warning import first_line
+from captum_robust._utils.exclusive import EXCLUSIVE
 from captum_robust._utils.tensors import Points
 
 __all__ = ["CannotCompile", "compile_function"]
@@ -42,7 +43,7 @@ def compile_function(function: Callable[..., Points], points: Points) -> Callabl
     from torch.fx.experimental.proxy_tensor import make_fx  # imports a large part of torch
 
     try:
-        with warnings.catch_warnings():
+        with EXCLUSIVE, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph = make_fx(function)(*points)
     except Exception as error:
@@ -83,7 +84,7 @@ def _compiled(graph: fx.GraphModule, given: list[Any]) -> Callable[..., Any]:
     from torch._inductor import compile as compile_graph
 
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with EXCLUSIVE, torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about its internals
             run: Callable[..., Any] = compile_graph(graph, given)
             run(*given)

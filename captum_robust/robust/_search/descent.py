@@ -39,7 +39,7 @@ class Descent(Search):
         alive, stayed = self._all, None
         for step in range(self.step_num + 1):
             leaves = self.region.as_inputs(points)
-            more = step < self.step_num
+            more = step < self.step_num and not self.limit.ends(step)
             here = self._consider(step, leaves, self._shares_graph and more, alive)
             alive = here.alive
             if not more or (self.settings.mode.ends_at_flip and not bool(alive.any())):

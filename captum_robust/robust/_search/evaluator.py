@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -13,7 +13,13 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examples
-from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
+from captum_robust._utils.captum import (
+    Inputs,
+    as_tuple,
+    call_forward,
+    format_like,
+    run_forward,
+)
 from captum_robust._utils.graphs import one_graph_at_a_time
 from captum_robust._utils.state import in_training_mode
 from captum_robust._utils.tensors import Points, flatten
@@ -55,6 +61,7 @@ class Evaluator:
         smooth_beta: sharpness of the ReLU family; None leaves the network as it is.
         rows: indices of the examples in the whole batch, if they are a part of it.
         n_examples: number of examples of the whole batch.
+        output_varies: the output of the model depends on chance or on the other examples.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class Evaluator:
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
         n_examples: int = 0,
+        output_varies: bool = False,
     ) -> None:
         self.attribution = attribution
         self.given = given
@@ -78,6 +86,7 @@ class Evaluator:
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_examples = n_examples
+        self.output_varies = output_varies
         self.n_queries = 0
         self.map_dtype = torch.float32  # of the map; set by the first
         self.map_shapes: tuple[tuple[int, ...], ...] = ()  # of one example; set by the first map
@@ -91,9 +100,16 @@ class Evaluator:
         forward: Callable[..., Tensor] = method.forward_func
         return forward
 
-    @cached_property
+    @property
     def depends_on_the_batch(self) -> bool:
-        """Return whether leaving out some examples would change the maps of the others."""
+        """Return whether leaving out some examples would change the maps of the others.
+
+        A model whose output varies although it draws no random numbers depends on the batch.
+        """
+        return self._whole_batch or (self.output_varies and not self.is_random)
+
+    @cached_property
+    def _whole_batch(self) -> bool:
         return depends_on_the_batch(self.attribution) or depends_on_the_batch(self.forward_func)
 
     @property
@@ -103,8 +119,8 @@ class Evaluator:
 
     @cached_property
     def in_training_mode(self) -> bool:
-        """Return whether a layer of the model depends on chance or on the batch."""
-        return in_training_mode(self.forward_func)
+        """Return whether the output of the model depends on chance or on the other examples."""
+        return self.output_varies or in_training_mode(self.forward_func)
 
     def maps(self, points: Points, graph: bool, **changed: Any) -> Inputs:
         """Return the attributions at ``points``, with their graph or without."""
@@ -135,7 +151,7 @@ class Evaluator:
         points: Points,
         mask: Any = None,
     ) -> Points:
-        return draws.evaluate(function, len(points[0]), self.depends_on_the_batch, mask)
+        return draws.evaluate(function, len(points[0]), self._whole_batch, mask)
 
     def _of_part(
         self, arguments: dict[str, Any], part: slice | None, n_examples: int
@@ -206,18 +222,24 @@ class Evaluator:
             output = self._seen[1]
             if not graph or output.requires_grad:
                 return output if graph else output.detach()
-        (output,) = self._run(self.forward_func, points, graph, self.draws.of_outputs, "the output")
+        run = partial(run_forward, self.forward_func)
+        (output,) = self._run(run, points, graph, self.draws.of_outputs, "the output")
         return output if graph else output.detach()
 
     def _run(
-        self, forward: Any, points: Points, graph: bool, draws: SameDraws, name: str
+        self,
+        call: Callable[[Points, Any], Any],
+        points: Points,
+        graph: bool,
+        draws: SameDraws,
+        name: str,
     ) -> Points:
-        """Return the results of a forward function."""
+        """Return the results of a call with points and additional arguments."""
 
         def run(part: slice | None) -> Points:
             own = self._of_part(self.arguments, part, len(points[0]))
             extra = own.get("additional_forward_args")
-            return as_tuple(run_forward(forward, part_of(points, part, graph), extra), name)
+            return as_tuple(call(part_of(points, part, graph), extra), name)
 
         with torch.set_grad_enabled(graph):
             return self._evaluate(draws, run, points)
@@ -237,7 +259,8 @@ class Evaluator:
         if predictions is None:
             return (self.outputs(points, graph),)
         draws = self.draws.of_predictions
-        found = self._run(predictions, points, graph, draws, "predictions")
+        run = partial(call_forward, predictions)
+        found = self._run(run, points, graph, draws, "predictions")
         if len(found[0]) != len(points[0]):
             raise ValueError(
                 f"predictions must return tensors with one row per example, {len(points[0])}, "

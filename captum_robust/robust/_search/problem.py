@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,9 +11,18 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
-from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.checks import check_count, check_norm, matching, one_each, valid_bounds
+from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward
+from captum_robust._utils.checks import (
+    check_count,
+    check_finite,
+    check_norm,
+    check_not_nan,
+    matching,
+    one_each,
+    valid_bounds,
+)
 from captum_robust._utils.random import resolve_seed
+from captum_robust._utils.variation import output_varies
 from captum_robust.noise import Norm
 from captum_robust.robust._search.evaluator import Draws, Evaluator
 from captum_robust.robust._search.region import Region
@@ -29,6 +38,8 @@ class Problem:
     arguments: dict[str, Any]
     seed: int
     start: tuple[Tensor, ...] | None
+    #: Whether outputs vary, by the id of the forward function.
+    _variation: dict[int, bool] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -51,8 +62,12 @@ class Problem:
         radii = one_each("radius", radius, len(centre[0]), centre[0])
         masks = None
         if mask is not None:
+            for each in (mask,) if isinstance(mask, Tensor) else mask:
+                check_not_nan("mask", each)
             masks = tuple(m != 0 for m in matching("mask", mask, centre, broadcast=True))
         begin = None if start is None else matching("start", start, centre)
+        if begin is not None:
+            check_finite("start", begin, centre)
         region = Region(inputs, centre, radii, norm, *valid_bounds(*bounds, centre), masks, project)
         given = {"target": target, "additional_forward_args": additional_forward_args}
         arguments = {**kwargs, **{n: value for n, value in given.items() if value is not None}}
@@ -85,4 +100,26 @@ class Problem:
         return Evaluator(
             attribution, self.region.given, own, absolute, feature_mask,
             draws or Draws(self.seed), smooth_beta, part, self.n_examples,
+            self._output_varies(attribution, rows),
         )  # fmt: skip
+
+    def _output_varies(self, attribution: Attribution, rows: Tensor) -> bool:
+        """Return whether outputs depend on chance or on other examples, by those of the first rows.
+
+        The model is evaluated once per problem.
+        """
+        method = getattr(attribution, "attribution_method", attribution)
+        forward: Any = getattr(method, "forward_func", None)
+        if forward is None:
+            return False
+        if id(forward) not in self._variation:
+            arguments = {"extra": self.arguments.get("additional_forward_args")}
+
+            def evaluate(part: Tensor) -> Tensor:
+                chosen = rows[part]
+                own = kwargs_of_examples(arguments, chosen, self.n_examples)
+                points = tuple(c[chosen.to(c.device)] for c in self.region.centre)
+                return run_forward(forward, points, own["extra"])
+
+            self._variation[id(forward)] = output_varies(evaluate, len(rows), self.seed)
+        return self._variation[id(forward)]

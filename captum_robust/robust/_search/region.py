@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
-from captum_robust._utils.checks import matching
+from captum_robust._utils.checks import check_finite, matching
 from captum_robust._utils.random import example_generators
+from captum_robust._utils.rounding import edge, not_beyond
+from captum_robust._utils.signatures import further_required
 from captum_robust._utils.tensors import Points, per_example, wide_dtype
+from captum_robust.attr.smooth import unsmoothed
 from captum_robust.noise import Norm, UniformNoise
 
-__all__ = ["Region", "steepest_ascent"]
+__all__ = ["Region", "in_sphere", "not_beyond", "steepest_ascent"]
 
 Box = tuple[tuple[Tensor, Tensor], ...]
 
@@ -38,6 +41,7 @@ class Region:
         upper: largest values, no smaller than the examples.
         mask: true where a feature may move; None where all may.
         project: maps points, in the form of ``given``, to valid ones.
+        rows: indices of the examples in the batch of the caller; None for the whole batch.
     """
 
     given: Inputs
@@ -47,7 +51,8 @@ class Region:
     lower: Points
     upper: Points
     mask: Points | None
-    project: Callable[[Any], Any] | None
+    project: Callable[..., Any] | None
+    rows: Tensor | None = None
 
     def of(self, rows: Tensor) -> Region:
         """Return the region of the examples ``rows``."""
@@ -57,7 +62,8 @@ class Region:
             for name in ("centre", "lower", "upper", "mask")
             if getattr(self, name) is not None
         }
-        part = replace(self, radius=self.radius[rows], **parts)  # type: ignore[arg-type]
+        of_batch = rows.cpu() if self.rows is None else self.rows[rows.cpu()]
+        part = replace(self, radius=self.radius[rows], rows=of_batch, **parts)  # type: ignore[arg-type]
         for name in ("box", "_box_of_inputs"):
             if name in self.__dict__:  # selecting is cheaper than computing again
                 whole: Box = self.__dict__[name]
@@ -79,8 +85,8 @@ class Region:
             low, high = self.lower[number].to(dtype), self.upper[number].to(dtype)
             if self.norm == "Linf":
                 radius = per_example(self.radius, centre).double()
-                low = torch.maximum(low, _edge(centre, -radius, dtype))
-                high = torch.minimum(high, _edge(centre, radius, dtype))
+                low = torch.maximum(low, edge(centre, -radius, dtype))
+                high = torch.minimum(high, edge(centre, radius, dtype))
             if self.mask is not None:
                 low = torch.where(self.mask[number], low, centre.to(dtype))
                 high = torch.where(self.mask[number], high, centre.to(dtype))
@@ -98,16 +104,34 @@ class Region:
         if self.project is not None:
             rounded = tuple(p.to(c) for p, c in zip(points, self.centre, strict=True))
             name = "the result of project"
-            projected = as_tuple(self.project(format_like(self.given, rounded)), name)
+            with unsmoothed():
+                projected = as_tuple(self._projected(rounded), name)
             points = matching(name, projected, points)
+            check_finite(name, points, self.centre)
         if self.norm == "L2":
             points = tuple(
-                _in_sphere(point, centre, self.radius, None if self.mask is None else self.mask[i])
+                in_sphere(point, centre, self.radius, None if self.mask is None else self.mask[i])
                 for i, (point, centre) in enumerate(zip(points, self.centre, strict=True))
             )
         if not self._is_box:
             return points
         return tuple(p.clamp(low, high) for p, (low, high) in zip(points, self.box, strict=True))
+
+    def _projected(self, points: Points) -> Any:
+        """Call the projection of the caller, with what its parameters name."""
+        assert self.project is not None
+        return self.project(format_like(self.given, points), **self._named_by_project)
+
+    @cached_property
+    def _named_by_project(self) -> dict[str, Any]:
+        assert self.project is not None
+        offered: dict[str, Callable[[], Any]] = {
+            "rows": lambda: torch.arange(len(self.radius)) if self.rows is None else self.rows,
+            "centre": lambda: format_like(self.given, self.centre),
+            "radius": lambda: self.radius,
+        }
+        names = further_required(self.project)
+        return {name: make() for name, make in offered.items() if name in names}
 
     def after_step(self, points: Points, gradients: Points, size: Tensor) -> Points:
         """Return the points after a step of steepest descent, of length ``size`` (N,)."""
@@ -125,7 +149,7 @@ class Region:
             if point.dtype != centre.dtype:
                 rounded = point.to(centre.dtype)
                 if self.norm == "L2":
-                    rounded = _not_beyond(rounded, centre, point - centre)
+                    rounded = not_beyond(rounded, centre, point - centre)
                 point = rounded.clamp(*self._box_of_inputs[number])
             leaves.append(point.detach().requires_grad_())
         return tuple(leaves)
@@ -165,16 +189,7 @@ def steepest_ascent(gradient: Tensor, norm: Norm, mask: Tensor | None = None) ->
     return scaled / _lengths(scaled).clamp_min(1e-30)
 
 
-def _edge(centre: Tensor, step: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``centre + step`` in ``dtype``, no further from the centre than ``step``."""
-    exact = centre.double() + step
-    edge = exact.to(dtype)
-    way = edge.double() - centre.double()
-    beyond = (way.abs() > step.abs()) | ((edge.double() - exact) * step.sign() > 0)
-    return torch.where(beyond, torch.nextafter(edge, centre.to(dtype)), edge)
-
-
-def _in_sphere(point: Tensor, centre: Tensor, radius: Tensor, mask: Tensor | None) -> Tensor:
+def in_sphere(point: Tensor, centre: Tensor, radius: Tensor, mask: Tensor | None) -> Tensor:
     """Return the nearest point inside the sphere, without features that the mask excludes."""
     wide = wide_dtype(centre)
     point, middle = point.to(wide), centre.to(wide)
@@ -184,13 +199,7 @@ def _in_sphere(point: Tensor, centre: Tensor, radius: Tensor, mask: Tensor | Non
     length, largest = _lengths(way), per_example(radius, point)
     # Slightly inside, because the length of the result is rounded as well.
     shrunk = way * (largest / length * (1 - 8 * torch.finfo(wide).eps))
-    return torch.where(length > largest, _not_beyond(middle + shrunk, middle, shrunk), point)
-
-
-def _not_beyond(points: Tensor, centre: Tensor, step: Tensor) -> Tensor:
-    """Return points, one float closer to the centre where rounding took them beyond ``step``."""
-    beyond = (points.to(step) - centre.to(step)).abs() > step.abs()
-    return torch.where(beyond, torch.nextafter(points, centre.to(points)), points)
+    return torch.where(length > largest, not_beyond(middle + shrunk, middle, shrunk), point)
 
 
 def _within(directions: Tensor, mask: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from captum_robust._utils.tensors import Points
 from captum_robust.ranking import fraction, invalid_rows, top_k_overlap
 from captum_robust.robust._search.best import BestPoints
 from captum_robust.robust._search.evaluator import Evaluator
+from captum_robust.robust._search.limit import NO_LIMIT
 from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.seeds import OverSeeds
 from captum_robust.robust._search.settings import SearchSettings
@@ -106,6 +107,8 @@ class Search(ABC):
         self._spent = torch.zeros(n_examples, dtype=torch.long)
         self._point_at(torch.arange(n_examples, device=device))
 
+    #: What ends the search before its last step.
+    limit = NO_LIMIT
     #: The best points so far; set by the first evaluation.
     best: BestPoints
     #: Compiled evaluation: from points to scores, objective and its gradient.
@@ -138,13 +141,17 @@ class Search(ABC):
             if len(self.rows) == 0:
                 continue
             if restart > 0 or (random_start and start is None):
-                points = self.region.random_point(self.seed, restart)
+                points = self.restart_points(restart)
             elif start is None:
                 points = self.region.centre
             else:
                 points = self.region.nearest(tuple(s[self.rows] for s in start))
             self._descend(points, restart, progress)
         self._focus(everything)
+
+    def restart_points(self, restart: int) -> Points:
+        """Return the points from which a restart begins, for the examples :attr:`rows`."""
+        return self.region.random_point(self.seed, restart)
 
     @property
     def n_queries(self) -> Tensor:
@@ -186,7 +193,8 @@ class Search(ABC):
         """Examples that each flag concerns, (N,) bool."""
         assert self.unperturbed is not None
         ranked = ~self.broken
-        last = (self.best.step == self.step_num) & (self.step_num > 0)
+        n_steps = self.step_num if self.limit.n_steps is None else self.limit.n_steps
+        last = (self.best.step == n_steps) & (n_steps > 0)
         return {
             "zero_gradient": self.looked_for_gradient & ~self.gradient_found & ranked,
             "non_finite_gradient": self.gradient_broken & ranked,

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, Perturbation, as_tuple
+from captum_robust._utils.exclusive import EXCLUSIVE
 from captum_robust.robust.info import ZeroGradientWarning
 
 __all__ = ["call_attack", "forwards", "noted_zero_gradient", "options_of"]
@@ -60,7 +61,7 @@ def noted_zero_gradient() -> Iterator[list[ZeroGradientWarning]]:
     """Collect the ZeroGradientWarnings of the block; other warnings are issued as usual."""
     found: list[ZeroGradientWarning] = []
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with EXCLUSIVE, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ZeroGradientWarning)
             yield found
     finally:

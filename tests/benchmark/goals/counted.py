@@ -141,11 +141,11 @@ def _maps(case: Case, shift: float) -> Tensor:
 MEASURES = [
     Measure(13, "counted", "R2ET step", "forwards", at_most(2), _training),
     Measure(
-        13, "counted", "attack, 10 steps", "forwards", at_most(11),
+        13, "counted", "attack, 10 steps", "forwards", at_most(13),
         partial(_attack, "autograd"),
     ),
     Measure(
-        13, "counted", "attack, 10 steps, differences", "forwards", at_most(21),
+        13, "counted", "attack, 10 steps, differences", "forwards", at_most(23),
         partial(_attack, "finite_difference"),
     ),
     Measure(
