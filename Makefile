@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv hooks lint test test-portable test-slow demo tutorials docs linkcheck benchmark benchmark-peers wheel clean
+.PHONY: help venv hooks lint test test-portable test-slow test-models demo tutorials docs linkcheck benchmark benchmark-peers wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -49,6 +49,15 @@ test-portable: $(STAMP) ## the tests of near-ties, rounded as another processor 
 
 test-slow: $(STAMP) ## the tests marked slow
 	$(BIN)/python -m pytest -m slow
+
+MODELS_STAMP := .venv/.models-installed
+
+$(MODELS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[models]'
+	touch $@
+
+test-models: $(MODELS_STAMP) ## the tests of architectures of other libraries
+	$(BIN)/python -m pytest -m models
 
 demo: $(STAMP) ## the demonstration on real data
 	$(BIN)/captum-robust demo

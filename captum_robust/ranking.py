@@ -27,6 +27,7 @@ __all__ = [
     "non_finite_rows",
     "pair_features",
     "ranking",
+    "tied_rows",
     "top_k_indices",
     "top_k_mask",
     "top_k_overlap",
@@ -53,7 +54,8 @@ def flatten_attributions(
         feature_mask (Tensor or tuple[Tensor, ...], optional): integer group of every feature, as
             in Captum: one mask for all examples (first dimension 1) or one per example,
             broadcastable to the attributions. Equal ids are one group, also across tensors. Scores
-            are summed within a group, and the columns are in order of the ids.
+            are summed within a group, and the columns are in order of the ids. Features with a
+            negative id belong to no group and are not ranked, such as the padding of a text.
         absolute (bool, optional): rank :math:`|a|`; applied before groups are summed.
 
     Returns:
@@ -80,8 +82,9 @@ def flatten_attributions(
         return scores
     groups, n_groups = group_indices(maps, feature_mask)
     wide = _wide(scores)
-    summed = wide.new_zeros(wide.shape[0], n_groups)
-    return summed.scatter_add(1, groups.to(wide.device).expand_as(wide), wide)
+    columns = groups.where(groups >= 0, n_groups)  # the last column is that of no group
+    summed = wide.new_zeros(wide.shape[0], n_groups + 1)
+    return summed.scatter_add(1, columns.to(wide.device).expand_as(wide), wide)[:, :n_groups]
 
 
 def _rows(maps: Tensor) -> Tensor:
@@ -94,7 +97,10 @@ def _wide(scores: Tensor) -> Tensor:
 
 
 def group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tensor, int]:
-    """Group of every feature, 0 … n_groups − 1, in one row or one per example; n_groups."""
+    """Group of every feature, 0 … n_groups − 1, in one row or one per example; n_groups.
+
+    The group of features that are not ranked is −1.
+    """
     masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
     if len(masks) != len(maps):
         raise ValueError(
@@ -118,9 +124,10 @@ def group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tenso
     ]
     ids, groups = torch.unique(torch.cat(flat, dim=1), return_inverse=True)
     present = torch.zeros(n_rows, len(ids), dtype=torch.bool, device=groups.device)
-    if not bool(present.scatter(1, groups, True).all()):
+    if not bool((present.scatter(1, groups, True) | (ids < 0)).all()):
         raise ValueError("feature_mask must use the same group ids for every example")
-    return groups, len(ids)
+    n_unranked = int((ids < 0).sum())  # which come first
+    return (groups - n_unranked).clamp_min(-1), len(ids) - n_unranked
 
 
 def check_k(k: int, n_features: int) -> None:
@@ -144,6 +151,20 @@ def non_finite_rows(inputs: tuple[Tensor, ...]) -> Tensor:
     """Examples with a NaN or infinite value in any of the tensors (N, …); (N,) bool."""
     finite = [t.detach().reshape(len(t), -1).isfinite().all(dim=1) for t in inputs]
     return ~torch.stack(finite).all(dim=0)
+
+
+def tied_rows(scores: Tensor, k: int) -> Tensor:
+    """Rows whose k-th largest score equals the next; (N,) bool.
+
+    Which feature is in their top k is a convention. Rows that define no ranking are not among
+    them: see :func:`invalid_rows`.
+
+        >>> tied_rows(torch.tensor([[2., 1., 1.], [2., 1., 0.], [1., 1., 1.]]), k=2)
+        tensor([ True, False, False])
+    """
+    check_k(k, scores.shape[1])
+    last, following = scores.nan_to_num().topk(k + 1, dim=1).values[:, -2:].unbind(dim=1)
+    return (last == following) & ~invalid_rows(scores)
 
 
 def top_k_indices(scores: Tensor, k: int) -> Tensor:

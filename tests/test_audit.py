@@ -165,6 +165,16 @@ def test_a_linear_model_is_proven() -> None:
 
 
 @pytest.mark.usefixtures("weak")
+def test_an_impossible_certificate_costs_no_attacks() -> None:
+    """A network for the last dimension of (N, L, F), whose proof is for inputs (N, F)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    found = audit(model, torch.randn(5, 3, 4), (0, 1), k=2, radius=[0.3], show_progress=False)
+    one = found.explanations[0]
+    assert min(one.worst.precision) < 1
+    assert one.certified is None and "no guarantee for this network" in one.not_certified
+
+
 def test_rows_that_cannot_be_ranked_are_never_stable() -> None:
     x = rows()
     x[2, 3] = float("nan")

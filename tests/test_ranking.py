@@ -23,6 +23,7 @@ from captum_robust.ranking import (
     min_gap,
     non_finite_rows,
     ranking,
+    tied_rows,
     top_k_indices,
     top_k_mask,
     win_counts,
@@ -72,7 +73,10 @@ def wins_by_definition(row, top):
 
 
 def groups_by_definition(maps, masks, absolute):
-    """Sum of each group of each example, groups in the order of their ids; masks of full shape."""
+    """Sum of each group of each example in the order of their ids, without negative ones.
+
+    The masks have full shape.
+    """
     rows = []
     for example in range(len(maps[0])):
         sums: dict[int, Fraction] = {}
@@ -81,7 +85,7 @@ def groups_by_definition(maps, masks, absolute):
             for value, group in zip(values, ids, strict=True):
                 value = abs(Fraction(value)) if absolute else Fraction(value)
                 sums[group] = sums.get(group, Fraction(0)) + value
-        rows.append([float(sums[group]) for group in sorted(sums)])
+        rows.append([float(sums[group]) for group in sorted(sums) if group >= 0])
     return rows
 
 
@@ -424,7 +428,7 @@ def test_groups_are_summed_over_all_tensors_and_ordered_by_id(maps, absolute, pe
     n_examples = len(maps[0])
     sizes = [math.prod(m.shape[1:]) for m in maps]
     ids = data.draw(
-        st.lists(st.sampled_from([-1, 0, 3, 7, 40]), min_size=sum(sizes), max_size=sum(sizes))
+        st.lists(st.sampled_from([-2, -1, 0, 3, 7, 40]), min_size=sum(sizes), max_size=sum(sizes))
     )
     n_rows = n_examples if per_example and n_examples else 1
     rows = [ids] + [data.draw(st.permutations(ids)) for _ in range(n_rows - 1)]
@@ -434,7 +438,7 @@ def test_groups_are_summed_over_all_tensors_and_ordered_by_id(maps, absolute, pe
     )
     whole = tuple(mask.expand(m.shape) for mask, m in zip(masks, maps, strict=True))
     scores = flatten_attributions(maps, masks, absolute)
-    assert scores.shape == (n_examples, len(set(ids)))
+    assert scores.shape == (n_examples, len({i for i in ids if i >= 0}))
     assert scores.tolist() == groups_by_definition(maps, whole, absolute)
 
 
@@ -454,6 +458,17 @@ def test_magnitudes_are_taken_before_groups_are_summed():
 
 def test_a_number_as_mask_makes_one_group():
     assert flatten_attributions(torch.ones(2, 3), torch.tensor(5)).tolist() == [[3], [3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_features_of_negative_ids_are_not_ranked(dtype):
+    maps = torch.tensor([[1.0, 2.0, 4.0, math.nan], [5.0, 6.0, 7.0, 8.0]])
+    mask = torch.tensor([[3, 0, 3, -1], [-2, 3, 0, -1]], dtype=dtype)
+    assert flatten_attributions(maps, mask).tolist() == [[2, 5], [7, 6]]
+    pair = (maps[:, :2], maps[:, 2:])
+    assert flatten_attributions(pair, (mask[:, :2], mask[:, 2:])).tolist() == [[2, 5], [7, 6]]
+    # No example needs such a feature.
+    assert flatten_attributions(maps, torch.tensor([[0, 1, 2, -1], [0, 1, 2, 2]])).shape == (2, 3)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -576,3 +591,16 @@ def test_rows_are_ranked_independently():
         gap_sum(scores, scores, 9, "mm"),
         torch.cat([gap_sum(r[None], r[None], 9, "mm") for r in scores]),
     )
+
+
+def test_tied_rows_have_no_unique_top_k():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 4, (200, 6), generator=generator).double()
+    for k in range(1, 6):
+        for row, tied in zip(scores, tied_rows(scores, k).tolist(), strict=True):
+            ordered = sorted(row.tolist(), reverse=True)
+            assert tied == (ordered[k - 1] == ordered[k] and len(set(ordered)) > 1)
+    broken = torch.tensor([[1.0, 1, 1], [math.nan, 0, 0], [math.inf, 1, 1]])
+    assert tied_rows(broken, 2).tolist() == [False] * 3
+    with pytest.raises(ValueError, match="k must be an int with 1 <= k < 6"):
+        tied_rows(scores, 6)

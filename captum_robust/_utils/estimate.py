@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_robust._utils.intervals import share_interval
+
 __all__ = ["Estimate", "estimate", "student_quantile"]
 
 
@@ -34,8 +36,15 @@ class Estimate:
     largest: float
 
 
-def estimate(values: Tensor, weights: Tensor | None = None, confidence: float = 0.95) -> Estimate:
-    r"""Return the weighted mean of values (N,) with Student's t interval.
+def estimate(
+    values: Tensor,
+    weights: Tensor | None = None,
+    confidence: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Estimate:
+    r"""Return the weighted mean of values (N,) with a confidence interval.
+
+    For values of an unknown range it is Student's t interval:
 
     .. math::
         m = \frac{\sum w_i v_i}{\sum w_i}, \quad
@@ -46,20 +55,32 @@ def estimate(values: Tensor, weights: Tensor | None = None, confidence: float = 
     The interval is about the mean over all examples like these, drawn independently. It is not
     about another seed of the attack, nor about a stronger attack. With equal weights it is the
     textbook interval :math:`m \pm t_{n-1} \, \mathrm{std} / \sqrt{n}`; otherwise n' is Kish's
-    effective number of examples, and the scale of the weights has no effect. The interval may
-    reach beyond the range of the metric. Where all values are equal its width is 0, although other
-    values may be possible. It is NaN for n' < 2.
+    effective number of examples, and the scale of the weights has no effect. Where all values are
+    equal its width is 0, although other values may be possible. It is NaN for n' < 2.
+
+    With ``bounds``, the range of the metric, the interval lies in this range. If both are finite,
+    one value at each end, with the mean weight, is added to the values, as Agresti and Coull (1998)
+    do for shares: a value that was not found in n examples may still have a share of about 3 / n.
+    The width is therefore not 0 where all values are equal. If all values are ends of the range and
+    weights are equal, the interval is the exact one of a share (Clopper and Pearson 1934).
 
     Args:
         values (Tensor): one per example, shape (N,); NaN for examples without a value.
         weights (Tensor, optional): not negative, shape (N,). Default: all equal.
         confidence (float, optional): coverage of the interval, in (0, 1). Default: 0.95.
+        bounds (tuple[float, float], optional): smallest and largest possible value. Default:
+            unknown.
 
     Examples::
 
         >>> found = estimate(torch.tensor([1.0, 0.5, 0.75, float("nan")]))
         >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n_nan
         (0.75, 0.129, 1.371, 1)
+        >>> found = estimate(torch.tensor([1.0, 0.5, 0.75, float("nan")]), bounds=(0, 1))
+        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
+        (0.75, 0.131, 1.0)
+        >>> round(estimate(torch.ones(8), bounds=(0, 1)).low, 3)
+        0.631
     """
     known = ~values.isnan()
     v = values[known].double()
@@ -71,16 +92,41 @@ def estimate(values: Tensor, weights: Tensor | None = None, confidence: float = 
     counted = v[w > 0]
     w = w[w > 0] / total
     mean = float((w * counted).sum())
-    n_effective = 1 / float(w.square().sum())
-    half = math.nan
-    if n_effective > 2 - 1e-9:
-        variance = float((w.square() * (counted - mean).square()).sum())
-        spread = math.sqrt(variance * n_effective / (n_effective - 1))
-        half = spread * student_quantile(confidence, n_effective - 1)
-    return Estimate(
-        mean, mean - half, mean + half, n_examples, n_nan,
-        float(counted.min()), float(counted.max()),
-    )  # fmt: skip
+    low, high = _interval(counted, w, confidence, bounds)
+    return Estimate(mean, low, high, n_examples, n_nan, float(counted.min()), float(counted.max()))
+
+
+def _interval(
+    values: Tensor, weights: Tensor, confidence: float, bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the ends of the interval of a mean; the sum of the weights is 1."""
+    smallest, largest = map(float, bounds)
+    if not (math.isfinite(smallest) and math.isfinite(largest)):
+        low, high = _student(values, weights, confidence)
+        return max(low, smallest), min(high, largest)  # NaN stays NaN
+    mean = float((weights * values).sum())
+    found = (values - smallest) / (largest - smallest)
+    if bool((weights == weights[0]).all()) and bool(((found == 0) | (found == 1)).all()):
+        ends = share_interval(int(found.sum()), len(found), confidence)
+        low, high = (smallest + (largest - smallest) * end for end in ends)
+    else:
+        further = weights.square().sum().expand(2)  # the weight of one of n' examples
+        wider = torch.cat([weights, further]) / (1 + further.sum())
+        low, high = _student(torch.cat([values, values.new_tensor(bounds)]), wider, confidence)
+    # The values that were added move the middle of the interval.
+    return max(smallest, min(low, mean)), min(largest, max(high, mean))
+
+
+def _student(values: Tensor, weights: Tensor, confidence: float) -> tuple[float, float]:
+    """Return Student's t interval; the sum of the weights is 1."""
+    mean = float((weights * values).sum())
+    n_effective = 1 / float(weights.square().sum())
+    if n_effective <= 2 - 1e-9:
+        return math.nan, math.nan
+    variance = float((weights.square() * (values - mean).square()).sum())
+    spread = math.sqrt(variance * n_effective / (n_effective - 1))
+    half = spread * student_quantile(confidence, n_effective - 1)
+    return mean - half, mean + half
 
 
 def student_quantile(confidence: float, degrees: float) -> float:

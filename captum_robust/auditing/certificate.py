@@ -39,7 +39,10 @@ def certify(
     for certificate in CERTIFICATES:
         reason = certificate.reason_against(attribution, arguments, config)
         if not reason:
-            return certificate.radii(attribution, arguments, config).cpu(), ""
+            try:
+                return certificate.radii(attribution, arguments, config).cpu(), ""
+            except (ValueError, RuntimeError) as error:  # the attacks must not be lost
+                reason = f"there is no guarantee for this network and these inputs: {error}"
         reasons.append(reason)
     return None, "; ".join(reasons)
 

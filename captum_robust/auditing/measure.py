@@ -21,7 +21,13 @@ from captum_robust.auditing.numbers import (
 )
 from captum_robust.auditing.row_measures import ROW_MEASURES
 from captum_robust.metrics import precision_at_k
-from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite_rows, top_k_indices
+from captum_robust.ranking import (
+    flatten_attributions,
+    invalid_rows,
+    non_finite_rows,
+    tied_rows,
+    top_k_indices,
+)
 from captum_robust.robust.auto import AutoERAttack
 from captum_robust.robust.er import ERAttack
 from captum_robust.robust.evaluation.comparator import ExplanationComparator
@@ -59,8 +65,14 @@ def audit_explanation(
     """Attack the explanations of one attribution, measure them, and prove what can be proven."""
     scores = scores_of(attribution, arguments, config, config.inputs)
     unranked = invalid_rows(scores) | non_finite_rows(as_tuple(config.inputs)).cpu()
-    tied = _tied(scores, config.k) & ~unranked
+    tied = tied_rows(scores, config.k) & ~unranked
     without = unranked | tied
+    # Measures come first: an error in one of them must not cost the attacks.
+    bar.set_description(f"{name}: measures")
+    measures = {
+        title: _masked(measure.measure(attribution, arguments, config), without)
+        for title, measure in ROW_MEASURES.items()
+    }
     trials: list[Trial] = []
     points: Inputs | None = None
     for radius in config.radii:
@@ -74,11 +86,7 @@ def audit_explanation(
             trials.append(Trial(m.attack, radius, values, dict(m.flags)))
         bar.update()
     assert points is not None
-    bar.set_description(f"{name}: measures and certificate")
-    measures = {
-        title: _masked(measure.measure(attribution, arguments, config), without)
-        for title, measure in ROW_MEASURES.items()
-    }
+    bar.set_description(f"{name}: certificate")
     certified, not_certified = certify(attribution, arguments, config)
     after = scores_of(attribution, arguments, config, _like(points, config.inputs))
     differentiable = is_differentiable(attribution)
@@ -125,12 +133,6 @@ def _attack(
         return_perturbed=True,
     )  # fmt: skip
     return table
-
-
-def _tied(scores: Tensor, k: int) -> Tensor:
-    """Return the rows whose k-th score equals the next, so that they have no top k; (N,) bool."""
-    highest = scores.nan_to_num().topk(k + 1, dim=1).values
-    return highest[:, k - 1] == highest[:, k]
 
 
 def _top(scores: Tensor, k: int, without: Tensor) -> tuple[tuple[int, ...], ...]:

@@ -86,7 +86,7 @@ def _mean_of(metric: str) -> Callable[[Trial], Cell]:
 
     def cell(trial: Trial) -> Cell:
         values = trial.values.get(metric)
-        return Cell("", math.nan) if values is None else number(_estimate(values).mean)
+        return Cell("", math.nan) if values is None else number(estimate(torch.tensor(values)).mean)
 
     return cell
 
@@ -166,7 +166,8 @@ def _chart(audit: AuditNumbers, explanation: AuditedExplanation) -> Chart:
 
 
 def _estimate(values: tuple[float, ...]) -> Estimate:
-    return estimate(torch.tensor(values))
+    """Return the mean P@k, which lies in [0, 1], with its interval."""
+    return estimate(torch.tensor(values), bounds=(0, 1))
 
 
 def _estimates(audit: AuditNumbers, explanation: AuditedExplanation, attack: str) -> list[Estimate]:

@@ -138,17 +138,25 @@ def _counts(ks: Ks | None, n_features: int) -> Tensor:
 
 
 def _places(scores: Tensor, maps: tuple[Tensor, ...], feature_mask: Inputs | None) -> list[Tensor]:
-    """Return the rank of every feature in its example, from 0, in the shapes of the maps."""
+    """Return the rank of every feature in its example, from 0, in the shapes of the maps.
+
+    It is −1 for features that are not ranked.
+    """
     order = ranking(scores, scores.shape[1])
     places = order.argsort(dim=1)
     if feature_mask is not None:
         groups, _ = group_indices(maps, feature_mask)
-        places = places.gather(1, groups.to(places.device).expand(len(places), -1))
+        groups = groups.to(places.device).expand(len(places), -1)
+        places = places.gather(1, groups.clamp_min(0)).where(groups >= 0, -1)
     sizes = [m[0].numel() for m in maps]
     return [p.reshape(m.shape) for p, m in zip(places.split(sizes, dim=1), maps, strict=True)]
 
 
 def _changed(x: Tensor, fill: Tensor, place: Tensor, counts: Tensor, keep: bool) -> Tensor:
-    """Return the examples without their top features, or with those alone."""
+    """Return the examples without their top features, or with those alone.
+
+    Features that are not ranked stay as they are.
+    """
     is_top = place < counts.to(place).view(-1, *(1,) * (place.dim() - 1))
-    return torch.where((is_top != keep).to(x.device), fill, x)
+    removed = (is_top != keep) & (place >= 0)
+    return torch.where(removed.to(x.device), fill, x)

@@ -115,7 +115,10 @@ def check_random_map_at_radius_zero_is_perfect(case: ModelCase) -> None:
     """At radius 0 nothing moves, so a random map has exactly the declared perfect value."""
     for name, value_of in _values(case):
         value = value_of(**{case.traits.radius or "": 0.0})
-        require((value == case.traits.perfect).all(), f"{name} at radius 0: {value.tolist()}")
+        require(
+            torch.eq(value, case.traits.perfect or 0.0).all(),
+            f"{name} at radius 0: {value.tolist()}",
+        )
 
 
 def check_random_map_has_no_neighbours(case: ModelCase) -> None:

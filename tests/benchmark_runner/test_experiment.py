@@ -58,6 +58,18 @@ def test_attacks_stay_in_their_balls_and_keep_the_prediction(attack: str) -> Non
     assert float(precision[-1].mean()) < 1
 
 
+def test_a_tie_at_the_boundary_is_no_loss() -> None:
+    """Integrated gradients from 0 are 0 at every bit that is 0."""
+    model = network()
+    bits = (torch.arange(9) < torch.arange(1, 7)[:, None]).float()  # 1 to 6 bits are set
+    k = 3
+    magnitudes = EXPLANATIONS["ig"].magnitudes(model, bits)
+    tied = (magnitudes > 0).sum(dim=1) < k
+    assert tied.any() and not tied.all()
+    precision, _ = attack_rows(model, bits, "er", "ig", k, 0)
+    assert torch.equal(precision.isnan(), tied.expand_as(precision))
+
+
 def test_auto_finds_no_less() -> None:
     model, inputs = network(), points(3)
     auto = attack_rows(model, inputs, "auto", "saliency", 3, 0)[0]

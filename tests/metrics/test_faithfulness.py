@@ -254,6 +254,24 @@ def test_masks_of_each_example(metric):
 
 
 @every_metric
+def test_features_that_are_not_ranked_are_never_removed(metric):
+    inputs, maps = normal(4, 6), normal(4, 6, seed=1)
+    fixed = inputs[:, [1, 4]]
+
+    def rest(points, fixed):
+        return NET(
+            torch.stack(
+                [*points.T[:1], fixed[:, 0], *points.T[1:3], fixed[:, 1], points.T[3]], dim=1
+            )
+        )
+
+    ranked = [0, 2, 3, 5]
+    expected = metric(rest, inputs[:, ranked], maps[:, ranked], additional_forward_args=(fixed,))
+    found = metric(NET, inputs, maps, feature_mask=torch.tensor([[0, -1, 1, 2, -1, 3]]))
+    torch.testing.assert_close(found, expected)
+
+
+@every_metric
 def test_all_channels_of_a_pixel_are_removed_as_one(metric):
     net, inputs, maps = softplus_conv_net(), normal(2, 2, 4, 4), normal(2, 2, 4, 4, seed=1)
     found = metric(net, inputs, maps, feature_mask=torch.arange(16).view(1, 1, 4, 4), ks=[3])

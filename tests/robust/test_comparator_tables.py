@@ -4,14 +4,18 @@ import csv
 import math
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from captum.attr import Saliency
 from scipy import stats
 
 from captum_robust._utils.estimate import estimate, student_quantile
+from captum_robust.metrics import attribution_mse, precision_at_k
+from captum_robust.robust import ExplanationComparator
 from captum_robust.robust.evaluation.robustness_table import Measurement, RobustnessTable
 
 NAN = math.nan
@@ -97,6 +101,74 @@ def test_too_few_examples_have_no_interval(values, weights, mean):
 def test_values_that_are_all_equal_have_an_interval_without_width():
     found = estimate(torch.full((5,), 0.25))
     assert (found.low, found.mean, found.high) == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 30, 1000])
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_the_interval_of_a_share_is_exact(n, confidence):
+    for x in sorted({0, 1, n // 3, n - 1, n}):
+        values = (torch.arange(n) < x).double()
+        expected = stats.binomtest(x, n).proportion_ci(confidence, "exact")
+        found = estimate(values, None, confidence, bounds=(0, 1))
+        assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-9)
+        twice = estimate(5 * values - 1, torch.full((n,), 3.0), confidence, bounds=(-1, 4))
+        assert (twice.low, twice.high) == pytest.approx([5 * e - 1 for e in expected], abs=1e-8)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 1.0, 0.5, 3.0, 1.0, 1.0, 1.0]])
+@pytest.mark.parametrize(
+    "values", [[0.25] * 8, [1.0] * 7 + [0.5], [1.0] * 8, [0.0] * 8, [0.1, 0.9] * 4, [1, 0] * 4]
+)
+def test_an_interval_in_a_range_has_a_width_and_contains_the_mean(values, weights):
+    weights = None if weights is None else torch.tensor(weights)
+    found = estimate(torch.tensor(values, dtype=torch.float64), weights, bounds=(0, 1))
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+    assert found.high - found.low > 0.1
+    scaled = None if weights is None else 1000 * weights
+    again = estimate(torch.tensor(values, dtype=torch.float64), scaled, bounds=(0, 1))
+    assert (again.low, again.high) == pytest.approx((found.low, found.high))
+
+
+DISTRIBUTIONS = {
+    "few changes": (lambda u: torch.where(u < 0.05, 0.5, 1.0), 0.975),
+    "shares": (lambda u: (u < 0.9).double(), 0.9),
+    "two ends": (lambda u: torch.where(u < 0.1, 0.0, torch.where(u < 0.5, 0.5, 1.0)), 0.7),
+    "uniform": (lambda u: u, 0.5),
+    "narrow": (lambda u: 0.5 + 0.02 * (u - 0.5), 0.5),
+}
+
+
+@pytest.mark.parametrize("n", [4, 8, 20, 60])
+@pytest.mark.parametrize("draw, mean", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
+def test_an_interval_in_a_range_covers_the_mean_as_often_as_it_says(draw, mean, n):
+    generator = torch.Generator().manual_seed(0)
+    drawn = draw(torch.rand(300, n, generator=generator).double())
+    found = [estimate(values, bounds=(0, 1)) for values in drawn]
+    covered = sum(f.low <= mean <= f.high for f in found)
+    assert stats.binomtest(covered, 300, 0.95, "less").pvalue > 0.001
+
+
+def test_a_half_open_range_cuts_the_interval_off():
+    values = torch.tensor([0.0, 0.1, 5.0]).double()
+    student, cut = estimate(values), estimate(values, bounds=(0, math.inf))
+    assert student.low < 0 == cut.low and cut.high == student.high
+
+
+def test_the_table_knows_the_ranges_of_our_metrics():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Softplus(), torch.nn.Linear(8, 2))
+    metrics = {
+        "P@2": partial(precision_at_k, k=2),
+        "mse": attribution_mse,
+        "own": lambda maps, reference: (maps - reference).flatten(1).sum(dim=1),
+    }
+    comparator = ExplanationComparator({"S": Saliency(model)}, {}, metrics)
+    table = comparator.evaluate(torch.ones(8, 4), 1e-4, 1, seed=0)
+    assert table.ranges == {"P@2": (0, 1), "mse": (0, math.inf)}
+    shown = table.estimate("S", "noise", "P@2")
+    assert (shown.low, shown.high) == pytest.approx((0.025 ** (1 / 8), 1))
+    assert table.estimate("S", "noise", "mse").low >= 0
+    changed = table.estimate("S", "noise", "prediction changed")
+    assert changed.low == 0 and changed.high == pytest.approx(1 - 0.025 ** (1 / 8))
 
 
 def test_the_table_estimates_with_its_own_weights_and_confidence():

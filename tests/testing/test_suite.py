@@ -127,7 +127,10 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
         ({"bounds": False}, {"check_bounds"}),
         ({"mask": False}, {"check_mask"}),
         ({"radius_per_example": False}, {"check_radius_of_every_example"}),
-        ({"info": None}, {"check_info_tells_the_objective"}),
+        (
+            {"info": None},
+            {"check_info_tells_the_objective", "check_random_map_is_scored_as_by_captum"},
+        ),
         ({"beats_noise": False}, {"check_at_least_as_strong_as_random_draws"}),
         ({"aims_at_top_k": False}, {"check_large_radius_breaks_the_ranking"}),
         (
@@ -140,6 +143,7 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
                 "check_at_least_as_strong_as_random_draws",
                 "check_quadratic_model_reaches_the_optimum",
                 "check_info_tells_the_objective",
+                "check_random_map_is_scored_as_by_captum",
             },
         ),
         ({"warm_start": False}, set()),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from captum_robust.benchmark.study.explanations import Explanation
 from captum_robust.benchmark.study.settings import TABULAR, EvaluationSettings
 from captum_robust.metrics import precision_at_k
+from captum_robust.ranking import flatten_attributions, tied_rows
 from captum_robust.robust import AutoERAttack, ERAttack, MSEAttack, ZeroGradientWarning
 
 __all__ = ["ATTACKS", "Probability", "attack_rows", "constraints", "validation_precision"]
@@ -76,7 +77,7 @@ def attack_rows(
 
     Returns:
         - **precision** (*Tensor*): P@k of each radius and row, (radii, N); NaN where a map cannot
-          be ranked.
+          be ranked, and where the k-th feature of the unperturbed row ties with the next.
         - **moved** (*Tensor*): the perturbed rows, (radii, N, n).
     """
     explained = settings.explanations[explanation]
@@ -132,7 +133,10 @@ def _over_radii(
             **explanation.arguments,
         )  # fmt: skip
     maps, reference = (explanation.magnitudes(model, x, seed) for x in (moved, rows))
-    precision = precision_at_k(maps, reference, k).reshape(shape[:2])
+    precision = precision_at_k(maps, reference, k)
+    # As in an audit: any change may swap features that tie, which is no loss of stability.
+    precision = precision.masked_fill(tied_rows(flatten_attributions(reference), k), float("nan"))
+    precision = precision.reshape(shape[:2])
     moved = moved.reshape(shape)
     for r in range(1, len(settings.radii)):
         worse = precision[r - 1] < precision[r]

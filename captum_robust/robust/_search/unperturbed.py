@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.tensors import Points
-from captum_robust.ranking import check_k, invalid_rows, non_finite_rows, top_k_indices
+from captum_robust.ranking import (
+    check_k,
+    invalid_rows,
+    non_finite_rows,
+    tied_rows,
+    top_k_indices,
+)
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust.objectives import Objective
 
@@ -57,8 +63,7 @@ class Unperturbed:
         if k is not None:
             check_k(k, scores.shape[1])
             top = top_k_indices(scores, k)
-            boundary = scores.topk(k + 1, dim=1).values[:, -2:]
-            tied = boundary[:, 0] == boundary[:, 1]
+            tied = tied_rows(scores, k)
         return cls(
             scores=scores,
             broken=broken,

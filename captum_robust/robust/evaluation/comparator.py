@@ -62,8 +62,8 @@ class ExplanationComparator:
         predictions (Callable, optional): all results of the model whose change counts, as in
             :class:`~captum_robust.robust.ExplanationAttack`; should be those of the attacks.
             Default: the output of each attribution's model.
-        confidence (float, optional): coverage of the confidence intervals (Student, or Wilson for
-            proportions). Default: 0.95.
+        confidence (float, optional): coverage of the confidence intervals. Those of metrics of this
+            library lie in the range of the metric. Default: 0.95.
 
     Raises:
         ValueError: for arguments outside their ranges.

@@ -19,6 +19,7 @@ from captum_robust.ranking import non_finite_rows
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust.evaluation.calls import call_attack, noted_zero_gradient
 from captum_robust.robust.evaluation.displacement import displacement_flags
+from captum_robust.robust.evaluation.ranges import range_of
 from captum_robust.robust.evaluation.robustness_table import (
     NOISE_FLOOR,
     PREDICTION_CHANGED,
@@ -184,7 +185,11 @@ class Comparison:
             for attack_name in (NOISE_FLOOR, *self.attacks[name])
             if (t := self._tallies.get((name, attack_name))) is not None
         )
-        return RobustnessTable(measurements, self.radius, self.norm, weights, self.confidence)
+        found = {name: range_of(metric) for name, metric in self.metrics.items()}
+        ranges = {name: bounds for name, bounds in found.items() if bounds is not None}
+        return RobustnessTable(
+            measurements, self.radius, self.norm, weights, self.confidence, ranges
+        )
 
     def _attack(
         self, attack: Perturbation, options: dict[str, Any], batch: Batch

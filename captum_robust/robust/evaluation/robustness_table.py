@@ -1,6 +1,7 @@
 """Results of attacks on explanations: values per example, and tables."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -64,6 +65,8 @@ class RobustnessTable:
         norm (str): norm of the ball.
         weights (Tensor, optional): weights of the examples, shape (N,).
         confidence (float): coverage of the confidence intervals.
+        ranges (dict[str, tuple[float, float]]): smallest and largest possible value of metrics
+            whose range is known; their intervals lie in it.
     """
 
     measurements: tuple[Measurement, ...]
@@ -71,6 +74,7 @@ class RobustnessTable:
     norm: str
     weights: Tensor | None
     confidence: float
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __getitem__(self, names: tuple[str, str]) -> Measurement:
         for measurement in self.measurements:
@@ -159,7 +163,9 @@ class RobustnessTable:
         return pandas.DataFrame(self.records())
 
     def _estimate(self, measurement: Measurement, metric: str) -> Estimate:
-        return estimate(measurement.values[metric], self.weights, self.confidence)
+        share, unknown = (0.0, 1.0), (-math.inf, math.inf)
+        bounds = share if metric == PREDICTION_CHANGED else self.ranges.get(metric, unknown)
+        return estimate(measurement.values[metric], self.weights, self.confidence, bounds)
 
     @property
     def _random(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""Architectures from known libraries, each put through the same jobs."""
