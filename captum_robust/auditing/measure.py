@@ -12,7 +12,13 @@ from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust.attr import NotDifferentiableError, is_differentiable
 from captum_robust.auditing.certificate import certify
 from captum_robust.auditing.configuration import AuditConfig
-from captum_robust.auditing.numbers import ENSEMBLE, OWN_GRADIENT, AuditedExplanation, Trial
+from captum_robust.auditing.numbers import (
+    ENSEMBLE,
+    OVER_SEEDS,
+    OWN_GRADIENT,
+    AuditedExplanation,
+    Trial,
+)
 from captum_robust.auditing.row_measures import ROW_MEASURES
 from captum_robust.metrics import precision_at_k
 from captum_robust.ranking import (
@@ -74,11 +80,12 @@ def audit_explanation(
         table = _attack(name, attribution, arguments, config, radius, points)
         points = table[name, ENSEMBLE].perturbed
         for m in table.measurements:
+            over_seeds = {OVER_SEEDS: m.over_seeds["precision"]} if m.over_seeds else {}
             # A top set that changes with the prediction is no change of the explanation alone.
             changed = m.values[PREDICTION_CHANGED] == 1
             values = {
                 metric: _masked(v, without if metric == PREDICTION_CHANGED else without | changed)
-                for metric, v in m.values.items()
+                for metric, v in {**m.values, **over_seeds}.items()
             }
             trials.append(Trial(m.attack, radius, values, dict(m.flags)))
         bar.update()

@@ -97,7 +97,7 @@ def audit(
         name (str, optional): name of the model in the report. Default: its class.
         seed (int, optional): seed of everything random. Default: 0.
         max_examples_per_batch (int, optional): rows attacked and explained at once; lower it when
-            memory runs out. Never changes the result of a deterministic attribution. Default: all.
+            memory runs out. Never changes the result. Default: all.
         show_progress (bool, optional): show a progress bar. Default: True.
         date (str, optional): day of the audit in the report. Default: today.
         command (str, optional): command in the report that repeats the audit. Default: this call.

@@ -28,18 +28,19 @@ from captum_robust._utils.checks import (
 )
 from captum_robust._utils.compile_warning import CompileWarning
 from captum_robust._utils.prediction import Decision, predicted_labels
-from captum_robust._utils.random import SameDraws, seeded
+from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust._utils.tensors import Points
 from captum_robust.noise import Norm
 from captum_robust.robust._search.descent import Descent
-from captum_robust.robust._search.evaluator import Evaluator, Predictions
+from captum_robust.robust._search.evaluator import Draws, Evaluator, Predictions
 from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES, Preserve
 from captum_robust.robust._search.limit import NO_LIMIT, Limit
 from captum_robust.robust._search.problem import Problem
 from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.search import Search
+from captum_robust.robust._search.seeds import OverSeeds, precision_over_seeds
 from captum_robust.robust._search.settings import Keep, SearchSettings
 from captum_robust.robust._search.steps import STEP_RULES, StepRuleName
 from captum_robust.robust.constraints import Constraint, check_constraint
@@ -316,7 +317,7 @@ class ExplanationAttack(Perturbation):
             seed (int, optional): seed of starts, directions and the attribution's own randomness.
                 None: fresh entropy. Random starts depend on the example and the seed only.
             max_examples_per_batch (int, optional): examples attacked at once. Never changes the
-                result of a deterministic attribution. Default: all.
+                result. Default: all.
             show_progress (bool, optional): show a progress bar over the steps. Default: False.
             return_info (bool, optional): also return an :class:`AttackInfo`. Default: False.
             start (Tensor or tuple[Tensor, ...], optional): perturbed inputs to start from, such as
@@ -363,6 +364,9 @@ class ExplanationAttack(Perturbation):
                 )
                 for rows in chunks
             ]  # fmt: skip
+            if return_info:
+                for rows, search in zip(chunks, searches, strict=True):
+                    search.over_seeds = self._over_seeds(problem, rows, search)
         blind = any(s.blind for s in searches)
         if blind and not any(bool(s.gradient_found.any()) for s in searches):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
@@ -414,6 +418,15 @@ class ExplanationAttack(Perturbation):
         search.run(start, at_random, n_restarts, progress)
         return search
 
+    def _over_seeds(self, problem: Problem, rows: Tensor, search: Search) -> OverSeeds | None:
+        """Return the precision with other seeds, of a random map and an objective with a k."""
+        k = search.settings.k
+        if k is None or not search.scored.is_random:
+            return None
+        return precision_over_seeds(
+            problem, self.attribution, rows, self.absolute, self.feature_mask, search.best.points, k
+        )
+
     def _settings(self) -> SearchSettings:
         """Return the settings of a search."""
         return SearchSettings(
@@ -439,7 +452,7 @@ class ExplanationAttack(Perturbation):
         self, problem: Problem, chunk: Tensor
     ) -> Callable[[Tensor], tuple[Evaluator, Evaluator]]:
         """Make the evaluators of any rows of a chunk: the one that scores points, and the guide."""
-        draws = SameDraws(problem.seed), SameDraws(problem.seed)
+        draws = Draws(problem.seed), Draws(problem.seed)
 
         guided = problem
         if self.surrogate is not None:  # which may not know the arguments of the attribution

@@ -77,10 +77,12 @@ FLAGS: Mapping[str, Flag] = {
         decisive=True,
     ),
     "randomised": Flag(
-        "the map depends on the seed: the attack is against the map of one seed",
+        "the map draws random numbers: the attack is against the map of one seed, the same for the "
+        "example and for every point; compare its precision with noise_floor",
         "The attribution is random",
-        "The attack was against the attribution of one seed. Another seed gives another "
-        "attribution and another result.",
+        "The attack was against the attribution of one seed, and that of another seed differs "
+        "without any perturbation. Compare the result with the noise floor, the P@k of two seeds "
+        "on the same row, and with the mean over other seeds.",
         decisive=True,
     ),
     "float16_underflow": Flag(

@@ -13,6 +13,7 @@ from captum_robust.testing import (
     budgets,
     per_example,
     predictions,
+    random_maps,
     surroundings,
     ties,
     unmovable,
@@ -124,6 +125,11 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     ),
     Rule(whole_ball.check_rounding_stays_in_ball, lambda c: c.model.quadratic),
     Rule(derivatives.check_attack_names_a_missing_second_derivative),
+    Rule(
+        random_maps.check_random_map_is_scored_as_by_captum,
+        lambda c: _is_measurable(c) and c.traits.info is not None,
+    ),
+    Rule(random_maps.check_random_map_is_the_same_in_every_batch),
 )
 
 

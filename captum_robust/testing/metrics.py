@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
-from captum_robust.testing import per_example, surroundings, ties, unmovable
+from captum_robust.testing import per_example, random_maps, surroundings, ties, unmovable
 from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
@@ -74,6 +74,15 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(per_example.check_radius_follows_its_example, lambda c: c.traits.radius is not None),
     Rule(derivatives.check_missing_gradient_is_not_robust, lambda c: c.traits.perfect is not None),
     Rule(derivatives.check_missing_second_derivative_is_not_flat),
+    Rule(
+        random_maps.check_random_map_at_radius_zero_is_perfect,
+        lambda c: (
+            c.traits.call == "explanation"
+            and c.traits.radius is not None
+            and c.traits.perfect is not None
+        ),
+    ),
+    Rule(random_maps.check_random_map_has_no_neighbours, lambda c: c.traits.calls_model),
 )
 
 

@@ -15,6 +15,7 @@ from captum_robust._utils.state import models_of
 from captum_robust.attr import NotDifferentiableError
 from captum_robust.robust import ERAttack, UniformNoise
 from captum_robust.testing import ATTACK_RULES, attack_checks, small_models
+from captum_robust.testing.random_maps import NoisyModel
 from tests.testing.subjects import failing, first_of_each
 
 # A smooth model, and those that some rules are about.
@@ -471,6 +472,22 @@ def ends_in_the_error_of_torch(sound, attack, inputs, radius, **arguments):
         return sound(inputs, radius, **arguments)
     except NotDifferentiableError as error:
         raise RuntimeError("derivative not implemented") from error
+
+
+# --- random maps ---------------------------------------------------------------------------------
+
+
+@breaks("check_random_map_is_scored_as_by_captum")
+def scores_with_another_seed(sound, attack, inputs, radius, seed=None, **arguments):
+    noisy = isinstance(model_of(attack), NoisyModel)
+    return sound(inputs, radius, seed=seed + 1 if noisy else seed, **arguments)
+
+
+@breaks("check_random_map_is_the_same_in_every_batch")
+def draws_for_the_batch(sound, attack, inputs, radius, seed=None, **arguments):
+    noisy = isinstance(model_of(attack), NoisyModel)
+    alone = len(as_tuple(inputs)[0]) == 1
+    return sound(inputs, radius, seed=seed + 1 if noisy and alone else seed, **arguments)
 
 
 @pytest.mark.parametrize("name", BROKEN)

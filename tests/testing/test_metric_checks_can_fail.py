@@ -10,6 +10,7 @@ from captum_robust._utils.captum import as_tuple
 from captum_robust.attr import NotDifferentiableError
 from captum_robust.metrics import precision_at_k, ranking_thickness, spearman_correlation
 from captum_robust.testing import MAPS_RULES, MODEL_RULES, metric_checks, small_models
+from captum_robust.testing.random_maps import NoisyModel
 from tests.testing.subjects import FEW, SHARE, failing, first_of_each
 
 # --- of maps -------------------------------------------------------------------------------------
@@ -286,6 +287,17 @@ def trusts_autograd(explanation, inputs, **arguments):
     return value / (1 + 0.1 * bent)
 
 
+def sees_noise_at_radius_zero(explain, inputs, **kwargs):
+    value = thickness(explain, inputs, **kwargs)
+    return value - 1e-6 * (kwargs.get("perturb_radius") == 0)
+
+
+def draws_for_a_chunk(explain, inputs, **kwargs):
+    value = thickness(explain, inputs, **kwargs)
+    noisy = isinstance(model_of(explain), NoisyModel)
+    return value - 0.01 * (noisy and kwargs.get("max_examples_per_batch") == 3)
+
+
 BROKEN = {
     means_over_examples: {"check_one_value_per_example"},
     in_hundredths: {"check_values_in_range"},
@@ -310,6 +322,8 @@ BROKEN = {
     mixes_up_radii: {"check_radius_follows_its_example"},
     forgives_a_missing_gradient: {"check_missing_gradient_is_not_robust"},
     trusts_autograd: {"check_missing_second_derivative_is_not_flat"},
+    sees_noise_at_radius_zero: {"check_random_map_at_radius_zero_is_perfect"},
+    draws_for_a_chunk: {"check_random_map_has_no_neighbours"},
 }
 
 
@@ -323,7 +337,10 @@ def test_a_broken_metric_is_caught(metric):
 FOLLOWS = {
     "means_over_examples": {
         "check_broken_rows_give_nan", "check_chunks_and_order_do_not_matter",
+        "check_random_map_has_no_neighbours",
     },
+    "numbers_examples": {"check_random_map_has_no_neighbours"},
+    "knows_its_chunks": {"check_random_map_has_no_neighbours"},
     "forgets_its_seed": {
         "check_linear_model_is_perfectly_robust",
         "check_broken_rows_give_nan", "check_chunks_and_order_do_not_matter",
@@ -334,6 +351,7 @@ FOLLOWS = {
     "moves_the_generator": {
         "check_model_is_left_as_found_after_an_exception",
         "check_metrics_in_threads_are_independent",
+        "check_random_map_at_radius_zero_is_perfect", "check_random_map_has_no_neighbours",
     },
     "switches_to_evaluation": {"check_model_is_left_as_found_after_an_exception"},
     "clears_gradients": {"check_model_is_left_as_found_after_an_exception"},

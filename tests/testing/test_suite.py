@@ -120,6 +120,10 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
     assert rules_of(metric_checks(call="explanation", **full)) == of_models
     needs_a_ranking = {"check_constant_map_gives_nan"}
     assert rules_of(metric_checks(call="model", **full)) == of_models - needs_a_ranking
+    radius = {"radius": "perturb_radius"}
+    assert rules_of(metric_checks(call="explanation", **radius, **full)) == of_models
+    needs_a_radius = {"check_random_map_at_radius_zero_is_perfect"}
+    assert rules_of(metric_checks(call="model", **full)) == of_models - needs_a_radius
     assert rules_of(loss_checks()) == {r.name for r in LOSS_RULES}
 
 
@@ -158,6 +162,10 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
             },
         ),
         ({"info": None}, {"check_info_tells_the_objective", CANNOT_MOVE}),
+        (
+            {"info": None},
+            {"check_info_tells_the_objective", "check_random_map_is_scored_as_by_captum"},
+        ),
         ({"beats_noise": False}, {"check_at_least_as_strong_as_random_draws"}),
         (
             {"aims_at_top_k": False},
@@ -174,6 +182,7 @@ def test_every_rule_is_among_the_checks_unless_declared_otherwise():
                 "check_quadratic_model_reaches_the_optimum",
                 "check_info_tells_the_objective",
                 "check_larger_budget_is_never_weaker",
+                "check_random_map_is_scored_as_by_captum",
             },
         ),
         ({"warm_start": False}, set()),

@@ -19,6 +19,7 @@ from captum_robust.robust._ensemble.outcome import Outcome, single_search, stack
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.limit import Limit
 from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.seeds import OverSeeds, precision_over_seeds
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.flags import count_flags
 from captum_robust.robust.random_search import RandomSearchAttack
@@ -48,6 +49,13 @@ class AutoAttackInfo:
             the member was not run, because the example could not get worse or the budget was
             spent.
         n_queries (Tensor): attributions computed for each example; (N,) int64.
+        noise_floor (Tensor, optional): for a random attribution, precision at k between the maps of
+            two seeds at the unperturbed input, mean over pairs of four other seeds than that of
+            the attack; (N,). A precision near it is no more than the attribution's own noise. None
+            for an attribution that draws no random numbers.
+        precision_over_seeds (Tensor, optional): for a random attribution, the precision of the
+            returned inputs with other seeds: for each of the four, between its maps at the
+            returned and at the unperturbed input; the mean, (N,). None as ``noise_floor``.
         flags (dict[str, int]): reasons for caution, with the number of examples that each concerns;
             :data:`~captum_robust.robust.FLAGS` says what they mean.
     """
@@ -59,6 +67,8 @@ class AutoAttackInfo:
     member_precision: Tensor
     n_queries: Tensor
     flags: dict[str, int]
+    noise_floor: Tensor | None = None
+    precision_over_seeds: Tensor | None = None
 
     @property
     def wins(self) -> dict[str, int]:
@@ -99,6 +109,7 @@ class Ensemble:
         self._by_gradient = self._by_chance.clone()
         self._attacked = torch.zeros_like(self.kept)  # along a gradient
         self._lowest = torch.zeros_like(self.overlap)
+        self._over_seeds: list[OverSeeds] = []
         self.depends_on_the_batch = True  # until the attribution has been examined
 
     def begin(self, first: Member) -> None:
@@ -111,10 +122,7 @@ class Ensemble:
         if len(rows) == 0:
             return NetworkTraits()
         if not self.budget.charge(_EXAMINATION):
-            evaluator = self.problem.evaluator(
-                attack.attribution, rows, attack.absolute, attack.feature_mask
-            )
-            return NetworkTraits(randomised=evaluator.depends_on_the_batch)
+            return NetworkTraits()
         region = self.problem.region.of(rows)
         points = region.as_inputs(region.centre)
         maps, differentiable = [], False
@@ -183,10 +191,24 @@ class Ensemble:
             self.queries[rows] += search.n_queries
             self._flag(rows, "unconstrained_attack_fails", search.best.overlap == self.k)
 
+    def compare_seeds(self, reference: Member) -> None:
+        """Explain the points found with other seeds, where the attribution is random."""
+        if "randomised" not in self.flags or not bool(self.flags["randomised"].any()):
+            return
+        attack, everything = reference.attack, torch.arange(len(self.ranked))
+        for rows in self.problem.chunks(everything, self.chunk):
+            found = precision_over_seeds(
+                self.problem, attack.attribution, rows, attack.absolute, attack.feature_mask,
+                tuple(p[rows] for p in self.points), self.k,
+            )  # fmt: skip
+            self._over_seeds.append(found)
+            self.queries[rows] += found.n_queries
+
     def info(self) -> AutoAttackInfo:
         """Return the results."""
         wide = torch.promote_types(self.problem.region.centre[0].dtype, torch.float32)
         precision = fraction(self.overlap.to(wide), self.k)
+        seeds = self._over_seeds
         return AutoAttackInfo(
             precision=precision.masked_fill(~self.ranked, float("nan")),
             prediction_kept=self.kept,
@@ -195,6 +217,8 @@ class Ensemble:
             member_precision=torch.stack(self.found).to(wide),
             n_queries=self.queries,
             flags=count_flags({name: int(rows.sum()) for name, rows in self.flags.items()}),
+            noise_floor=torch.cat([s.noise_floor for s in seeds]) if seeds else None,
+            precision_over_seeds=torch.cat([s.precision for s in seeds]) if seeds else None,
         )
 
     def _open(self) -> Tensor:

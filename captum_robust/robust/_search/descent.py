@@ -93,7 +93,7 @@ class Descent(Search):
             raise CannotCompile("only gradient='autograd' can be compiled")
         if isinstance(self.settings.smooth_relu, tuple):
             raise CannotCompile("smooth_relu changes from step to step")
-        if self.scored.depends_on_the_batch or not self._plain:
+        if self.scored.is_random or self.scored.depends_on_the_batch or not self._plain:
             raise CannotCompile("random, half-precision and extreme maps do not compile")
 
         def step(*points: Tensor) -> Points:

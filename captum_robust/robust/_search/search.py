@@ -16,6 +16,7 @@ from captum_robust.robust._search.best import BestPoints
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.limit import NO_LIMIT
 from captum_robust.robust._search.region import Region
+from captum_robust.robust._search.seeds import OverSeeds
 from captum_robust.robust._search.settings import SearchSettings
 from captum_robust.robust._search.slopes import Slope
 from captum_robust.robust._search.unperturbed import Unperturbed, prepared_objective
@@ -97,6 +98,8 @@ class Search(ABC):
         self.done = torch.zeros_like(self.gradient_found)
         self.looked_for_gradient = torch.zeros_like(self.gradient_found)
         self.unperturbed: Unperturbed | None = None
+        #: Precision with other seeds, of a random map; set by the attack.
+        self.over_seeds: OverSeeds | None = None
         self._readings: tuple[Tensor, ...] = ()
         self._results: tuple[Tensor, ...] = ()
         self._evaluators = evaluators
@@ -156,7 +159,7 @@ class Search(ABC):
         own = 0 if self.guide is self.scored else self.guide.n_queries
         spent = self._spent.clone()
         spent[self.rows.cpu()] += self.scored.n_queries + own
-        return spent
+        return spent if self.over_seeds is None else spent + self.over_seeds.n_queries
 
     @property
     def broken(self) -> Tensor:
@@ -198,6 +201,7 @@ class Search(ABC):
             "still_falling": last & ranked,
             "label_flips_rejected": self.flips_rejected & ranked,
             "training_mode": ranked & self.scored.in_training_mode,
+            "randomised": ranked & self.scored.is_random,
             "float16_underflow": self.unperturbed.underflow & ranked,
             "tied_reference": self.unperturbed.tied & ranked,
             "unmovable": self.batch.pinned,

@@ -14,7 +14,11 @@ from captum_robust.noise import Norm, UniformNoise
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust.evaluation.calls import forwards
 from captum_robust.robust.evaluation.comparison import Batch, Comparison, Metric
-from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED, RobustnessTable
+from captum_robust.robust.evaluation.robustness_table import (
+    NOISE_FLOOR,
+    PREDICTION_CHANGED,
+    RobustnessTable,
+)
 
 __all__ = ["ExplanationComparator"]
 
@@ -32,6 +36,10 @@ class ExplanationComparator:
     ball as a baseline, the rate of changed predictions, the number of examples without a value
     (NaN), and the flags of the attacks, such as a zero gradient or examples that did not move.
     Values are stored per example.
+
+    A random attribution, such as NoiseTunnel, is compared at one seed, so that only the inputs
+    differ. Beside it stand the values between two seeds at the unperturbed input, as a row "no
+    attack, other seeds", and the means over other seeds for every attack.
 
     Args:
         attributions (dict[str, Attribution]): attributions by name; ``(attribution, arguments)``
@@ -104,6 +112,8 @@ class ExplanationComparator:
             raise ValueError("attributions must hold at least one attribution, got none")
         if NOISE in attacks:
             raise ValueError(f"attacks must not be named {NOISE!r}, which is the baseline's name")
+        if NOISE_FLOOR in attacks:
+            raise ValueError(f"attacks must not be named {NOISE_FLOOR!r}, which is the noise floor")
         if PREDICTION_CHANGED in metrics:
             raise ValueError(
                 f"metrics must not be named {PREDICTION_CHANGED!r}, which every table has"
@@ -153,7 +163,7 @@ class ExplanationComparator:
             seed (int, optional): seed of noise, attacks and the attributions' own randomness. None:
                 fresh entropy.
             max_examples_per_batch (int, optional): examples attacked and explained at once. Never
-                changes the result of deterministic attributions. Default: all.
+                changes the result. Default: all.
             return_perturbed (bool, optional): keep the perturbed inputs. Default: False.
             show_progress (bool, optional): show a progress bar over attributions and attacks.
                 Default: False.
