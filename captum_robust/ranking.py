@@ -18,6 +18,7 @@ __all__ = [
     "Gap",
     "Pairs",
     "check_k",
+    "check_k_prime",
     "flatten_attributions",
     "fraction",
     "gap_sum",
@@ -177,6 +178,12 @@ def check_k(k: int, n_features: int) -> None:
         )
 
 
+def check_k_prime(k_prime: int, k: int) -> None:
+    """Raise ValueError unless k' is an int with 1 <= k' <= k."""
+    if isinstance(k_prime, bool) or not isinstance(k_prime, int) or not 1 <= k_prime <= k:
+        raise ValueError(f"k_prime must be an int in 1 … k = {k}, got {k_prime!r}")
+
+
 def invalid_rows(scores: Tensor) -> Tensor:
     """Rows that define no ranking: a non-finite score, or all scores equal; (N,) bool."""
     if scores.shape[1] < _WIDE:
@@ -307,8 +314,7 @@ def pair_features(
     if pairs not in get_args(Pairs):
         raise ValueError(f"pairs must be one of {get_args(Pairs)}, got {pairs!r}")
     k_prime = k if k_prime is None else k_prime
-    if not 1 <= k_prime <= k:
-        raise ValueError(f"k_prime must lie in 1 … k = {k}, got {k_prime}")
+    check_k_prime(k_prime, k)
     return ranking(reference, min(k + k_prime, reference.shape[1]))
 
 

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
+from captum_robust._utils.diagnosis import named_output
 from captum_robust._utils.graphs import one_graph_at_a_time, takes_one_graph
 from captum_robust._utils.groups import by_count, counts_of_examples
 from captum_robust._utils.independence import check_rows_are_examples
-from captum_robust._utils.random import reseed, resolve_seed, seeded
+from captum_robust._utils.random import resolve_seed, seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.attr._direct import direct_attribution
+from captum_robust.attr._same_draws import SameDraws, depends_on_the_batch, part_of
 from captum_robust.attr.differentiable import summed_gradients
 from captum_robust.metrics._chunks import LiveBytes, SavedBytes, bytes_per_call, check_chunk
 from captum_robust.metrics._scores import as_scores, broken_points, unranked_rows
@@ -43,7 +45,8 @@ class Explainer:
         absolute: rank magnitudes.
         feature_mask: groups of features.
         max_examples_per_batch: rows per call; None chooses them by the memory of the first call.
-        seed: seed of the attribution's own randomness; None takes fresh entropy.
+        seed: seed of the attribution's own randomness, which is the same for every point; None
+            takes fresh entropy.
 
     Raises:
         ValueError: without examples, or for fewer than one row per call.
@@ -79,6 +82,8 @@ class Explainer:
         self._attribution = _attribution_of(self._function)
         if max_examples_per_batch is None and takes_one_graph(self._method):
             self.rows_per_call = 1
+        self._draws = SameDraws(self.seed)
+        self._whole_batch = depends_on_the_batch(self._method)
         self._saves_nothing = False  # as the first call shows, where autograd saves nothing
         self._contexts = ExitStack()
 
@@ -140,8 +145,7 @@ class Explainer:
     def scores(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """Return the scores (P, n) of points, each of which belongs to the example in ``rows``."""
         leaves = tuple(p.requires_grad_() if p.is_floating_point() else p for p in points)
-        arguments = kwargs_of_examples(self._arguments, rows, self.n_examples, self._method)
-        explain = functools.partial(self._maps, leaves, arguments)
+        explain = functools.partial(self._maps, leaves, rows)
         maps = self._measured(explain, points) if self.rows_per_call is None else explain()
         if len(maps[0]) != len(rows):
             raise ValueError(
@@ -185,15 +189,25 @@ class Explainer:
         scores = torch.cat([scores, scores[:, :1].expand(-1, missing)], dim=1).detach()
         return scores if scores.dtype == torch.float64 else scores.float()
 
-    def _maps(self, leaves: tuple[Tensor, ...], arguments: dict[str, Any]) -> tuple[Tensor, ...]:
-        """Return the attributions at ``leaves``."""
-        reseed(self.seed)  # stochastic attributions draw the same noise at every call
+    def _maps(self, leaves: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
+        """Return the attributions at ``leaves``, of the examples ``rows``."""
+
+        def explain(part: slice | None) -> tuple[Tensor, ...]:
+            some = rows if part is None else rows[part]
+            arguments = kwargs_of_examples(self._arguments, some, self.n_examples, self._method)
+            return self._call(part_of(leaves, part), arguments)
+
+        mask = self._arguments.get("feature_mask")
+        return self._draws.evaluate(explain, len(rows), self._whole_batch, mask)
+
+    def _call(self, leaves: tuple[Tensor, ...], arguments: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Call the explanation function."""
         with one_graph_at_a_time(), torch.enable_grad():
             if self._attribution is not None:
                 direct = direct_attribution(self._attribution, leaves, arguments)
                 if direct is not None:
                     return direct.attributions
-            with summed_gradients():
+            with summed_gradients(), named_output(self._attribution, leaves, arguments):
                 maps = self._function(format_like(self.given, leaves), **arguments)
         return as_tuple(maps, "the result of explanation_func")
 

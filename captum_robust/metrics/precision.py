@@ -99,7 +99,7 @@ def precision_at_k_min(
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
         max_examples_per_batch (int, optional): number of points explained at once; never changes
-            the result of a deterministic attribution.
+            the result.
         show_progress (bool, optional): show a progress bar over the rows. Default: False.
         seed (int, optional): seed of the perturbations. None: fresh entropy.
         **kwargs: passed to ``explanation_func``; per-example arguments are expanded.

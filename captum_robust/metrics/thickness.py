@@ -92,7 +92,7 @@ def ranking_thickness(
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum; groups are ranked.
         max_examples_per_batch (int, optional): number of points explained at once. Never changes
-            the result of a deterministic attribution. Default: as many as make autograd save about
+            the result. Default: as many as make autograd save about
             30 MB.
         show_progress (bool, optional): show a progress bar over the points. Default: False.
         seed (int, optional): seed of the neighbours and of the attribution's own randomness. None:

@@ -144,7 +144,10 @@ ATTACKS = {
     ),
     "top-k": Subject(robust.TopKAttack, "TopKAttack"),
     # It ends where no gap can be closed without another opening.
-    "pareto": Subject(robust.ParetoERAttack, "ParetoERAttack", {"beats_noise": False}),
+    # Its tolerance is one of Pareto-critical points.
+    "pareto": Subject(
+        robust.ParetoERAttack, "ParetoERAttack", {"beats_noise": False, "tolerance": False}
+    ),
     "random search": Subject(
         robust.RandomSearchAttack,
         "RandomSearchAttack",
@@ -163,6 +166,7 @@ ATTACKS = {
             "objective": top_features_left,
             "info": "precision",
             "restarts": False,
+            "budget": True,
         },
     ),
     "target map": Subject(

@@ -20,10 +20,10 @@ from captum_robust._utils.checks import (
 from captum_robust._utils.groups import counts_of_examples, rows_by_count
 from captum_robust._utils.independence import check_rows_are_examples
 from captum_robust._utils.movement import check_moved
-from captum_robust._utils.random import SameDraws, resolve_seed
+from captum_robust._utils.random import resolve_seed
 from captum_robust._utils.variation import output_varies
 from captum_robust.noise import Norm
-from captum_robust.robust._search.evaluator import Evaluator
+from captum_robust.robust._search.evaluator import Draws, Evaluator
 from captum_robust.robust._search.region import Region
 
 __all__ = ["Problem"]
@@ -105,7 +105,7 @@ class Problem:
         absolute: bool,
         feature_mask: Inputs | None,
         smooth_beta: float | None = None,
-        draws: SameDraws | None = None,
+        draws: Draws | None = None,
     ) -> Evaluator:
         """Return the evaluator of ``attribution`` for the examples ``rows``, indices on the CPU."""
         own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
@@ -113,7 +113,7 @@ class Problem:
         part = None if torch.equal(rows, everything) else rows  # which may repeat examples
         return Evaluator(
             attribution, self.region.given, own, absolute, feature_mask,
-            draws or SameDraws(self.seed), smooth_beta, part, self.n_examples,
+            draws or Draws(self.seed), smooth_beta, part, self.n_examples,
             self._output_varies(attribution, rows),
         )  # fmt: skip
 

@@ -145,7 +145,7 @@ class MinRadius:
             seed (int, optional): seed of the attack and of the attribution's own randomness, the
                 same at every radius. None: fresh entropy.
             max_examples_per_batch (int, optional): examples attacked and explained at once. Never
-                changes the result of a deterministic attribution. Default: all.
+                changes the result. Default: all.
             show_progress (bool, optional): show a progress bar over the radii. Default: False.
             return_perturbed (bool, optional): also return the perturbed inputs. Default: False.
             **kwargs: those that ``attack.perturb`` names (``norm``, ``step_num``, ``mask``, …) go
