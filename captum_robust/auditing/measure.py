@@ -12,7 +12,13 @@ from captum_robust._utils.captum import Inputs, as_tuple
 from captum_robust.attr import NotDifferentiableError, is_differentiable
 from captum_robust.auditing.certificate import certify
 from captum_robust.auditing.configuration import AuditConfig
-from captum_robust.auditing.numbers import ENSEMBLE, OWN_GRADIENT, AuditedExplanation, Trial
+from captum_robust.auditing.numbers import (
+    ENSEMBLE,
+    OVER_SEEDS,
+    OWN_GRADIENT,
+    AuditedExplanation,
+    Trial,
+)
 from captum_robust.auditing.row_measures import ROW_MEASURES
 from captum_robust.metrics import precision_at_k
 from captum_robust.ranking import (
@@ -25,7 +31,7 @@ from captum_robust.ranking import (
 from captum_robust.robust.auto import AutoERAttack
 from captum_robust.robust.er import ERAttack
 from captum_robust.robust.evaluation.comparator import ExplanationComparator
-from captum_robust.robust.evaluation.robustness_table import RobustnessTable
+from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED, RobustnessTable
 from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["METRICS", "audit_explanation", "scores_of"]
@@ -74,7 +80,13 @@ def audit_explanation(
         table = _attack(name, attribution, arguments, config, radius, points)
         points = table[name, ENSEMBLE].perturbed
         for m in table.measurements:
-            values = {metric: _masked(v, without) for metric, v in m.values.items()}
+            over_seeds = {OVER_SEEDS: m.over_seeds["precision"]} if m.over_seeds else {}
+            # A top set that changes with the prediction is no change of the explanation alone.
+            changed = m.values[PREDICTION_CHANGED] == 1
+            values = {
+                metric: _masked(v, without if metric == PREDICTION_CHANGED else without | changed)
+                for metric, v in {**m.values, **over_seeds}.items()
+            }
             trials.append(Trial(m.attack, radius, values, dict(m.flags)))
         bar.update()
     assert points is not None
@@ -112,7 +124,7 @@ def _attack(
 
     All together start from the points that they found within a smaller radius.
     """
-    options = {**config.ranking, **config.bounds, "decision_func": config.decision_func}
+    options = {**config.ranking, **config.bounds, **config.prediction}
     begin = {} if start is None else {"start": _like(start, config.inputs)}
     attacks: dict[str, Any] = {ENSEMBLE: (partial(AutoERAttack, **options), begin)}
     if is_differentiable(attribution):
@@ -122,7 +134,7 @@ def _attack(
     def evaluate(attacks: dict[str, Any]) -> RobustnessTable:
         comparator = ExplanationComparator(
             {name: (attribution, arguments)}, attacks, metrics, **config.bounds,
-            decision_func=config.decision_func,
+            **config.prediction,
         )  # fmt: skip
         table: RobustnessTable = comparator.evaluate(
             config.inputs, radius, config.target, config.additional_forward_args, norm=config.norm,

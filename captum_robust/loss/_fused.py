@@ -126,9 +126,16 @@ class FusedForward:
         )
 
     def scores(
-        self, attribution: Attribution | None, feature_mask: Inputs | None, normalize: bool
+        self,
+        attribution: Attribution | None,
+        feature_mask: Inputs | None,
+        normalize: bool,
+        absolute: bool = False,
     ) -> Tensor:
-        """Return the gradient magnitudes, or the maps of an attribution, as rows (N, n) to rank."""
+        """Return the scores to rank, (N, n): gradient magnitudes, or the maps of an attribution.
+
+        With ``absolute`` the magnitudes of the maps.
+        """
         if attribution is None:
             maps: Inputs = tuple(g.abs() for g in self.gradients)
         else:
@@ -140,7 +147,7 @@ class FusedForward:
                     self.examples.target,
                     self.examples.additional_forward_args,
                 )
-        scores = flatten_attributions(maps, feature_mask)
+        scores = flatten_attributions(maps, feature_mask, absolute)
         if normalize:
             total = scores.abs().sum(dim=1, keepdim=True)
             scores = scores / total.where(total > 0, 1)

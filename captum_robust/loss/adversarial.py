@@ -79,6 +79,9 @@ class AdversarialRankingLoss(RegularisedLoss):
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose saliencies
             are summed, as in Captum.
         reduction (str, optional): ``"mean"``, ``"sum"`` or ``"none"`` over the examples.
+        absolute (bool, optional): rank the magnitudes of the maps of ``attribution``, as attacks
+            and metrics do with ``absolute=True``. Gradients are ranked by magnitude in any case.
+            Default: False.
 
     Attributes:
         last_terms (dict[str, Tensor]): detached batch mean of the last call: ``"base"``, the loss
@@ -117,6 +120,7 @@ class AdversarialRankingLoss(RegularisedLoss):
         smooth_relu: float | None = None,
         feature_mask: Inputs | None = None,
         reduction: Reduction = "mean",
+        absolute: bool = False,
     ) -> None:
         super().__init__(forward_func, base_loss, explain, adaptive=False, reduction=reduction)
         check_choices(Pairs, pairs=pairs)
@@ -144,6 +148,7 @@ class AdversarialRankingLoss(RegularisedLoss):
         self.normalize = normalize
         self.smooth_relu = smooth_relu
         self.feature_mask = feature_mask
+        self.absolute = absolute
 
     def _differentiates_twice(self) -> bool:
         return True
@@ -173,7 +178,9 @@ class AdversarialRankingLoss(RegularisedLoss):
                 attacked = examples._replace(inputs=format_like(examples.inputs, moved))
                 batch = FusedForward(model, attacked, self.explain)
                 self._examine(batch)
-                scores = batch.scores(self.attribution, self.feature_mask, self.normalize)
+                scores = batch.scores(
+                    self.attribution, self.feature_mask, self.normalize, self.absolute
+                )
             if features is None:  # the pairs are those at the inputs
                 check_k(self.k, scores.shape[1])
                 features = pair_features(scores.detach(), self.k, self.pairs, self.k_prime)

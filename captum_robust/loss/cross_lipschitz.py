@@ -58,6 +58,9 @@ class CrossLipschitzLoss(RegularisedLoss):
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose saliencies
             are summed, as in Captum.
         reduction (str, optional): ``"mean"``, ``"sum"`` or ``"none"`` over the examples.
+        absolute (bool, optional): rank the magnitudes of the maps of ``attribution``, as attacks
+            and metrics do with ``absolute=True``. Gradients are ranked by magnitude in any case.
+            Default: False.
 
     Attributes:
         last_terms (dict[str, Tensor]): detached batch means of the last call: ``"base"`` and, with
@@ -92,6 +95,7 @@ class CrossLipschitzLoss(RegularisedLoss):
         adaptive: bool = False,
         feature_mask: Inputs | None = None,
         reduction: Reduction = "mean",
+        absolute: bool = False,
     ) -> None:
         super().__init__(forward_func, base_loss, explain, adaptive, reduction)
         check_choices(Pairs, pairs=pairs)
@@ -106,6 +110,7 @@ class CrossLipschitzLoss(RegularisedLoss):
         self.attribution = attribution
         self.normalize = normalize
         self.feature_mask = feature_mask
+        self.absolute = absolute
 
     def _is_plain(self) -> bool:
         return self.weight == 0
@@ -114,7 +119,7 @@ class CrossLipschitzLoss(RegularisedLoss):
         return 3
 
     def _terms(self, batch: FusedForward) -> Terms:
-        scores = batch.scores(self.attribution, self.feature_mask, self.normalize)
+        scores = batch.scores(self.attribution, self.feature_mask, self.normalize, self.absolute)
         check_k(self.k, scores.shape[1])
         k_prime = self.k if self.k_prime is None else self.k_prime
         above, below = _ranks(self.pairs, self.k, k_prime, scores.shape[1])

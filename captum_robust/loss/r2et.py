@@ -117,6 +117,9 @@ class R2ETLoss(RegularisedLoss):
             has hooks, draws random numbers or changes its buffers in training mode, or has
             operations that torch cannot compile, and a machine without a compiler. A compiled loss
             cannot be differentiated twice by parameters. Default: False.
+        absolute (bool, optional): rank the magnitudes of the maps of ``attribution``, as attacks
+            and metrics do with ``absolute=True``. Gradients are ranked by magnitude in any case.
+            Default: False.
 
     Attributes:
         last_terms (dict[str, Tensor]): detached batch means of the last call, for logging:
@@ -161,6 +164,7 @@ class R2ETLoss(RegularisedLoss):
         fraction: float = 1.0,
         seed: int | None = None,
         compile: bool = False,
+        absolute: bool = False,
     ) -> None:
         super().__init__(forward_func, base_loss, explain, adaptive, reduction)
         check_choices(Pairs, pairs=pairs)
@@ -191,6 +195,7 @@ class R2ETLoss(RegularisedLoss):
         self.attribution = attribution
         self.normalize = normalize
         self.feature_mask = feature_mask
+        self.absolute = absolute
         lazy = every > 1 or fraction < 1
         self.schedule = Schedule(every, fraction, seed) if lazy else None
         self._compiled = CompiledStep() if compile else None
@@ -322,12 +327,14 @@ class R2ETLoss(RegularisedLoss):
     def _gaps(self, batch: FusedForward) -> Tensor:
         """Return the sum of the gaps (linear) or of their negative exponentials (exp); (N,)."""
         examples = batch.examples
-        scores = batch.scores(self.attribution, examples.feature_mask, self.normalize)
+        scores = batch.scores(
+            self.attribution, examples.feature_mask, self.normalize, self.absolute
+        )
         check_k(self.k, scores.shape[1])
         reference = scores.detach()
         if examples.reference_attributions is not None:
             reference = flatten_attributions(
-                examples.reference_attributions, examples.feature_mask
+                examples.reference_attributions, examples.feature_mask, self.absolute
             ).detach()
             if reference.shape != scores.shape:
                 raise ValueError(

@@ -45,6 +45,7 @@ class AttackTraits:
         keeps_prediction (bool): the prediction of returned inputs is that of the examples.
         keeps_best (bool): ``effort(n + m, radius)`` is never weaker than ``effort(n, radius)`` for
             any example; otherwise not weaker in the mean.
+        tolerance (bool): the factory takes ``tolerance``, the largest change of an output.
         restarts (bool): takes ``n_restarts`` and keeps the best for each example.
         warm_start (bool): takes ``start`` and never makes it worse; otherwise a larger radius must
             not be weaker in the mean.
@@ -56,6 +57,7 @@ class AttackTraits:
         beats_noise (bool): is stronger than random draws, as every claim of robustness requires;
             otherwise it must find any change, or warn.
         aims_at_top_k (bool): searches for another top k.
+        budget (bool): takes ``budget``, the largest number of attributions per example.
     """
 
     norms: tuple[str, ...] = ("Linf", "L2")
@@ -63,6 +65,7 @@ class AttackTraits:
     objective: Judge | None = None
     objective_of_maps: bool = True
     keeps_prediction: bool = True
+    tolerance: bool = True
     keeps_best: bool = True
     restarts: bool = True
     warm_start: bool = True
@@ -72,6 +75,7 @@ class AttackTraits:
     info: str | None = "objective"
     beats_noise: bool = True
     aims_at_top_k: bool = True
+    budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,3 +159,13 @@ class AttackCase:
 
         inputs = self.model.inputs
         return [format_like(inputs, tuple(map(draw, as_tuple(inputs)))) for _ in range(n_draws)]
+
+    def best_of_noise(self, n_draws: int) -> Tensor:
+        """Return the best objective over random draws that the attack may return; (N,)."""
+        best, expected = self.objective(self.model.inputs), self.labels(self.model.inputs)
+        for point in self.random_points(n_draws):
+            found = self.objective(point)
+            if self.traits.keeps_prediction:
+                found = found.where(self.labels(point) == expected, float("inf"))
+            best = torch.minimum(best, found)
+        return best

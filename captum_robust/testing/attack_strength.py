@@ -72,7 +72,7 @@ def check_at_least_as_strong_as_random_draws(case: AttackCase) -> None:
     """
     _require_no_weaker(
         case.objective(case.perturb(**case.effort(10))).mean(),
-        _best_of_noise(case, 10).mean(),
+        case.best_of_noise(10).mean(),
         "weaker than random draws",
     )
 
@@ -95,7 +95,7 @@ def check_relu_model_is_not_called_robust(case: AttackCase) -> None:
         return
     if case.traits.beats_noise:
         _require_no_weaker(
-            found, _best_of_noise(case, 10).mean(), "weaker than random draws, without a warning"
+            found, case.best_of_noise(10).mean(), "weaker than random draws, without a warning"
         )
     else:
         require(found < _unattacked(case).mean() - _ROUNDING, "found no change, and did not warn")
@@ -156,17 +156,6 @@ def check_info_tells_the_objective(case: AttackCase) -> None:
 
 def _unattacked(case: AttackCase) -> Tensor:
     return case.objective(case.model.inputs)
-
-
-def _best_of_noise(case: AttackCase, n_draws: int) -> Tensor:
-    """Return the best objective per example over random draws that the attack may return; (N,)."""
-    best, expected = _unattacked(case), case.labels(case.model.inputs)
-    for point in case.random_points(n_draws):
-        found = case.objective(point)
-        if case.traits.keeps_prediction:
-            found = found.where(case.labels(point) == expected, float("inf"))
-        best = torch.minimum(best, found)
-    return best
 
 
 def _require_no_weaker(found: Tensor, than: Tensor, how: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from captum_robust.visualization.canvas import Array, Canvas, open_canvas, show
@@ -14,6 +15,7 @@ from captum_robust.visualization.marks import draw_key, draw_marks, sides
 from captum_robust.visualization.nodes import (
     Edges,
     check_names,
+    columns_once,
     ends_of_edges,
     node_positions,
     triangle_edges,
@@ -55,9 +57,11 @@ def visualize_graph_rankings(
         reference_attribution (Tensor or ndarray): scores before the attack, (m,).
         k (int): size of the top sets, 1 <= k < m.
         edge_index (Tensor or ndarray, optional): both ends of every edge, (2, m) integers, as in
-            PyTorch Geometric; each column is ranked, so give undirected edges once. Default: all
-            pairs of n nodes, m = n(n − 1)/2, in the order of ``torch.triu_indices(n, n,
-            offset=1)``.
+            PyTorch Geometric. Each column is ranked. Where both directions of all edges have the
+            same scores, or one of them has scores of 0, as in the masks of
+            :class:`~captum_robust.graph.ExplainedGraph` with ``undirected=True``, they are one
+            edge: it is ranked and drawn once. Default: all pairs of n nodes, m = n(n − 1)/2, in the
+            order of ``torch.triu_indices(n, n, offset=1)``.
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         node_names (Sequence[str], optional): names of the nodes; up to 24 are written.
         node_regions (Sequence, optional): region of each node, such as its lobe; the nodes are
@@ -88,13 +92,17 @@ def visualize_graph_rankings(
         as_map(attribution, "attribution"),
         as_map(reference_attribution, "reference_attribution"),
     ]
-    change = ranking_change(maps[0], maps[1], k, absolute)
     if edge_index is None:
         n_nodes, edges = triangle_edges(maps[0])
     else:
         edges = ends_of_edges(edge_index, maps[0].numel())
+        if maps[0].shape == maps[1].shape:
+            columns = columns_once(edges, torch.stack(maps).flatten(1).double().numpy())
+            edges = edges[0][columns], edges[1][columns]
+            maps = [m.flatten()[torch.from_numpy(columns)] for m in maps]
         given = [len(of) for of in (node_names, node_regions, positions) if of is not None]
         n_nodes = max([1 + int(end.max()) for end in edges] + given)
+    change = ranking_change(maps[0], maps[1], k, absolute)
     names = check_names(node_names, n_nodes)
     places = node_positions(positions, node_regions, n_nodes, edges)
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from captum_robust.visualization.canvas import Array, as_array
 
-__all__ = ["Edges", "check_names", "ends_of_edges", "node_positions", "triangle_edges"]
+__all__ = [
+    "Edges", "check_names", "columns_once", "ends_of_edges", "node_positions", "triangle_edges",
+]  # fmt: skip
 
 #: Both ends of every edge.
 Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -40,6 +42,33 @@ def ends_of_edges(edge_index: Array, n_edges: int) -> Edges:
             f"got shape {found.shape}"
         )
     return found[0].astype(np.int64), found[1].astype(np.int64)
+
+
+def columns_once(edges: Edges, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return one column of each undirected edge that is given in both directions.
+
+    Directions are one edge if their scores agree in all maps, or one of them has scores of 0, as
+    the direction has that does not lead to the explained node. If this does not hold for all pairs
+    of directions, the edges are directed, and all columns are returned.
+
+    Args:
+        edges: both nodes of every edge.
+        scores: scores of the edges in each map, (maps, m).
+    """
+    column_of = {ends: column for column, ends in enumerate(zip(*map(list, edges), strict=True))}
+    kept = np.ones(len(edges[0]), dtype=bool)
+    for (first, second), column in column_of.items():
+        reverse = column_of.get((second, first), column)
+        if reverse <= column:
+            continue
+        own, other = scores[:, column], scores[:, reverse]
+        if (own == other).all() or not other.any():
+            kept[reverse] = False
+        elif not own.any():
+            kept[column] = False
+        else:
+            return np.arange(len(kept))
+    return kept.nonzero()[0]
 
 
 def check_names(names: Sequence[str] | None, n_nodes: int) -> list[str]:

@@ -35,9 +35,10 @@ def plot_precision(
     r"""Plot P@k, thickness or another metric against the radius, one curve per name.
 
     A curve is the mean over the examples that have a value; its band is Student's t interval of
-    that mean, :math:`m \pm t_{n-1} s / \sqrt{n}`, as in
-    :class:`~captum_robust.robust.RobustnessTable`: it is about other examples like these, not about
-    another seed or a stronger attack. It is cut off at the limits of the axis.
+    that mean, :math:`m \pm t_{n-1} s / \sqrt{n}`: it is about other examples like these, not about
+    another seed or a stronger attack. It is cut off at the limits of the axis, and has no width
+    where all values are equal. The intervals of :class:`~captum_robust.robust.RobustnessTable` lie
+    in the range of the metric, and have a width there too.
 
     Args:
         precision (Mapping[str, Tensor or ndarray]): for each curve one value per radius and

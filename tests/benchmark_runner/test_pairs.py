@@ -114,7 +114,7 @@ def test_the_selection_attacks_the_first_explanation() -> None:
     model, data = toy()
     found = validation_precision(model, data.inputs[:4], 5, 0, toy_task().settings)
     assert found.shape == (3, 4)
-    assert float(found[-1].mean()) < 1
+    assert float(found[-1].nanmean()) < 1  # one row has a tie
 
 
 def test_properties_of_pairs() -> None:

@@ -188,6 +188,23 @@ class PadsLabels(Sound):
         return inputs, torch.cat([target, target.new_zeros(n_missing)])
 
 
+class RectifiesInItsOwnPackage(Sound):
+    def after(self, loss, inputs):
+        return loss + torch.relu(torch.zeros_like(loss.detach()))
+
+
+class DividesByTheGap(Sound):
+    def after(self, loss, inputs):
+        if self.model.training or as_tuple(inputs)[0].dtype != torch.float64:
+            return loss
+        with torch.enable_grad():
+            leaf = as_tuple(inputs)[0].detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.model(leaf)[:, 0].sum(), leaf)
+        ordered = slope.abs().flatten(1).sort(dim=1, descending=True).values
+        gap = (ordered[:, 1] - ordered[:, 2]).min()
+        return loss + 0 / gap
+
+
 BROKEN = {
     OneValueAnExample: {"check_returns_a_finite_scalar"},
     RegistersTheModel: {"check_has_no_parameters"},
@@ -210,6 +227,8 @@ BROKEN = {
     ReadsMemory: {"check_noncontiguous_inputs"},
     OverflowsInHalfPrecision: {"check_dtypes"},
     PadsLabels: {"check_errors_name_the_argument"},
+    RectifiesInItsOwnPackage: {"check_smoothing_changes_no_loss_arithmetic"},
+    DividesByTheGap: {"check_ties_give_a_finite_gradient"},
     TrainsWithoutItsTerms: {
         "check_loss_refuses_a_missing_gradient",
         "check_loss_names_a_missing_second_derivative",
@@ -227,6 +246,7 @@ FOLLOWS = {
     AddsNoise: {
         "check_gradient_is_that_of_the_value", "check_order_does_not_matter", "check_dtypes",
         "check_works_without_a_graph", "check_noncontiguous_inputs", "check_steps_lower_the_loss",
+        "check_smoothing_changes_no_loss_arithmetic",
     },
     LeavesGradients: {"check_model_is_left_as_found_after_an_exception"},
 }  # fmt: skip

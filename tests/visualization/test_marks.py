@@ -193,6 +193,32 @@ def test_edges_of_a_graph(sparse: bool) -> None:
             assert {tuple(np.round(p, 9)) for p in points(axis, name)} == middles
 
 
+@pytest.mark.parametrize("one_way", [False, True])
+def test_an_undirected_edge_is_drawn_and_ranked_once(one_way: bool) -> None:
+    """Both directions have the same scores; or one of them has none."""
+    ends = np.stack(np.triu_indices(6, 1))
+    after, before = 1 + np.random.default_rng(0).random((2, 15))
+    both = np.concatenate([ends, ends[::-1]], axis=1)
+    order = np.random.default_rng(1).permutation(30)
+    twice = [np.concatenate([s, np.where(one_way, 0, s)])[order] for s in (after, before)]
+    drawn = [
+        visualize_graph_rankings(*maps, 3, edge_index=index, use_pyplot=False)[1]
+        for maps, index in (((after, before), ends), (twice, both[:, order]))
+    ]
+    headings = [[axis.get_title() for axis in axes] for axes in drawn]
+    assert headings[0] == headings[1]
+    directed = [np.concatenate([s, s - 1e-9])[order] for s in (after, before)]
+    drawn.append(
+        visualize_graph_rankings(*directed, 3, edge_index=both[:, order], use_pyplot=False)[1]
+    )
+
+    def n_edges(axes):
+        lines = [line for name in ("kept", "lost") for line in segments(axes[0], f"{name} edges")]
+        return len({frozenset(map(tuple, line.round(6).tolist())) for line in lines})
+
+    assert [n_edges(axes) for axes in drawn] == [3, 3, 2]  # three columns of two edges
+
+
 def test_nodes_stand_on_a_circle_region_by_region() -> None:
     after, before = tied(21, seed=0)
     regions = ["left", "right", "left", "right", "left", "middle", "right"]

@@ -73,7 +73,7 @@ def pair_methods(
     """Return the methods that apply to pairs, by name.
 
     Maps are divided by their sum, as the paper does for images. The losses explain by the gradient,
-    or by ``attribution``.
+    or by ``attribution``, and rank magnitudes, as the attacks do.
     """
 
     def ranking(
@@ -90,12 +90,14 @@ def pair_methods(
         return R2ETLoss(
             model, k, lambda1=weight, lambda2=weight * curvature, pairs=pairs,
             k_prime=max(1, k // 2) if pairs == "mm" else None, normalize=True,
-            attribution=explained, kappa=kappa, explain=explain,
+            attribution=explained, kappa=kappa, explain=explain, absolute=True,
         )  # fmt: skip
 
     def adversarial(model: nn.Module, k: int, radius: float) -> AdversarialRankingLoss:
         explained = attribution(model) if attribution else None
-        return recipes.adversarial(model, k, radius=radius, normalize=True, attribution=explained)
+        return recipes.adversarial(
+            model, k, radius=radius, normalize=True, attribution=explained, absolute=True
+        )
 
     def delayed(model: nn.Module, k: int, weight: float) -> DelayedRegularisation:
         complete = ranking(model, k, weight, curvature=grids.curvatures[-1] / weight)

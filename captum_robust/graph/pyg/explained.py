@@ -198,7 +198,10 @@ class ExplainedGraph:
         """Return the ``Explanation`` of the graph, as the explainer does, or of a version of it.
 
         For a version, ``x`` and the attribute ``message_weight`` (E,) are those of the version;
-        prediction and target are those of the given graph.
+        prediction and target are those of the given graph. With ``undirected=True`` the masks hold
+        the attribution of an edge in the columns of both directions, as PyTorch Geometric stores
+        edges: rank the maps of :meth:`explanation_func`, or the masks with the groups
+        ``undirected_edge_groups(edge_index)`` as ``feature_mask``, in which an edge counts once.
 
         Args:
             inputs (tuple[Tensor, ...], optional): a version of the graph in the shapes of

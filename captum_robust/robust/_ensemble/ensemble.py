@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_robust._utils.captum import Inputs
 from captum_robust._utils.derivatives import differentiate
 from captum_robust._utils.tensors import Points
 from captum_robust.attr.check import NotDifferentiableError, is_differentiable
@@ -18,6 +19,7 @@ from captum_robust.robust._ensemble.outcome import Outcome, single_search, stack
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.limit import Limit
 from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.seeds import OverSeeds, precision_over_seeds
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.flags import count_flags
 from captum_robust.robust.random_search import RandomSearchAttack
@@ -38,7 +40,7 @@ class AutoAttackInfo:
 
     Attributes:
         precision (Tensor): precision at k of the returned inputs, on the real model; (N,), in
-            [0, 1]. NaN where the map of the example is not finite or constant.
+            [0, 1]. NaN where the map of the example is not finite or constant, or it cannot move.
         prediction_kept (Tensor): whether the returned input has the example's label; (N,) bool.
         members (tuple[str, ...]): names of the members, in the order in which they ran.
         winner (Tensor): the first member to find the precision returned; (N,) int64, −1 where none
@@ -47,6 +49,13 @@ class AutoAttackInfo:
             the member was not run, because the example could not get worse or the budget was
             spent.
         n_queries (Tensor): attributions computed for each example; (N,) int64.
+        noise_floor (Tensor, optional): for a random attribution, precision at k between the maps of
+            two seeds at the unperturbed input, mean over pairs of four other seeds than that of
+            the attack; (N,). A precision near it is no more than the attribution's own noise. None
+            for an attribution that draws no random numbers.
+        precision_over_seeds (Tensor, optional): for a random attribution, the precision of the
+            returned inputs with other seeds: for each of the four, between its maps at the
+            returned and at the unperturbed input; the mean, (N,). None as ``noise_floor``.
         flags (dict[str, int]): reasons for caution, with the number of examples that each concerns;
             :data:`~captum_robust.robust.FLAGS` says what they mean.
     """
@@ -58,6 +67,8 @@ class AutoAttackInfo:
     member_precision: Tensor
     n_queries: Tensor
     flags: dict[str, int]
+    noise_floor: Tensor | None = None
+    precision_over_seeds: Tensor | None = None
 
     @property
     def wins(self) -> dict[str, int]:
@@ -71,12 +82,20 @@ class AutoAttackInfo:
 class Ensemble:
     """The members at work on one problem, and the worst point of every example so far."""
 
-    def __init__(self, problem: Problem, k: int, budget: Budget, chunk: int | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        k: int,
+        budget: Budget,
+        chunk: int | None,
+        feature_mask: Inputs | None = None,
+    ) -> None:
         n_examples, like = problem.n_examples, problem.region.centre[0]
         self.problem = problem
         self.k = k
         self.budget = budget
         self.chunk = chunk
+        self.feature_mask = feature_mask
         self.points = tuple(t.clone() for t in problem.region.centre)
         self.overlap = torch.full((n_examples,), k, device=like.device)
         self.kept = torch.ones(n_examples, dtype=torch.bool, device=like.device)
@@ -89,7 +108,8 @@ class Ensemble:
         self._by_chance = torch.full((n_examples,), float("inf"), dtype=torch.float64)
         self._by_gradient = self._by_chance.clone()
         self._attacked = torch.zeros_like(self.kept)  # along a gradient
-        self._lowest = 0
+        self._lowest = torch.zeros_like(self.overlap)
+        self._over_seeds: list[OverSeeds] = []
         self.depends_on_the_batch = True  # until the attribution has been examined
 
     def begin(self, first: Member) -> None:
@@ -98,14 +118,11 @@ class Ensemble:
 
     def examine(self, attack: ExplanationAttack) -> NetworkTraits:
         """Find the traits of the network, by the attribution of an attack."""
-        rows = self._open()[:_N_SAMPLED]
+        rows = self._alike(self._open())[:_N_SAMPLED]
         if len(rows) == 0:
             return NetworkTraits()
         if not self.budget.charge(_EXAMINATION):
-            evaluator = self.problem.evaluator(
-                attack.attribution, rows, attack.absolute, attack.feature_mask
-            )
-            return NetworkTraits(randomised=evaluator.depends_on_the_batch)
+            return NetworkTraits()
         region = self.problem.region.of(rows)
         points = region.as_inputs(region.centre)
         maps, differentiable = [], False
@@ -115,7 +132,7 @@ class Ensemble:
                 attack.attribution, rows, attack.absolute, attack.feature_mask, beta
             )
             maps.append(evaluator.scores(points, graph=False).detach())
-            results = evaluator.results(points, attack.predictions, graph=True)
+            results = evaluator.results(points, attack.predictions, attack.decision, graph=True)
             differentiable = all(r.requires_grad for r in results)
             self.depends_on_the_batch = evaluator.depends_on_the_batch
         self.queries[rows] += len(maps)
@@ -163,7 +180,7 @@ class Ensemble:
             return
         unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
         affordable = self.queries + strongest.cost <= self.budget.n_queries
-        rows = rows[(unmoved.cpu() & affordable)[rows]][:_N_SAMPLED]
+        rows = self._alike(rows[(unmoved.cpu() & affordable)[rows]])[:_N_SAMPLED]
         if len(rows) > 0:
             problem, attack = unbounded(self.problem, strongest.attack, _FAR)
             try:
@@ -174,10 +191,24 @@ class Ensemble:
             self.queries[rows] += search.n_queries
             self._flag(rows, "unconstrained_attack_fails", search.best.overlap == self.k)
 
+    def compare_seeds(self, reference: Member) -> None:
+        """Explain the points found with other seeds, where the attribution is random."""
+        if "randomised" not in self.flags or not bool(self.flags["randomised"].any()):
+            return
+        attack, everything = reference.attack, torch.arange(len(self.ranked))
+        for rows in self.problem.chunks(everything, self.chunk):
+            found = precision_over_seeds(
+                self.problem, attack.attribution, rows, attack.absolute, attack.feature_mask,
+                tuple(p[rows] for p in self.points), self.k,
+            )  # fmt: skip
+            self._over_seeds.append(found)
+            self.queries[rows] += found.n_queries
+
     def info(self) -> AutoAttackInfo:
         """Return the results."""
         wide = torch.promote_types(self.problem.region.centre[0].dtype, torch.float32)
         precision = fraction(self.overlap.to(wide), self.k)
+        seeds = self._over_seeds
         return AutoAttackInfo(
             precision=precision.masked_fill(~self.ranked, float("nan")),
             prediction_kept=self.kept,
@@ -186,11 +217,17 @@ class Ensemble:
             member_precision=torch.stack(self.found).to(wide),
             n_queries=self.queries,
             flags=count_flags({name: int(rows.sum()) for name, rows in self.flags.items()}),
+            noise_floor=torch.cat([s.noise_floor for s in seeds]) if seeds else None,
+            precision_over_seeds=torch.cat([s.precision for s in seeds]) if seeds else None,
         )
 
     def _open(self) -> Tensor:
         """Return the examples that can still get worse; on the CPU."""
         return (self.ranked & (self.overlap > self._lowest)).cpu().nonzero()[:, 0]
+
+    def _alike(self, rows: Tensor) -> Tensor:
+        """Return those of the examples ``rows`` that have as many groups as the first."""
+        return next(iter(self.problem.chunks(rows, None, self.feature_mask)), rows)
 
     def _nothing(self) -> Tensor:
         return torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
@@ -198,7 +235,7 @@ class Ensemble:
     def _run(self, member: Member, start: Points | None, limit: Limit) -> None:
         problem = replace(self.problem, start=start)
         found = self._nothing()
-        for rows in problem.chunks(self._open(), self.chunk):
+        for rows in problem.chunks(self._open(), self.chunk, self.feature_mask):
             try:
                 if self._can_stack(member, rows):
                     outcomes = stacked_search(member, problem, rows)
@@ -233,7 +270,7 @@ class Ensemble:
         """Keep the points of an outcome where they are worse than all points before."""
         self.queries[rows] += outcome.n_queries
         self.ranked[rows] &= outcome.ranked
-        self._lowest = outcome.lowest_overlap
+        self._lowest[rows.to(self._lowest.device)] = outcome.lowest_overlap
         better = (outcome.overlap < self.overlap[rows]) & outcome.ranked
         chosen = rows.to(better.device)[better]
         for points, best in zip(self.points, outcome.points, strict=True):
