@@ -22,8 +22,10 @@ from captum_robust._utils.checks import (
     radius_of_examples,
     valid_bounds,
 )
+from captum_robust._utils.checks import check_radius as check_radius  # part of the reference
+from captum_robust._utils.movement import check_moved
 from captum_robust._utils.random import example_generators
-from captum_robust._utils.rounding import edge, not_beyond
+from captum_robust._utils.rounding import edge, not_beyond, rows_that_stay
 from captum_robust._utils.tensors import per_example
 
 __all__ = [
@@ -147,13 +149,18 @@ class Noise(Perturbation):
 
         Raises:
             ValueError: for a negative radius, one of another shape, inputs that are not floating
-                point, bounds whose shape does not fit the inputs, and inputs outside the bounds.
+                point, bounds whose shape does not fit the inputs, inputs outside the bounds, and a
+                radius above 0 that is below the spacing of all values.
         """
         tensors = tuple(t.detach() for t in as_tuple(inputs))
         if not all(tensor.is_floating_point() for tensor in tensors):
             dtypes = [tensor.dtype for tensor in tensors]
             raise ValueError(f"inputs must be floating point to be perturbed, got {dtypes}")
         radius = radius_of_examples("radius", radius, len(tensors[0]))
+        radii = torch.as_tensor(radius, dtype=torch.float64, device=tensors[0].device)
+        stays = rows_that_stay(tensors, radii.expand(len(tensors[0])))
+        if len(stays) and bool(stays.all()):
+            check_moved(stays, "radius")
         generators = example_generators(tensors, seed)
         moved = tuple(
             self.move(

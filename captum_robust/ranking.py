@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple
+from captum_robust._utils.groups import number_groups
 from captum_robust._utils.win_counts import win_counts
 
 __all__ = [
     "Gap",
     "Pairs",
     "check_k",
+    "check_k_prime",
     "flatten_attributions",
     "fraction",
     "gap_sum",
@@ -25,6 +27,7 @@ __all__ = [
     "log_exp_gap_sum",
     "min_gap",
     "non_finite_rows",
+    "padded_scores",
     "pair_features",
     "ranking",
     "tied_rows",
@@ -54,8 +57,9 @@ def flatten_attributions(
         feature_mask (Tensor or tuple[Tensor, ...], optional): integer group of every feature, as
             in Captum: one mask for all examples (first dimension 1) or one per example,
             broadcastable to the attributions. Equal ids are one group, also across tensors. Scores
-            are summed within a group, and the columns are in order of the ids. Features with a
-            negative id belong to no group and are not ranked, such as the padding of a text.
+            are summed within a group, and the columns are in order of the ids of the example.
+            Features with a negative id belong to no group and are not ranked, such as the padding
+            of a text.
         absolute (bool, optional): rank :math:`|a|`; applied before groups are summed.
 
     Returns:
@@ -64,7 +68,7 @@ def flatten_attributions(
 
     Raises:
         ValueError: for attributions and masks that do not fit together, and for per-example masks
-            that do not use the same ids for every example.
+            with different numbers of groups, whose rows would have different lengths.
 
     Examples::
 
@@ -81,6 +85,34 @@ def flatten_attributions(
     if feature_mask is None:
         return scores
     groups, n_groups = group_indices(maps, feature_mask)
+    return _group_sums(scores, groups, n_groups)
+
+
+def padded_scores(
+    attributions: Inputs, feature_mask: Inputs | None = None, absolute: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    r"""As :func:`flatten_attributions`, for examples with different numbers of groups.
+
+    Returns:
+        - **scores** (*Tensor*): shape (N, n), n the largest number of groups. Columns that an
+          example does not have repeat its first score; cut them off before anything is ranked.
+        - **counts** (*Tensor*, optional): number of groups of every example, (N,); None where all
+          have n.
+    """
+    maps = as_tuple(attributions, "attributions")
+    if feature_mask is None:
+        return flatten_attributions(maps, None, absolute), None
+    groups, counts = _numbered_groups(maps, feature_mask)
+    n_groups = int(counts.amax())
+    scores = _group_sums(flatten_attributions(maps, None, absolute), groups, n_groups)
+    if bool((counts == n_groups).all()):
+        return scores, None
+    counts = counts.to(scores.device)
+    missing = torch.arange(n_groups, device=scores.device) >= counts[:, None]
+    return torch.where(missing, scores[:, :1], scores), counts
+
+
+def _group_sums(scores: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     wide = _wide(scores)
     columns = groups.where(groups >= 0, n_groups)  # the last column is that of no group
     summed = wide.new_zeros(wide.shape[0], n_groups + 1)
@@ -99,8 +131,21 @@ def _wide(scores: Tensor) -> Tensor:
 def group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tensor, int]:
     """Group of every feature, 0 … n_groups − 1, in one row or one per example; n_groups.
 
-    The group of features that are not ranked is −1.
+    The groups of an example are numbered in order of its ids. The group of features that are not
+    ranked is −1.
     """
+    groups, counts = _numbered_groups(maps, feature_mask)
+    fewest, most = int(counts.amin()), int(counts.amax())
+    if fewest != most:
+        raise ValueError(
+            "feature_mask must have the same number of groups for every example here, got "
+            f"{fewest} to {most}; rank examples with different numbers of groups separately"
+        )
+    return groups, most
+
+
+def _numbered_groups(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tensor, Tensor]:
+    """Return the group of every feature, as :func:`group_indices`, and the number of each row."""
     masks = (feature_mask,) if isinstance(feature_mask, Tensor) else feature_mask
     if len(masks) != len(maps):
         raise ValueError(
@@ -122,12 +167,7 @@ def group_indices(maps: tuple[Tensor, ...], feature_mask: Inputs) -> tuple[Tenso
         _rows(mask.expand(n_rows, *example.shape[1:]))
         for mask, example in zip(aligned, maps, strict=True)
     ]
-    ids, groups = torch.unique(torch.cat(flat, dim=1), return_inverse=True)
-    present = torch.zeros(n_rows, len(ids), dtype=torch.bool, device=groups.device)
-    if not bool((present.scatter(1, groups, True) | (ids < 0)).all()):
-        raise ValueError("feature_mask must use the same group ids for every example")
-    n_unranked = int((ids < 0).sum())  # which come first
-    return (groups - n_unranked).clamp_min(-1), len(ids) - n_unranked
+    return number_groups(torch.cat(flat, dim=1))
 
 
 def check_k(k: int, n_features: int) -> None:
@@ -136,6 +176,12 @@ def check_k(k: int, n_features: int) -> None:
         raise ValueError(
             f"k must be an int with 1 <= k < {n_features}, the number of ranked features; got {k!r}"
         )
+
+
+def check_k_prime(k_prime: int, k: int) -> None:
+    """Raise ValueError unless k' is an int with 1 <= k' <= k."""
+    if isinstance(k_prime, bool) or not isinstance(k_prime, int) or not 1 <= k_prime <= k:
+        raise ValueError(f"k_prime must be an int in 1 … k = {k}, got {k_prime!r}")
 
 
 def invalid_rows(scores: Tensor) -> Tensor:
@@ -268,8 +314,7 @@ def pair_features(
     if pairs not in get_args(Pairs):
         raise ValueError(f"pairs must be one of {get_args(Pairs)}, got {pairs!r}")
     k_prime = k if k_prime is None else k_prime
-    if not 1 <= k_prime <= k:
-        raise ValueError(f"k_prime must lie in 1 … k = {k}, got {k_prime}")
+    check_k_prime(k_prime, k)
     return ranking(reference, min(k + k_prime, reference.shape[1]))
 
 

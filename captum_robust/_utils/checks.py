@@ -104,7 +104,7 @@ def one_each(name: str, value: float | Tensor, n_examples: int, like: Tensor) ->
 def radius_of_examples(name: str, radius: float | Tensor, n_examples: int) -> float | Tensor:
     """Return a radius of all examples as a number, and others as one per example, (N,)."""
     check_radius(radius, name)
-    values = torch.as_tensor(radius).detach()
+    values = _exact(radius).detach()
     if values.numel() == 1 and values.dim() <= 1:
         return float(values)
     if tuple(values.shape) != (n_examples,):
@@ -116,9 +116,8 @@ def radius_of_examples(name: str, radius: float | Tensor, n_examples: int) -> fl
 
 
 def one_number(name: str, value: float | Tensor) -> float:
-    """Return a radius that is one number for all examples."""
-    check_radius(value, name)
-    values = torch.as_tensor(value)
+    """Return an argument that is one number for all examples."""
+    values = _exact(value)
     if values.numel() != 1:
         raise ValueError(f"{name} must be a number, got a tensor of shape {tuple(values.shape)}")
     return float(values)
@@ -165,7 +164,7 @@ def valid_bounds(
 
 
 def _exact(bound: float | Tensor) -> Tensor:
-    """Return the bound as a tensor in double precision: torch's default dtype would round it."""
+    """Return a number as a tensor in double precision: torch's default dtype would round it."""
     return bound if isinstance(bound, Tensor) else torch.tensor(bound, dtype=torch.float64)
 
 

@@ -8,8 +8,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import CheckpointError
 
+from captum_robust._utils.precision import is_coarse
+
 __all__ = [
     "NotDifferentiableError",
+    "all_gradients",
     "check_first_derivative",
     "check_second_derivative",
     "differentiate",
@@ -65,12 +68,12 @@ def differentiate(
         raise NotDifferentiableError(_message(error)) from error
 
 
-def check_first_derivative(outputs: Tensor, gradients: Sequence[Tensor | None]) -> Tensors:
+def all_gradients(gradients: Sequence[Tensor | None]) -> Tensors:
     """Return gradients of outputs by all inputs, every one of which exists.
 
     Raises:
         ValueError: for an input tensor that the outputs do not depend on.
-        NotDifferentiableError: if they depend on none, or only through steps such as rounding.
+        NotDifferentiableError: if they depend on none.
     """
     found = [g for g in gradients if g is not None]
     if not found:
@@ -86,6 +89,17 @@ def check_first_derivative(outputs: Tensor, gradients: Sequence[Tensor | None]) 
                 f"inputs[{number}] does not change the output of forward_func by autograd: leave "
                 "it out, or pass it in additional_forward_args; or the model detaches it"
             )
+    return tuple(found)
+
+
+def check_first_derivative(outputs: Tensor, gradients: Sequence[Tensor | None]) -> Tensors:
+    """Return :func:`all_gradients`, which are not zero because of steps such as rounding.
+
+    Raises:
+        ValueError: for an input tensor that the outputs do not depend on.
+        NotDifferentiableError: if they depend on none, or only through steps.
+    """
+    found = all_gradients(gradients)
     if not any(bool(g.detach().count_nonzero()) for g in found):
         steps = [name for name in _names([outputs]) if name.startswith(_STEPS)]
         if steps:
@@ -93,7 +107,7 @@ def check_first_derivative(outputs: Tensor, gradients: Sequence[Tensor | None]) 
                 f"the gradient of forward_func by inputs is zero, because of {steps[0]}: rounding "
                 "and sign have no other derivative. Explain the values before it"
             )
-    return tuple(found)
+    return found
 
 
 def check_second_derivative(
@@ -131,7 +145,7 @@ def check_second_derivative(
                 f"{function.__name__} is marked with @once_differentiable, so that the model has "
                 f"no second derivative. {_ALTERNATIVES}"
             )
-    if (compare == "custom" and not custom) or dtype in (torch.float16, torch.bfloat16):
+    if (compare == "custom" and not custom) or is_coarse((*leaves, *gradients)):
         return
     generator = torch.Generator().manual_seed(0)
     weights = tuple(_signs(g, generator) for g in gradients)
@@ -146,19 +160,20 @@ def check_second_derivative(
         if compare == "pathless" or kinks:
             return
     directions = _steps(leaves, torch.finfo(dtype).eps ** (1 / 3), generator)
-    products = tuple(0 * x if p is None else p for p, x in zip(products, leaves, strict=True))
-    start, expected = total.detach(), _inner(products, directions).detach()
-    far, near = (
+    known = [0 * x if p is None else p for p, x in zip(products, leaves, strict=True)]
+    start, product = total.detach(), _inner(known, directions).detach()
+    ahead = [
         (_inner(gradient_at(_moved(leaves, directions, t)), weights).detach() - start) / t
         for t in (1.0, 0.5)
-    )
-    whole = (expected + far + near).isfinite()
-    expected, far, near = (float(v[whole].sum()) for v in (expected, far, near))
+    ]
+    whole = torch.stack([product, *ahead]).isfinite().all(dim=0)
+    expected, far, near = (float(v[whole].sum()) for v in (product, *ahead))
     size = max(abs(expected), abs(far), abs(near))
     magnitudes = _inner([g.detach().abs() for g in gradients], [w.abs() for w in weights])
     noise = 100 * torch.finfo(dtype).eps * float(magnitudes[whole].sum())
+    error = 4 * abs(far - near) + 0.1 * size + noise  # of a difference, which is of first order
     has_converged = abs(far - near) <= 0.05 * size
-    if has_converged and abs(near - expected) > 0.5 * size + noise:
+    if has_converged and abs(near - expected) > error:
         named = ", ".join(function.__name__ for function in custom)
         reason = f"check the backward of {named}" if named else "a part of the model is detached"
         raise NotDifferentiableError(
@@ -206,14 +221,14 @@ def _is_once_differentiable(function: Any) -> bool:
     return code is not None and code is once_differentiable(_nothing).__code__
 
 
-def _nothing() -> None:
+def _nothing(ctx: Any) -> None:
     pass
 
 
 def _custom_functions(outputs: Sequence[Tensor]) -> list[Any]:
     """Return the classes of the caller's own functions in the graph of some tensors."""
     found = (getattr(type(node), "_forward_cls", None) for node in _nodes(outputs))
-    own = (f for f in found if f is not None and not f.__module__.startswith("captum_robust."))
+    own = (f for f in found if f is not None and f.__module__ != "captum_robust.attr.smooth")
     return list(dict.fromkeys(own))
 
 

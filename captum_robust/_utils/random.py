@@ -6,6 +6,7 @@ import random
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -13,12 +14,20 @@ from torch import Tensor
 
 from captum_robust._utils.exclusive import EXCLUSIVE
 
-__all__ = ["cuda_devices", "example_generators", "resolve_seed", "seeded"]
+__all__ = ["DrawWatch", "cuda_devices", "example_generators", "reseed", "resolve_seed", "seeded"]
 
 
 def resolve_seed(seed: int | None) -> int:
-    """Return ``seed``, or fresh entropy for None, as in ``numpy.random.default_rng``."""
-    return secrets.randbits(62) if seed is None else int(seed)
+    """Return ``seed``, or fresh entropy for None, as in ``numpy.random.default_rng``.
+
+    Raises:
+        ValueError: for a seed that is no integer.
+    """
+    if seed is None:
+        return secrets.randbits(62)
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ValueError(f"seed must be an integer or None, got {seed!r}")
+    return int(seed)
 
 
 def example_generators(
@@ -34,7 +43,7 @@ def example_generators(
     if seed is None:
         return [torch.Generator().manual_seed(resolve_seed(None)) for _ in inputs[0]]
     rows = [_bytes_of_examples(tensor) for tensor in inputs]
-    key = f"{seed},{stream}".encode()
+    key = f"{resolve_seed(seed)},{stream}".encode()
     generators = []
     for example in zip(*rows, strict=True):
         digest = hashlib.blake2b(key, digest_size=8)
@@ -78,41 +87,41 @@ def reseed(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-class SameDraws:
-    """Random numbers that are the same at every evaluation of a function, inside :func:`seeded`.
+class DrawWatch:
+    """Detect draws from the global generators; only inside :func:`seeded`.
 
-    The first evaluation shows whether the function draws any. Setting three generators takes as
-    long as a small network, and is skipped for functions that draw none.
+    To read the states of all generators takes as long as a small network. One number drawn from
+    NumPy's and from Python's generator, and from copies of both, shows the same.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self._draws = True  # until an evaluation has drawn nothing
-        self._evaluated = False
+    def __init__(self) -> None:
+        self._python = random.Random()
+        self.numpy = np.random.RandomState()  #: copy of NumPy's global generator
+        self._torch: list[bytes] = []
 
-    @contextmanager
-    def repeated(self) -> Iterator[None]:
-        """Evaluate the function in this block."""
-        if self._draws:
-            reseed(self.seed)
-        if self._evaluated:
-            yield
-            return
-        before = _states()
-        yield
-        self._evaluated, self._draws = True, before != _states()
+    def start(self, seed: int) -> None:
+        """Set the global generators to a seed, and watch them from now on."""
+        reseed(seed)
+        self._python.seed(seed)
+        self.numpy.seed(seed % 2**32)
+        self._torch = _torch_states()
+
+    def resume(self) -> None:
+        """Watch on, from a new start if the generators have been used outside of the watch."""
+        if not (self._torch and self.is_undisturbed()):
+            self.start(0)
+
+    def is_undisturbed(self) -> bool:
+        """Return whether nothing was drawn since the start, or since the last call."""
+        python = random.random() == self._python.random()
+        drawn = np.random.random_sample()  # noqa: NPY002
+        return python and drawn == self.numpy.random_sample() and self._torch == _torch_states()
 
 
-def _states() -> list[object]:
-    """Return the states of all global generators, as values that can be compared."""
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    torch_states = [torch.default_generator.get_state()]
-    torch_states += [torch.cuda.get_rng_state(device) for device in cuda_devices()]
-    return [
-        random.getstate(),
-        *(part.tobytes() if isinstance(part, np.ndarray) else part for part in numpy_state),
-        *(state.numpy().tobytes() for state in torch_states),
-    ]
+def _torch_states() -> list[bytes]:
+    states = [torch.default_generator.get_state()]
+    states += [torch.cuda.get_rng_state(device) for device in cuda_devices()]
+    return [state.numpy().tobytes() for state in states]
 
 
 def cuda_devices() -> range:

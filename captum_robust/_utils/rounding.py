@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_robust._utils.tensors import Points, per_example
+from captum_robust._utils.tensors import Points, flatten, per_example
 
 __all__ = ["edge", "not_beyond", "rows_that_stay", "spacing"]
 
@@ -44,5 +44,5 @@ def rows_that_stay(inputs: Points, radius: Tensor) -> Tensor:
             step = per_example(radius, tensor).double()
             ends = (edge(tensor, way, tensor.dtype) for way in (step, -step))
             for end in ends:
-                moves |= (end != tensor).flatten(1).any(dim=1).to(moves.device)
+                moves |= flatten((end != tensor,)).any(dim=1).to(moves.device)
     return ~moves & (radius > 0)

@@ -12,13 +12,25 @@ from torch.nn.modules.dropout import _DropoutNd
 from captum_robust._utils.exclusive import EXCLUSIVE
 from captum_robust._utils.model_search import models_of
 
-__all__ = ["evaluation_mode", "in_training_mode", "left_as_found", "models_of"]
+__all__ = [
+    "evaluation_mode", "in_training_mode", "left_as_found", "models_of", "uses_batch_statistics",
+]  # fmt: skip
 
 
 def in_training_mode(*explainers: Any) -> bool:
     """Return whether a layer whose output depends on chance or on the batch is in training mode."""
     return any(
         module.training and isinstance(module, _DropoutNd | _BatchNorm | nn.RReLU)
+        for explainer in explainers
+        for model in models_of(explainer)
+        for module in model.modules()
+    )
+
+
+def uses_batch_statistics(*explainers: Any) -> bool:
+    """Return whether a layer of batch normalisation takes its statistics from the batch."""
+    return any(
+        isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
         for explainer in explainers
         for model in models_of(explainer)
         for module in model.modules()

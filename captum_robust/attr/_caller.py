@@ -17,6 +17,7 @@ _PLUMBING = {
 }
 _MODES = {
     "captum_robust.attr._attention",
+    "captum_robust.attr._captum_draws",
     "captum_robust.attr.differentiable",
     "captum_robust.attr.smooth",
 }

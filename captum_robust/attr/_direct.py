@@ -8,6 +8,7 @@ from captum.attr import Attribution, InputXGradient, Saliency
 from torch import Tensor
 
 from captum_robust._utils.captum import compute_gradients, run_forward, select_target
+from captum_robust._utils.derivatives import all_gradients, differentiate
 from captum_robust.attr._attention import math_attention
 
 __all__ = ["DirectAttribution", "direct_attribution"]
@@ -57,7 +58,9 @@ def direct_attribution(
         ``attribute`` has to be called.
 
     Raises:
-        ValueError: if the target does not select one output per example.
+        ValueError: if the target does not select one output per example, the model returns no
+            tensor or does not use one of the inputs.
+        NotDifferentiableError: if the output has no gradient, or none with a graph.
     """
     if not _applies(attribution, inputs, arguments):
         return None
@@ -70,10 +73,11 @@ def direct_attribution(
             has_attention = watch.called
         else:
             output = run_forward(attribution.forward_func, leaves, extra)
-        if not isinstance(output, Tensor):
-            return None  # Captum says what is wrong with it
         total = select_target(output, arguments.get("target")).sum()
-        attributions = torch.autograd.grad(total, leaves, create_graph=create_graph)
+        gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        if total.requires_grad:
+            gradients = differentiate([total], leaves, create_graph=create_graph)
+        attributions = all_gradients(gradients)
         if type(attribution) is InputXGradient:
             attributions = tuple(x * g for x, g in zip(leaves, attributions, strict=True))
         elif arguments.get("abs", True):

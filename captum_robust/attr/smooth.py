@@ -30,7 +30,8 @@ class smooth_relu(TorchFunctionMode):
 
     A ReLU becomes the softplus :math:`\frac{1}{\beta} \log(1 + e^{\beta x})`, and every other
     member is written with it: LeakyReLU and PReLU as :math:`a x + (1 - a)\,relu(x)`, RReLU with
-    its mean slope, ReLU6, Hardtanh and ``clamp`` as :math:`l + relu(x - l) - relu(x - u)`.
+    its mean slope, ReLU6, Hardtanh and ``clamp`` as :math:`l + relu(x - l) - relu(x - u)`,
+    Hardsigmoid and Hardswish as :math:`h = relu6(x + 3) / 6` and :math:`x\,h`.
     Modules, functions, tensor methods and in-place forms are all replaced, also where a model
     uses ``clamp`` as a guard (``norm.clamp(min=1e-12)``). Calls in the source of Captum and of this
     library are not replaced, such as the ReLU of Captum on finished attributions, and the clamps
@@ -207,6 +208,16 @@ def _relu6(beta: float, input: Tensor, inplace: bool = False) -> _Smoothed:
     return _hardtanh(beta, input, 0.0, 6.0, inplace)
 
 
+def _hardsigmoid(beta: float, input: Tensor, inplace: bool = False) -> _Smoothed:
+    x = input.clone() if inplace else input
+    return input, _clip(x + 3, 0.0, 6.0, beta) / 6, inplace
+
+
+def _hardswish(beta: float, input: Tensor, inplace: bool = False) -> _Smoothed:
+    x = input.clone() if inplace else input
+    return input, x * _clip(x + 3, 0.0, 6.0, beta) / 6, inplace
+
+
 def _clamp(beta: float, input: Tensor, min: Any = None, max: Any = None, **_: Any) -> _Smoothed:
     return input, _clip(input, min, max, beta), False
 
@@ -240,6 +251,8 @@ _RULES: dict[Any, Callable[..., _Smoothed]] = {
     F.relu6: _relu6,
     F.hardtanh: _hardtanh,
     F.hardtanh_: _in_place(_hardtanh),
+    F.hardsigmoid: _hardsigmoid,
+    F.hardswish: _hardswish,
     **dict.fromkeys((torch.clamp, torch.clip, Tensor.clamp, Tensor.clip), _clamp),
     **dict.fromkeys((torch.clamp_, torch.clip_, Tensor.clamp_, Tensor.clip_), _in_place(_clamp)),
     **dict.fromkeys((torch.clamp_min, Tensor.clamp_min), _clamp_min),

@@ -15,16 +15,13 @@ _SAME_UNITS = 100.0
 def caveats_of(inputs: Inputs, output: ExplainedOutput, predicted: Tensor) -> dict[str, str]:
     """Return the caveats by their titles."""
     caveats = {}
-    if output.is_guessed:
-        caveats["Outputs were read as probabilities"] = (
-            "All outputs lie between 0 and 1, so the predicted class is 1 where the output exceeds "
-            "0.5. If they are logits, pass decision_func: otherwise the attacks keep a prediction "
-            "that is not that of the model."
-        )
+    if output.guess is not None:
+        title, text = output.guess
+        caveats[title] = text
     if len(predicted) > 1 and bool((predicted == predicted[0]).all()):
         caveats["All rows have the same prediction"] = (
             "Every row has the same predicted class. Either the rows are of one class, or the "
-            "prediction is not read as the model means it."
+            "prediction is not read as the model means it; for a regression pass tolerance."
         )
     spreads = spreads_of(inputs)
     if len(spreads) > 1 and float(spreads.max() / spreads.min()) > _SAME_UNITS:

@@ -47,6 +47,8 @@ def add_audit(commands: Any) -> None:
     )
     add("--max-examples-per-batch", type=int, help="rows that are attacked at once; lower it if "
         "memory runs out")  # fmt: skip
+    add("--tolerance", type=float, help="for a regression: how far the output may move; default: "
+        "a tenth of its standard deviation where the labels are no classes")  # fmt: skip
     add("--seed", type=int, default=0, help="seed of everything random; default: 0")
     add("--name", help="name of the model in the report")
     add("--date", help="date in the report; default: today")
@@ -82,6 +84,8 @@ def run_audit(options: argparse.Namespace, arguments: Sequence[str]) -> Audit:
         "target": rows.targets, "labels": rows.labels, "feature_names": rows.feature_names,
         "attributions": options.attribution.split(","), **given,
     }  # fmt: skip
+    if options.tolerance is not None:
+        audited["tolerance"] = options.tolerance
     try:
         found: Audit = audit(
             model, rows.inputs, **audited, k=options.k, radius=options.radius,

@@ -1,7 +1,7 @@
 """The configuration of an audit, and its values where the caller gave none."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
+from captum_robust._utils.prediction import Decision
 from captum_robust.noise import Norm
 from captum_robust.ranking import check_k
 
@@ -36,7 +37,7 @@ class AuditConfig:
     feature_mask: Inputs | None
     lower_bound: float | Tensor
     upper_bound: float | Tensor
-    decision_func: Callable[[Tensor], Tensor]
+    decision: Decision
     seed: int
     max_examples_per_batch: int | None
 
@@ -49,6 +50,12 @@ class AuditConfig:
     def bounds(self) -> dict[str, Any]:
         """Smallest and largest values of a perturbed input, as arguments of attacks."""
         return {"lower_bound": self.lower_bound, "upper_bound": self.upper_bound}
+
+    @property
+    def prediction(self) -> dict[str, Any]:
+        """The rule that keeps the prediction, as arguments of attacks and the comparator."""
+        rule = self.decision
+        return {"decision_func": rule.decision_func, "tolerance": rule.tolerance}
 
     @property
     def model_arguments(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ __all__ = ["LoadError", "Rows", "load_model", "load_rows"]
 #: Arguments of ``audit`` without an option, which a factory may return with the model.
 _OPTIONS = (
     "additional_forward_args", "attributions", "decision_func", "feature_mask", "feature_names",
-    "labels", "target",
+    "labels", "target", "tolerance",
 )  # fmt: skip
 _ARRAYS = ("inputs", "targets", "labels", "feature_names")
 
@@ -81,8 +81,9 @@ def load_model(text: str) -> tuple[nn.Module, dict[str, Any]]:
 def load_rows(path: Path, model: nn.Module, n_rows: int) -> Rows:
     """Load the first rows of an ``.npz`` file, in the precision and on the device of the model.
 
-    The file holds ``inputs`` and may hold ``targets`` and ``labels``, one integer per row, and
-    ``feature_names``. Files that would have to be unpickled are refused.
+    The file holds ``inputs`` and may hold ``targets``, one integer per row, ``labels``, one integer
+    per row, or one number of a regression, and ``feature_names``. Files that would have to be
+    unpickled are refused.
 
     Raises:
         LoadError: for a file that is missing, of another form, or holds something else.
@@ -131,12 +132,16 @@ def _classes(
     if values is None:
         return None
     values = values.reshape(-1)
-    if values.dtype.kind not in "iub" or len(values) != len(arrays["inputs"]):
+    is_regression = name == "labels" and values.dtype.kind == "f"
+    fits = values.dtype.kind in "iub" or (is_regression and bool(np.isfinite(values).all()))
+    if not fits or len(values) != len(arrays["inputs"]):
         raise LoadError(
             f"{name} of {path} have {len(values)} values of {values.dtype}, accepted: "
             f"{len(arrays['inputs'])} integers, one per row"
+            f"{', or finite numbers of a regression' if name == 'labels' else ''}"
         )
-    return torch.from_numpy(values[:n_rows].astype(np.int64)).to(device)
+    dtype = np.float64 if is_regression else np.int64
+    return torch.from_numpy(values[:n_rows].astype(dtype)).to(device)
 
 
 @contextmanager

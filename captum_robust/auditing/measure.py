@@ -9,10 +9,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_robust._utils.captum import Inputs, as_tuple
-from captum_robust.attr import is_differentiable
+from captum_robust.attr import NotDifferentiableError, is_differentiable
 from captum_robust.auditing.certificate import certify
 from captum_robust.auditing.configuration import AuditConfig
-from captum_robust.auditing.numbers import ENSEMBLE, OWN_GRADIENT, AuditedExplanation, Trial
+from captum_robust.auditing.numbers import (
+    ENSEMBLE,
+    OVER_SEEDS,
+    OWN_GRADIENT,
+    AuditedExplanation,
+    Trial,
+)
 from captum_robust.auditing.row_measures import ROW_MEASURES
 from captum_robust.metrics import precision_at_k
 from captum_robust.ranking import (
@@ -25,7 +31,7 @@ from captum_robust.ranking import (
 from captum_robust.robust.auto import AutoERAttack
 from captum_robust.robust.er import ERAttack
 from captum_robust.robust.evaluation.comparator import ExplanationComparator
-from captum_robust.robust.evaluation.robustness_table import RobustnessTable
+from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED, RobustnessTable
 from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["METRICS", "audit_explanation", "scores_of"]
@@ -74,14 +80,23 @@ def audit_explanation(
         table = _attack(name, attribution, arguments, config, radius, points)
         points = table[name, ENSEMBLE].perturbed
         for m in table.measurements:
-            values = {metric: _masked(v, without) for metric, v in m.values.items()}
+            over_seeds = {OVER_SEEDS: m.over_seeds["precision"]} if m.over_seeds else {}
+            # A top set that changes with the prediction is no change of the explanation alone.
+            changed = m.values[PREDICTION_CHANGED] == 1
+            values = {
+                metric: _masked(v, without if metric == PREDICTION_CHANGED else without | changed)
+                for metric, v in {**m.values, **over_seeds}.items()
+            }
             trials.append(Trial(m.attack, radius, values, dict(m.flags)))
         bar.update()
     assert points is not None
     bar.set_description(f"{name}: certificate")
     certified, not_certified = certify(attribution, arguments, config)
     after = scores_of(attribution, arguments, config, _like(points, config.inputs))
-    differentiable = is_differentiable(attribution)
+    has_gradient = any(trial.attack == OWN_GRADIENT for trial in trials)
+    without_one = type(attribution).__name__
+    if is_differentiable(attribution):  # but an operation of the network is not, twice
+        without_one = f"{without_one} of this network"
     bar.update()
     return AuditedExplanation(
         name=name,
@@ -91,7 +106,7 @@ def audit_explanation(
         measures=measures,
         certified=None if certified is None else _masked(certified, unranked),
         not_certified=not_certified,
-        not_attacked="" if differentiable else f"{type(attribution).__name__} has no gradient",
+        not_attacked="" if has_gradient else f"{without_one} has no gradient",
         top_before=_top(scores, config.k, without),
         top_after=_top(after, config.k, without | invalid_rows(after)),
     )
@@ -109,22 +124,29 @@ def _attack(
 
     All together start from the points that they found within a smaller radius.
     """
-    options = {**config.ranking, **config.bounds, "decision_func": config.decision_func}
+    options = {**config.ranking, **config.bounds, **config.prediction}
     begin = {} if start is None else {"start": _like(start, config.inputs)}
     attacks: dict[str, Any] = {ENSEMBLE: (partial(AutoERAttack, **options), begin)}
     if is_differentiable(attribution):
         attacks = {OWN_GRADIENT: partial(ERAttack, **options), **attacks}
     metrics = {name: make(config) for name, make in METRICS.items()}
-    comparator = ExplanationComparator(
-        {name: (attribution, arguments)}, attacks, metrics, **config.bounds,
-        decision_func=config.decision_func,
-    )  # fmt: skip
-    table: RobustnessTable = comparator.evaluate(
-        config.inputs, radius, config.target, config.additional_forward_args, norm=config.norm,
-        seed=config.seed, max_examples_per_batch=config.max_examples_per_batch,
-        return_perturbed=True,
-    )  # fmt: skip
-    return table
+
+    def evaluate(attacks: dict[str, Any]) -> RobustnessTable:
+        comparator = ExplanationComparator(
+            {name: (attribution, arguments)}, attacks, metrics, **config.bounds,
+            **config.prediction,
+        )  # fmt: skip
+        table: RobustnessTable = comparator.evaluate(
+            config.inputs, radius, config.target, config.additional_forward_args, norm=config.norm,
+            seed=config.seed, max_examples_per_batch=config.max_examples_per_batch,
+            return_perturbed=True,
+        )  # fmt: skip
+        return table
+
+    try:
+        return evaluate(attacks)
+    except NotDifferentiableError:  # all together go on without the gradient
+        return evaluate({n: attack for n, attack in attacks.items() if n != OWN_GRADIENT})
 
 
 def _top(scores: Tensor, k: int, without: Tensor) -> tuple[tuple[int, ...], ...]:

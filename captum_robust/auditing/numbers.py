@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED
+from captum_robust.robust.evaluation.robustness_table import NOISE_FLOOR, PREDICTION_CHANGED
 
 __all__ = [
-    "ENSEMBLE", "NOISE", "OWN_GRADIENT", "AuditNumbers", "AuditedExplanation", "Trial",
+    "ENSEMBLE", "NOISE", "NOISE_FLOOR", "OVER_SEEDS", "OWN_GRADIENT", "AuditNumbers",
+    "AuditedExplanation", "Trial",
 ]  # fmt: skip
 
 #: Names of the attacks of an audit, the weakest first.
 NOISE, OWN_GRADIENT, ENSEMBLE = "noise", "own gradient", "ensemble"
+
+
+#: Metric of random attributions: the precision, averaged over other seeds than that of the attack.
+OVER_SEEDS = "P@k, mean over seeds"
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,13 @@ class Trial:
     Attributes:
         attack (str): ``"noise"``, one draw of random noise; ``"own gradient"``, the published
             attack, :class:`~captum_robust.robust.ERAttack`; ``"ensemble"``, all attacks together,
-            :class:`~captum_robust.robust.AutoERAttack`.
+            :class:`~captum_robust.robust.AutoERAttack`. ``"no attack, other seeds"``, for random
+            attributions, the noise floor: two seeds at the row itself.
         radius (float): radius of the ball.
         values (dict[str, tuple[float, ...]]): for each metric one value per row; NaN for a row
             without a top k, and for a row whose attribution could not be ranked. Among them
-            ``"precision"`` and ``"prediction changed"``.
+            ``"precision"`` and ``"prediction changed"``; for attacks on random attributions also
+            ``"P@k, mean over seeds"``, the precision at the same points with other seeds.
         flags (dict[str, int]): warnings, with the number of rows that each concerns;
             :data:`~captum_robust.robust.FLAGS` explains them.
     """

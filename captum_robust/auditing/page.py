@@ -1,7 +1,12 @@
 """The report of an audit."""
 
 from captum_robust._html.blocks import Code, Facts, Finding, Note, Notes, Page, Section, Tone
-from captum_robust.auditing.numbers import OWN_GRADIENT, AuditedExplanation, AuditNumbers
+from captum_robust.auditing.numbers import (
+    NOISE_FLOOR,
+    OWN_GRADIENT,
+    AuditedExplanation,
+    AuditNumbers,
+)
 from captum_robust.auditing.tables import by_radius, features, rows, tried
 from captum_robust.auditing.verdict import Status, norm_of, verdict
 from captum_robust.robust.flags import flag_called
@@ -69,8 +74,9 @@ def _warnings(audit: AuditNumbers) -> Section:
             notes.append(
                 Note(
                     f"The published attack was left out ({e.name})",
-                    f"{e.not_attacked}: all attacks together used the gradient of another "
-                    "attribution, simultaneous perturbation and random search.",
+                    f"{e.not_attacked}: all attacks together used simultaneous perturbation, "
+                    "random search, and where possible finite differences or the gradient of "
+                    "another attribution.",
                 )
             )
     lead = (
@@ -104,7 +110,8 @@ def _glossary(audit: AuditNumbers) -> Section:
         Note(
             "Random noise",
             "One draw of uniform noise in the ball, as a baseline. In many dimensions noise rarely "
-            "finds the worst perturbation, so an explanation that survives it may not be stable.",
+            "finds the worst perturbation, so an explanation that survives it may not be stable. "
+            "Rows whose prediction it changes have no value; the table counts them.",
         ),
         Note(
             "The published attack",
@@ -118,6 +125,7 @@ def _glossary(audit: AuditNumbers) -> Section:
             "restarts and random search; the worst result for each row. A change that it finds is "
             "real. A change that it does not find may still exist.",
         ),
+        *_note_on_seeds(audit),
         Note(
             "Proven",
             f"The top {audit.k} of the row provably stays the same within the radius, whatever the "
@@ -130,6 +138,19 @@ def _glossary(audit: AuditNumbers) -> Section:
         ),
     ]
     return Section("How to read this report", [Notes(notes)])
+
+
+def _note_on_seeds(audit: AuditNumbers) -> list[Note]:
+    """Return the note on random attributions, where there are any."""
+    if all(e.trial(NOISE_FLOOR, audit.radius) is None for e in audit.explanations):
+        return []
+    text = (
+        f"A random attribution is attacked at one seed, so that only the inputs differ. The noise "
+        f"floor is the P@{audit.k} of two other seeds at the same row, without an attack. An "
+        "attack that leaves a P@k near the noise floor changes the attribution no more than "
+        "another seed does. The mean over seeds explains the rows found with four other seeds."
+    )
+    return [Note("No attack, other seeds", text)]
 
 
 def _reproduction(audit: AuditNumbers) -> Section:

@@ -55,16 +55,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def call_of(config: AuditConfig, names: list[str], has_target: bool) -> str:
-    """Return the call that repeats an audit."""
+def call_of(
+    config: AuditConfig, names: list[str], has_target: bool, tolerance: float | Tensor | None
+) -> str:
+    """Return the call that repeats an audit; ``tolerance`` is that of the caller."""
     arguments: dict[str, Any] = {
         "attributions": names if len(names) > 1 else names[0], "k": config.k,
         "radius": list(config.radii), "norm": config.norm, "absolute": config.absolute,
-        **config.bounds, "seed": config.seed,
+        **config.bounds, "seed": config.seed, "tolerance": tolerance,
     }  # fmt: skip
     defaults = {
         "norm": "Linf", "absolute": True, "lower_bound": float("-inf"),
-        "upper_bound": float("inf"), "seed": 0,
+        "upper_bound": float("inf"), "seed": 0, "tolerance": None,
     }  # fmt: skip
     written = [
         f"{name}={'...' if isinstance(value, Tensor) else repr(value)}"

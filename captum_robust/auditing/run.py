@@ -18,7 +18,7 @@ from captum_robust.auditing.caveats import caveats_of
 from captum_robust.auditing.configuration import AuditConfig, default_k, default_names, radii_of
 from captum_robust.auditing.explanations import Chosen, resolve
 from captum_robust.auditing.measure import audit_explanation, scores_of
-from captum_robust.auditing.output import explained_output, outputs_of
+from captum_robust.auditing.output import check_steady, explained_output, outputs_of
 from captum_robust.auditing.provenance import call_of, settings_of, versions
 from captum_robust.auditing.result import Audit
 from captum_robust.noise import Norm
@@ -49,6 +49,7 @@ def audit(
     show_progress: bool = True,
     date: str | None = None,
     command: str | None = None,
+    tolerance: float | Tensor | None = None,
 ) -> Audit:
     r"""Audit the explanations of a model on examples of your own.
 
@@ -80,7 +81,8 @@ def audit(
             several; a quarter and half of a single one are tried as well. The verdict is about the
             largest. Default: a tenth of the typical standard deviation of a feature.
         additional_forward_args (optional): further arguments of the model, as in Captum.
-        labels (Tensor, optional): true classes, shape (N,), for the accuracy.
+        labels (Tensor, optional): true classes, shape (N,), for the accuracy; or true values of a
+            regression.
         norm (str, optional): ``"Linf"`` or ``"L2"``, of the ball. Default: ``"Linf"``.
         absolute (bool, optional): rank :math:`|I|`. Default: True.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose attributions
@@ -89,23 +91,28 @@ def audit(
         upper_bound (float or Tensor, optional): largest value of a perturbed input.
         decision_func (Callable, optional): predicted labels (N,) from the output of the model.
             Default: argmax over dimension 1; of a single output, its sign, or whether it exceeds
-            0.5 where all outputs lie in [0, 1], about which the report warns.
+            0.5 where all outputs lie in [0, 1], about which the report warns. Of dense outputs,
+            that at the explained position.
         feature_names (sequence of str, optional): one for each of the n features that are ranked.
         name (str, optional): name of the model in the report. Default: its class.
         seed (int, optional): seed of everything random. Default: 0.
         max_examples_per_batch (int, optional): rows attacked and explained at once; lower it when
-            memory runs out. Never changes the result of a deterministic attribution. Default: all.
+            memory runs out. Never changes the result. Default: all.
         show_progress (bool, optional): show a progress bar. Default: True.
         date (str, optional): day of the audit in the report. Default: today.
         command (str, optional): command in the report that repeats the audit. Default: this call.
+        tolerance (float or Tensor, optional): for regressions, in place of ``decision_func``: how
+            far an output may move, in its units; one number, or one per output. Default: where
+            ``labels`` or ``target`` are no classes, or all values of a single output are far from
+            0, a tenth of the standard deviation of each output, about which the report warns.
 
     Returns:
         - **audit** (*Audit*): print it for the verdicts; ``to_html(path)`` writes the report,
           ``save(folder)`` the report and the numbers.
 
     Raises:
-        ValueError: for arguments outside their ranges, and a model in training mode whose maps
-            depend on it.
+        ValueError: for arguments outside their ranges, and a model whose output for a row depends
+            on chance or on the other rows, as in training mode.
 
     Examples::
 
@@ -121,9 +128,11 @@ def audit(
     """
     given = as_tuple(inputs)
     _check(model, given, norm, labels, max_examples_per_batch)
+    check_steady(model, inputs, additional_forward_args, int(seed))
     outputs = outputs_of(model, inputs, additional_forward_args, seed)
-    output = explained_output(outputs, target, decision_func)
-    predicted = output.decision(outputs).detach().cpu().reshape(len(given[0]), -1)
+    output = explained_output(outputs, target, decision_func, tolerance, labels)
+    predicted = output.read(outputs)
+    is_class = output.decision.tolerance is None
     attributions_by_name = resolve(attributions, model, inputs)
     config = AuditConfig(
         model, inputs, output.target, additional_forward_args, 1, radii_of(radius, inputs), norm,
@@ -153,11 +162,11 @@ def audit(
         explanations=explanations,
         feature_names=names,
         agreement=_fraction_equal(predicted, output.classes),
-        accuracy=_fraction_equal(predicted, labels),
+        accuracy=_fraction_equal(predicted, labels if is_class else None),
         caveats=caveats_of(inputs, output, predicted),
         settings=settings_of(config, output),
         versions=versions(),
-        command=call_of(config, list(attributions_by_name), has_target)
+        command=call_of(config, list(attributions_by_name), has_target, tolerance)
         if command is None
         else command,
         date=datetime.date.today().isoformat() if date is None else date,

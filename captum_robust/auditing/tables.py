@@ -14,6 +14,7 @@ from captum_robust._utils.tables import Cell, Row, Table, number
 from captum_robust.auditing.numbers import (
     ENSEMBLE,
     NOISE,
+    NOISE_FLOOR,
     OWN_GRADIENT,
     AuditedExplanation,
     AuditNumbers,
@@ -21,11 +22,13 @@ from captum_robust.auditing.numbers import (
 )
 from captum_robust.auditing.row_measures import ROW_MEASURES
 from captum_robust.auditing.verdict import norm_of
+from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED
 
 __all__ = ["by_radius", "features", "rows", "tried"]
 
 #: Titles and line styles of the attacks.
 _ATTACKS: dict[str, tuple[str, LineStyle]] = {
+    NOISE_FLOOR: ("no attack, other seeds", "thin"),
     NOISE: ("random noise", "grey"),
     OWN_GRADIENT: ("the published attack", "blue"),
     ENSEMBLE: ("all attacks together", "orange"),
@@ -53,8 +56,8 @@ def tried(audit: AuditNumbers) -> Section:
 
 def _trial_columns(audit: AuditNumbers) -> dict[str, Callable[[Trial], Cell]]:
     """Return the columns on a trial by title; a further metric has its mean as a column."""
-    metrics = audit.explanations[0].worst.values
-    further = [name for name in metrics if name not in ("precision", "prediction changed")]
+    metrics = dict.fromkeys(name for e in audit.explanations for name in e.worst.values)
+    further = [name for name in metrics if name not in ("precision", PREDICTION_CHANGED)]
     return {
         "Rows that lost features": _lost,
         f"P@{audit.k}": lambda trial: number(_estimate(trial.precision).mean),
@@ -79,7 +82,13 @@ def _interval(trial: Trial) -> Cell:
 
 
 def _mean_of(metric: str) -> Callable[[Trial], Cell]:
-    return lambda trial: number(estimate(torch.tensor(trial.values[metric])).mean)
+    """Return the column with the mean of a metric, empty where a trial does not have it."""
+
+    def cell(trial: Trial) -> Cell:
+        values = trial.values.get(metric)
+        return Cell("", math.nan) if values is None else number(estimate(torch.tensor(values)).mean)
+
+    return cell
 
 
 def _count(count: int) -> Cell:
@@ -133,7 +142,9 @@ def _chart(audit: AuditNumbers, explanation: AuditedExplanation) -> Chart:
     for attack, (title, style) in _ATTACKS.items():
         found = _estimates(audit, explanation, attack)
         if found:
-            line = Line(title, style, radii, [1.0, *(f.mean for f in found)])
+            means = [f.mean for f in found]
+            unmoved = means[0] if attack == NOISE_FLOOR else 1.0
+            line = Line(title, style, radii, [unmoved, *means])
             if attack == ENSEMBLE:
                 low, high = [f.low for f in found], [f.high for f in found]
                 line = replace(line, low=[1.0, *low], high=[1.0, *high])

@@ -1,9 +1,15 @@
 """The verdict on one explanation."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from captum_robust.auditing.numbers import AuditedExplanation, AuditNumbers
+from captum_robust.auditing.numbers import (
+    NOISE_FLOOR,
+    OVER_SEEDS,
+    AuditedExplanation,
+    AuditNumbers,
+)
 from captum_robust.robust.flags import flag_called
 
 __all__ = ["Status", "Verdict", "norm_of", "verdict"]
@@ -91,6 +97,14 @@ def _details(
     proven: int,
 ) -> list[str]:
     found = []
+    floor = explanation.trial(NOISE_FLOOR, audit.radius)
+    if floor is not None:
+        over_seeds = explanation.worst.values.get(OVER_SEEDS, ())
+        found.append(
+            f"The attribution is random: without an attack, two seeds have P@{audit.k} "
+            f"{_mean(floor.precision)}. Under attack it is {_mean(explanation.worst.precision)} at "
+            f"the seed of the attack and {_mean(over_seeds)} on average over other seeds."
+        )
     if status == "not stable" and unchanged:
         found.append(f"No change found in {_fraction(unchanged, audit.n_rows)}.")
     if explanation.certified is None:
@@ -129,6 +143,11 @@ def _details(
 def norm_of(audit: AuditNumbers) -> str:
     """Return the norm as it is written in texts."""
     return "L∞" if audit.norm == "Linf" else audit.norm
+
+
+def _mean(values: Sequence[float]) -> str:
+    known = [v for v in values if not math.isnan(v)]
+    return f"{math.fsum(known) / len(known):.2f}" if known else "unknown"
 
 
 def _fraction(count: int, n_rows: int) -> str:

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+import torch
 from captum.attr import Attribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like, run_forward
 from captum_robust._utils.derivatives import check_second_derivative
+from captum_robust._utils.precision import in_single_precision, is_coarse, single_precision
 from captum_robust.attr._normalisation import composed_normalisation
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import (
@@ -103,7 +106,8 @@ class FusedForward:
         leaves = _differentiable(moved)
         with self._repeat.again():
             outputs = self._outputs_at(leaves)
-        labelled = LabelledOutputs(outputs, self.examples.target, self.labelled.labels)
+        labels = self.labelled.labels.to(outputs)
+        labelled = LabelledOutputs(outputs, self.examples.target, labels)
         return self._gradient_of(labelled, leaves)
 
     def check_derivatives(self, twice: bool) -> None:
@@ -151,6 +155,8 @@ class FusedForward:
 
     def hessian_norm(self, hessian: Hessian, kappa: float) -> Tensor:
         """Return the norm of the input Hessian of each example's score, with its graph; (N,)."""
+        if hessian == "finite_difference" and is_coarse((*self.points, self.outputs)):
+            return self._norm_in_single_precision(kappa)
         if hessian == "finite_difference":
             # From the points, which may have a graph, not from leaves, which would cut it off.
             return finite_difference_norm(self.gradient_at, self.points, self.gradients, kappa)
@@ -159,6 +165,21 @@ class FusedForward:
         norm = exact_norm if hessian == "exact" else exact_spectral_norm
         interact = self._normalisation is not None and self._normalisation.couples_examples
         return norm(self.leaves, self.gradients, interact)
+
+    def _norm_in_single_precision(self, kappa: float) -> Tensor:
+        """Return the finite difference of gradients in single precision, by two more passes.
+
+        In half precision, rounding changes a gradient more than the step does.
+        """
+        wide = copy(self)
+        if isinstance(self.forward_func, nn.Module):
+            wide.forward_func = in_single_precision(self.forward_func)
+        extra = single_precision(self.examples.additional_forward_args)
+        wide.examples = self.examples._replace(additional_forward_args=extra)
+        points = single_precision(self.points)
+        with torch.autocast(points[0].device.type, enabled=False):
+            gradients = wide.gradient_at(points)
+            return finite_difference_norm(wide.gradient_at, points, gradients, kappa)
 
     def _outputs_at(self, leaves: tuple[Tensor, ...]) -> Tensor:
         # Fused attention has no second derivative; fused normalisation has a wrong third one.

@@ -50,7 +50,9 @@ class Repeat:
         cpu = torch.get_rng_state()
         cuda = [torch.cuda.get_rng_state(device) for device in self.devices]
         try:
-            self._set(self.buffers, self.cpu, self.cuda)
+            copies: dict[Tensor, Tensor] = {}  # a pass may write to them
+            buffers = [(m, n, copies.setdefault(b, b.clone())) for m, n, b in self.buffers]
+            self._set(buffers, self.cpu, self.cuda)
             yield
         finally:
             self._set(found, cpu, cuda)

@@ -38,7 +38,8 @@ class HessianNormLoss(RegularisedLoss):
             with that direction, by one more backward pass; ``"exact"``: Frobenius norm, and
             ``"spectral"``: largest absolute eigenvalue, by one backward pass per feature.
         kappa (float, optional): length of the finite step in units of the inputs. In half precision
-            rounding errors are larger than the difference: use ``"hvp"``. Default: 1e-2.
+            and under autocast, where rounding errors are larger than the difference, it is taken in
+            single precision, by one more forward pass. Default: 1e-2.
         explain (str, optional): ``"probability"``: softmax or sigmoid of the labelled class;
             ``"logit"``. Default: ``"probability"``.
         adaptive (bool, optional): scale the term to :math:`\lambda (L_{cls} + 1)` at every step, as

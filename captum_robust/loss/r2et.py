@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from captum_robust._utils.batch import feature_mask_of_examples, of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, run_forward
+from captum_robust._utils.precision import is_coarse
 from captum_robust.attr.check import require_differentiable
 from captum_robust.loss._checks import (
     check_choices,
@@ -87,7 +88,8 @@ class R2ETLoss(RegularisedLoss):
             ``"exact"``: Frobenius norm by n products; ``"spectral"``: largest absolute eigenvalue
             by n products. All are of the explained score. Default: ``"finite_difference"``.
         kappa (float, optional): length of the finite step in units of the inputs. In half precision
-            rounding errors are larger than the difference: use ``"hvp"``. Default: 1e-2.
+            and under autocast, where rounding errors are larger than the difference, it is taken in
+            single precision, by one more forward pass. Default: 1e-2.
         attribution (Attribution, optional): Captum attribution of the same model whose maps are
             ranked instead of :math:`|\nabla_x f_y|`, by additional forward passes. It explains the
             output for the label (for a single logit, the output itself).
@@ -246,11 +248,14 @@ class R2ETLoss(RegularisedLoss):
             if rows is None:
                 return self._plain(model, examples)
         if self._compiled is not None and torch.is_grad_enabled():
-            return self._compiled(self._obstacle(), self._step, model, examples, rows, times)
+            obstacle = self._obstacle(as_tuple(examples.inputs))
+            return self._compiled(obstacle, self._step, model, examples, rows, times)
         return self._step(model, examples, rows, times)
 
-    def _obstacle(self) -> str:
+    def _obstacle(self, inputs: tuple[Tensor, ...]) -> str:
         """Return the option that does not allow to compile the step; or ""."""
+        if self.lambda2 > 0 and is_coarse(inputs):
+            return "the finite difference is taken in single precision"
         if self.attribution is not None:
             return "an attribution is given"
         if self.lambda2 > 0 and self.hessian != "finite_difference":

@@ -48,7 +48,7 @@ class LiveBytes(TorchDispatchMode):
     """Context that finds the largest memory, in bytes, of all tensors created in it at once."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = 0
         self._now = 0
         self._known: dict[int, int] = {}
@@ -81,4 +81,5 @@ class LiveBytes(TorchDispatchMode):
 
 
 def _storage_key(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    key: int = tensor.untyped_storage()._cdata
+    return key

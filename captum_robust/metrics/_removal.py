@@ -9,8 +9,9 @@ from torch import Tensor
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import Inputs, as_tuple, run_forward
 from captum_robust._utils.prediction import check_logits
-from captum_robust._utils.random import reseed, seeded
+from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found
+from captum_robust.attr._same_draws import SameDraws, depends_on_the_batch, part_of
 from captum_robust.metrics._chunks import check_chunk
 from captum_robust.metrics._scores import as_scores
 from captum_robust.ranking import group_indices, invalid_rows, ranking
@@ -59,12 +60,18 @@ def judge_removals(
     broken = invalid_rows(scores) | ~as_scores(points).isfinite().all(dim=1)
     places = _places(scores.masked_fill(broken[:, None], 0), maps, feature_mask)
 
+    draws, whole_batch = SameDraws(0), depends_on_the_batch(forward_func)
+
     def outputs_at(points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
-        arguments = kwargs_of_examples(
-            {"additional_forward_args": additional_forward_args}, rows, n_examples
-        )
-        reseed(0)  # every call sees the same dropout masks
-        outputs = run_forward(forward_func, points, **arguments)
+        def run(part: slice | None) -> tuple[Tensor, ...]:
+            arguments = kwargs_of_examples(
+                {"additional_forward_args": additional_forward_args},
+                rows if part is None else rows[part],
+                n_examples,
+            )
+            return (run_forward(forward_func, part_of(points, part), **arguments),)
+
+        (outputs,) = draws.evaluate(run, len(rows), whole_batch)
         check_logits(outputs, len(rows), "the output of forward_func")
         return as_scores(outputs)
 

@@ -16,9 +16,10 @@ from captum_robust._utils.derivatives import (
 )
 from captum_robust._utils.eager import uncompiled
 from captum_robust._utils.inference import outside_inference_mode, with_gradients
-from captum_robust._utils.random import reseed, seeded
+from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust.attr._attention import math_attention
+from captum_robust.attr._same_draws import SameDraws, depends_on_the_batch, part_of
 from captum_robust.attr.differentiable import differentiable_attribution
 from captum_robust.curvature import flatten
 from captum_robust.metrics._chunks import SavedBytes, bytes_per_call, check_chunk
@@ -64,6 +65,8 @@ class ScoreGradient:
         }
         self.rows_per_call = max_examples_per_batch
         self.seed = seed
+        self._draws = SameDraws(seed)
+        self._whole_batch = depends_on_the_batch(forward_func)
         self._known_apart = False
         self._to_check = twice
 
@@ -93,13 +96,10 @@ class ScoreGradient:
         """Return leaves with the values of ``points``, one per row, and the gradients there."""
         leaves = tuple(with_gradients(p).detach().requires_grad_() for p in points)
         arguments = with_gradients(kwargs_of_examples(self.arguments, rows, self.n_examples))
-        reseed(self.seed)  # every call sees the same dropout masks
         saved = SavedBytes()
         with torch.enable_grad(), saved if self.rows_per_call is None else nullcontext():
             with differentiable_attribution():  # fused attention has no second derivative
-                outputs = run_forward(
-                    self.forward_func, leaves, arguments["additional_forward_args"]
-                )
+                outputs = self._outputs(leaves, rows)
             if outputs.dim() == 0 or len(outputs) != len(rows):
                 raise ValueError(
                     f"forward_func must return one output per example ({len(rows)}), "
@@ -124,6 +124,18 @@ class ScoreGradient:
             size = max(saved.count // len(rows), hessian, 1)
             self.rows_per_call = max(1, bytes_per_call(row.device) // size)
         return leaves, gradients
+
+    def _outputs(self, leaves: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        """Return the outputs at ``leaves``, of the examples ``rows``, with their graph."""
+
+        def run(part: slice | None) -> tuple[Tensor, ...]:
+            some = rows if part is None else rows[part]
+            extra = with_gradients(kwargs_of_examples(self.arguments, some, self.n_examples))
+            points = part_of(leaves, part, graph=True)
+            return (run_forward(self.forward_func, points, extra["additional_forward_args"]),)
+
+        (outputs,) = self._draws.evaluate(run, len(rows), self._whole_batch)
+        return outputs
 
 
 def _check_apart(score: Tensor, leaves: tuple[Tensor, ...]) -> bool:

@@ -20,6 +20,7 @@ class ScoreSlopes(NamedTuple):
     """The scores of E examples and their slopes."""
 
     rows: Tensor  #: indices of the examples in the batch, (E,)
+    radius: Tensor  #: radii of the balls, (E,)
     scores: Tensor  #: (E, n)
     slopes: Tensor  #: gradient of each score by all m input features, (E, n, m)
     kinks: Tensor  #: rise of each score that no gradient shows, see ``_kinks``; (E, n)
@@ -31,12 +32,12 @@ def slopes_around(
     gradient: ScoreGradient,
     centre: tuple[Tensor, ...],
     rows: Tensor,
-    radius: float,
+    radius: Tensor,
     n_samples: int,
     absolute: bool,
     feature_mask: Inputs | None,
 ) -> ScoreSlopes:
-    """Evaluate the examples ``rows`` and points drawn uniformly from the balls around them."""
+    """Evaluate the examples ``rows`` and points drawn uniformly from balls of the radii (E,)."""
     scores, slopes, kinks = _scores_at(gradient, centre, rows, absolute, feature_mask)
     lipschitz = slopes.norm(dim=2) + kinks
     flat = flatten(centre)
@@ -49,12 +50,12 @@ def slopes_around(
         ]
     )
     for direction in directions.to(flat).unbind(dim=1):
-        points = unflatten(flat + radius * direction, centre)
+        points = unflatten(flat + radius[:, None].to(flat) * direction, centre)
         there, slope, kink = _scores_at(gradient, points, rows, absolute, feature_mask)
         lipschitz = torch.maximum(lipschitz, slope.norm(dim=2) + kink)
         broken = broken | ~there.isfinite().all(dim=1)
     broken = broken | ~lipschitz.isfinite().all(dim=1)
-    return ScoreSlopes(rows, scores, slopes, kinks, lipschitz, broken)
+    return ScoreSlopes(rows, radius, scores, slopes, kinks, lipschitz, broken)
 
 
 def _scores_at(

@@ -11,13 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_robust.ranking import top_k_mask
+from captum_robust.ranking import check_k, top_k_indices, top_k_mask
 
-__all__ = ["common_top_k", "in_top_k"]
+__all__ = ["common_top_k", "in_top_k", "top_k_of"]
 
 _BLOCK_BYTES = 500_000  # of scores, whose masks then stay in the caches
 _WIDE = 2048  # from this many features on, few of them are worth sorting
 _STRIDE = 64
+
+
+def top_k_of(reference: Tensor, k: int) -> Tensor:
+    """Return the indices of the top k of every row in ascending order, for a valid k; (N, k)."""
+    check_k(k, reference.shape[1])
+    return top_k_indices(reference, k)
 
 
 def in_top_k(scores: Tensor, k: int) -> Tensor:

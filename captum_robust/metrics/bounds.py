@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_robust._utils.batch import feature_mask_of_examples
 from captum_robust._utils.captum import Inputs, TargetType, as_tuple
-from captum_robust._utils.checks import check_count, check_radius
+from captum_robust._utils.checks import check_count, one_each
 from captum_robust._utils.random import resolve_seed
 from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._score_gradient import ScoreGradient
@@ -23,7 +23,7 @@ def thickness_bounds(
     forward_func: Callable[..., Tensor],
     inputs: Inputs,
     k: int,
-    radius: float,
+    radius: float | Tensor,
     target: TargetType = None,
     additional_forward_args: Any = None,
     n_samples: int = 10,
@@ -63,7 +63,8 @@ def thickness_bounds(
         inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0. The
             features of a tuple are ranked jointly, in one ball over all tensors.
         k (int): size of the top set, 1 <= k < n, the number of features or groups.
-        radius (float): radius :math:`\epsilon` of the Euclidean ball, in units of the inputs.
+        radius (float or Tensor): radius :math:`\epsilon` of the Euclidean ball, in units of the
+            inputs; one for all examples or one per example, shape (N,).
         target (int, tuple, Tensor or list, optional): the output that is explained, as in Captum.
         additional_forward_args (Any, optional): further arguments of the model, as in Captum.
         n_samples (int, optional): points of the ball at which :math:`L_i` is estimated. Default:
@@ -110,7 +111,7 @@ def thickness_bounds(
         slope = torch.cdist(slope_i, slope_j, compute_mode="donot_use_mm_for_euclid_dist")
         fall = slope.mean(dim=(1, 2)) + kink_j.mean(dim=1)
         rise = lipschitz_i.mean(dim=1) + lipschitz_j.mean(dim=1)
-        return gap - radius / 2 * fall, gap + radius * rise
+        return gap - near.radius / 2 * fall, gap + near.radius * rise
 
     return _over_chunks(
         bounds, forward_func, inputs, radius, target, additional_forward_args, n_samples, absolute,
@@ -122,7 +123,7 @@ def pairwise_thickness_bounds(
     forward_func: Callable[..., Tensor],
     inputs: Inputs,
     pairs: Tensor,
-    radius: float,
+    radius: float | Tensor,
     target: TargetType = None,
     additional_forward_args: Any = None,
     n_samples: int = 10,
@@ -142,7 +143,8 @@ def pairwise_thickness_bounds(
         inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
         pairs (Tensor): indices (i, j) of flattened features or groups; shape (P, 2) for all
             examples or (N, P, 2).
-        radius (float): radius of the Euclidean ball, in units of the inputs.
+        radius (float or Tensor): radius of the Euclidean ball, in units of the inputs; one or one
+            per example, (N,).
         target (int, tuple, Tensor or list, optional): the output that is explained, as in Captum.
         additional_forward_args (Any, optional): further arguments of the model, as in Captum.
         n_samples (int, optional): points of the ball at which the slopes are compared. Default: 10.
@@ -181,7 +183,8 @@ def pairwise_thickness_bounds(
         slope = (near.slopes[at, i] - near.slopes[at, j]).norm(dim=2)
         fall = slope + near.kinks[at, j]
         rise = near.lipschitz[at, i] + near.lipschitz[at, j]
-        return gap - radius / 2 * fall, gap + radius * rise
+        radii = near.radius[:, None]
+        return gap - radii / 2 * fall, gap + radii * rise
 
     return _over_chunks(
         bounds, forward_func, inputs, radius, target, additional_forward_args, n_samples, absolute,
@@ -200,7 +203,7 @@ def _over_chunks(
     bounds: Callable[[ScoreSlopes], tuple[Tensor, Tensor]],
     forward_func: Callable[..., Tensor],
     inputs: Inputs,
-    radius: float,
+    radius: float | Tensor,
     target: TargetType,
     additional_forward_args: Any,
     n_samples: int,
@@ -210,19 +213,20 @@ def _over_chunks(
     seed: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the bounds of all examples, chunk by chunk; NaN for broken ones."""
-    check_radius(radius)
     check_count("n_samples", n_samples, 1)
     seed = resolve_seed(seed)
     gradient = ScoreGradient(
         forward_func, inputs, target, additional_forward_args, max_examples_per_batch, seed
     )
+    wide = torch.empty(0, dtype=torch.float64, device=gradient.inputs[0].device)
+    radii = one_each("radius", radius, gradient.n_examples, wide)
     lower: list[Tensor] = []
     upper: list[Tensor] = []
     with gradient.evaluation():
         for rows, centre in gradient.chunks():
             n_dims = [x.dim() for x in gradient.inputs]
             mask = feature_mask_of_examples(feature_mask, rows, gradient.n_examples, n_dims)
-            near = slopes_around(gradient, centre, rows, radius, n_samples, absolute, mask)
+            near = slopes_around(gradient, centre, rows, radii[rows], n_samples, absolute, mask)
             for bound, found in zip((lower, upper), bounds(near), strict=True):
                 bound.append(nan_where(near.broken, found).to(near.scores.dtype))
     return torch.cat(lower), torch.cat(upper)

@@ -5,15 +5,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from captum_robust._utils.captum import Inputs
-from captum_robust._utils.checks import check_count, check_radius
+from captum_robust._utils.checks import (
+    check_count,
+    check_movable,
+    check_radius,
+    radius_of_examples,
+)
+from captum_robust._utils.movement import check_moved
+from captum_robust._utils.rounding import spacing
 from captum_robust.metrics._explainer import Explainer
 from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where
-from captum_robust.metrics._top_sets import in_top_k
+from captum_robust.metrics._top_sets import in_top_k, top_k_of
 from captum_robust.noise import GaussianNoise
-from captum_robust.ranking import check_k, fraction
+from captum_robust.ranking import fraction
 
 __all__ = ["certified_precision_at_k"]
 
@@ -22,8 +30,8 @@ def certified_precision_at_k(
     explanation_func: Callable[..., Inputs],
     inputs: Inputs,
     k: int,
-    radius: float,
-    sigma: float,
+    radius: float | Tensor,
+    sigma: float | Tensor,
     n_samples: int = 1000,
     confidence: float = 0.95,
     absolute: bool = False,
@@ -66,7 +74,9 @@ def certified_precision_at_k(
     T / k. (Where 2k − T + 1 > n, there are too few features to enter, and T stay anyway.)
 
     The noise is PyTorch's, in the precision of the inputs, and a point x + η is rounded to it; that
-    its distribution is exactly normal is assumed, as everywhere in randomised smoothing.
+    its distribution is exactly normal is assumed, as everywhere in randomised smoothing. Nothing is
+    certified where :math:`\sigma` is below the spacing of the floating point numbers at an input,
+    which the noise then does not move.
 
     More samples tighten the bounds: even where every noisy map has the same top-k, a proof takes
     :math:`n_{samples} > \log(2n / (1 - confidence)) / (-\log \Phi(r/\sigma))`.
@@ -76,8 +86,10 @@ def certified_precision_at_k(
             :func:`ranking_thickness`.
         inputs (Tensor or tuple[Tensor, ...]): floating point examples along dimension 0.
         k (int): size of the top sets, of the indicator and of the overlap; 1 <= k < n.
-        radius (float): L2 radius r over all input tensors jointly, in units of the inputs.
-        sigma (float): standard deviation of the noise, in units of the inputs, positive.
+        radius (float or Tensor): L2 radius r over all input tensors jointly, in units of the
+            inputs; one for all examples or one per example, shape (N,).
+        sigma (float or Tensor): standard deviation of the noise, in units of the inputs, positive;
+            one or one per example, shape (N,).
         n_samples (int, optional): number of noisy inputs per example. Default: 1000.
         confidence (float, optional): probability, in (0, 1), over the draw of the noise with which
             the bound of an example is valid. Default: 0.95.
@@ -91,11 +103,16 @@ def certified_precision_at_k(
 
     Returns:
         - **precision** (*Tensor*): lower bound in [0, 1], shape (N,). NaN where the attributions of
-          the example or of a noisy input are not finite or are all equal.
+          the example or of a noisy input are not finite or are all equal, and where sigma is below
+          the spacing of the numbers at one of the inputs.
 
     Raises:
         ImportError: without scipy, which ``captum-robust[benchmark]`` brings.
-        ValueError: for arguments outside their ranges.
+        ValueError: for arguments outside their ranges, for inputs that are not floating point, and
+            where sigma is below the spacing of the numbers for every example.
+
+    Warns:
+        UnmovedWarning: if it is for some of the examples.
 
     Examples::
 
@@ -110,27 +127,42 @@ def certified_precision_at_k(
     """
     check_radius(radius)
     check_radius(sigma, "sigma")
-    if sigma == 0:
-        raise ValueError("sigma must be positive, got 0")
+    if not bool((torch.as_tensor(sigma) > 0).all()):
+        raise ValueError(f"sigma must be positive, got {sigma}")
     check_count("n_samples", n_samples, 1)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     with Explainer(
         explanation_func, inputs, kwargs, absolute, feature_mask, max_examples_per_batch, seed
     ) as explainer:
+        radius = radius_of_examples("radius", radius, explainer.n_examples)
+        sigma = radius_of_examples("sigma", sigma, explainer.n_examples)
+        coarse = _coarse(explainer.inputs, sigma)
+        check_moved(coarse, "sigma")
         reference, broken = explainer.reference(None)
-        n_features = reference.shape[1]
-        check_k(k, n_features)
-        level = (1 - confidence) / (2 * n_features)
-        # Φ⁻¹(1 − p) = −Φ⁻¹(p) bounds the hits from above by the misses, and rounds nothing to 1.
-        quantiles = torch.special.ndtri(lower_bounds(n_samples, level)).to(reference.device)
+        broken = broken | coarse.to(broken.device)
+        every = torch.arange(len(reference), device=reference.device)
+        explainer.each_count(lambda part, _: top_k_of(part, k), reference, every)
         hits = torch.zeros_like(reference, dtype=torch.long)
         for rows, _, scores, invalid in neighbour_scores(
             explainer, GaussianNoise(), sigma, n_samples, torch.ones(1), show_progress
         ):
-            hits.index_add_(0, rows, in_top_k(scores, k).long())
+            inside = explainer.each_count(
+                lambda part, _: pad(in_top_k(part, k), (0, hits.shape[1] - part.shape[1])),
+                scores, rows,
+            )  # fmt: skip
+            hits.index_add_(0, rows, inside.long())
             broken[rows[invalid]] = True
-    kept = features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, radius / sigma)
+    shift = torch.as_tensor(radius).double() / torch.as_tensor(sigma).double()
+    shift = shift.to(hits.device).reshape(-1, 1).expand(len(hits), 1)
+
+    def features_kept(hits: Tensor, rows: Tensor) -> Tensor:
+        level = (1 - confidence) / (2 * hits.shape[1])
+        # Φ⁻¹(1 − p) = −Φ⁻¹(p) bounds the hits from above by the misses, and rounds nothing to 1.
+        quantiles = torch.special.ndtri(lower_bounds(n_samples, level)).to(hits.device)
+        return features_that_stay(quantiles[hits], -quantiles[n_samples - hits], k, shift[rows])
+
+    kept = explainer.each_count(features_kept, hits, every)
     return nan_where(broken, fraction(kept, k).to(reference.dtype))
 
 
@@ -152,8 +184,21 @@ def lower_bounds(n_samples: int, level: float) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float64), torch.from_numpy(above_zero)])
 
 
-def features_that_stay(lower: Tensor, upper: Tensor, k: int, shift: float) -> Tensor:
-    """Return the largest T that meets the condition, for quantiles Φ⁻¹ (N, n) and r/σ; (N,)."""
+def _coarse(inputs: tuple[Tensor, ...], sigma: float | Tensor) -> Tensor:
+    """Return examples with a value whose neighbours are further away than sigma; (N,) bool."""
+    check_movable(inputs)
+    sigmas = torch.as_tensor(sigma, dtype=torch.float64).cpu().expand(len(inputs[0]))
+    widest = [
+        spacing(t).double().flatten(1).amax(dim=1).cpu() for t in inputs if t.is_floating_point()
+    ]
+    return torch.stack(widest).amax(dim=0) > sigmas
+
+
+def features_that_stay(lower: Tensor, upper: Tensor, k: int, shift: float | Tensor) -> Tensor:
+    """Return the largest T that meets the condition, for quantiles Φ⁻¹ (N, n) and r/σ; (N,).
+
+    The shift r/σ is one number, or one per example, (N, 1).
+    """
     n_features = lower.shape[1]
     first = torch.arange(k, device=lower.device)  # T − 1
     rival = 2 * k - 1 - first  # 2k − T + 1, counted from 0

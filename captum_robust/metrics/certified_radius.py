@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_robust._utils.captum import TargetType
-from captum_robust._utils.checks import check_norm
+from captum_robust._utils.checks import check_norm, one_number
+from captum_robust._utils.movement import check_moved
+from captum_robust._utils.rounding import rows_that_stay
 from captum_robust.certify.affine import Affine
 from captum_robust.certify.gradient import gradient_at, gradient_over_ball
 from captum_robust.certify.network import Network, read_network
@@ -78,10 +80,15 @@ def certified_top_k_radius(
     Returns:
         - **radius** (*Tensor*): in [0, max_radius], float64, shape (N,). max_radius: the set stays
           at least so far. 0: nothing is certified, as with a tie at the boundary of the top-k. NaN
-          where the saliency at the input is not finite or all its entries are equal.
+          where the saliency at the input is not finite or all its entries are equal, and where
+          max_radius is below the spacing of the numbers, so that the ball holds no other point.
 
     Raises:
-        ValueError: for a network that cannot be bounded, and for arguments outside their ranges.
+        ValueError: for a network that cannot be bounded, for arguments outside their ranges, and
+            where max_radius is below the spacing of the numbers for every example.
+
+    Warns:
+        UnmovedWarning: if it is for some of the examples.
 
     Examples::
 
@@ -95,6 +102,7 @@ def certified_top_k_radius(
         (True, True)
     """
     check_norm(norm)
+    max_radius = one_number("max_radius", max_radius)
     if not 0 < max_radius < float("inf"):
         raise ValueError(f"max_radius must be positive and finite, got {max_radius}")
     network = read_network(model)
@@ -104,9 +112,12 @@ def certified_top_k_radius(
     outputs = _outputs(target, len(rows), n_outputs).to(rows.device)
     size = _rows_at_once(network.widths)
     parts = zip(rows.split(size), outputs.split(size), strict=True)
-    return torch.cat(
+    stays = rows_that_stay((rows,), torch.full_like(rows[:, 0], max_radius))
+    check_moved(stays, "max_radius")
+    radius = torch.cat(
         [_radius(network, x, k, output, norm, max_radius, absolute) for x, output in parts]
     )
+    return nan_where(stays, radius)
 
 
 def _radius(

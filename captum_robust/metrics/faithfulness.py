@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, TargetType, select_target
-from captum_robust._utils.prediction import class_probabilities, predicted_labels
+from captum_robust._utils.prediction import Decision, class_probabilities, predicted_labels
 from captum_robust.metrics._removal import Baselines, Judge, Ks, judge_removals
 from captum_robust.metrics._scores import nan_where
 
@@ -24,6 +24,7 @@ def decision_flip_fraction(
     absolute: bool = False,
     feature_mask: Inputs | None = None,
     max_examples_per_batch: int | None = None,
+    tolerance: float | Tensor | None = None,
 ) -> Tensor:
     r"""Smallest fraction of the features, by rank, whose removal changes the prediction (DFFOT).
 
@@ -51,6 +52,8 @@ def decision_flip_fraction(
             attributions are summed first, as in Captum; groups are ranked, and removed as one.
         max_examples_per_batch (int, optional): number of changed examples evaluated at once;
             changes the result by rounding at most. Default: 256.
+        tolerance (float or Tensor, optional): for regressions: the prediction changes where an
+            output moves by more than this. Default: where the predicted class changes.
 
     Returns:
         - **fraction** (*Tensor*): shape (N,). NaN where the attributions of an example are not
@@ -68,10 +71,11 @@ def decision_flip_fraction(
         >>> decision_flip_fraction(is_large, x, attributions=torch.tensor([[2.0, 3.0, 1.0]]))
         tensor([0.6667])
     """
+    decision = Decision(tolerance=tolerance)
 
     def judge(outputs: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        labels = predicted_labels(outputs)
-        return lambda removed, rows: predicted_labels(removed) != labels[rows]
+        readings = decision.read(outputs)
+        return lambda removed, rows: ~decision.agree(decision.read(removed), readings[rows])
 
     changed, fractions, broken = judge_removals(
         judge, False, forward_func, inputs, attributions, baselines, additional_forward_args, ks,

@@ -6,12 +6,14 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
 from captum_robust._utils.checks import check_choice
+from captum_robust.metrics._group_counts import for_each_count
 from captum_robust.metrics._scores import nan_where, paired_scores
 from captum_robust.ranking import check_k, gap_sum, min_gap, top_k_indices
 
 __all__ = ["ranking_gap"]
 
 
+@for_each_count
 def ranking_gap(
     attributions: Inputs,
     k: int,

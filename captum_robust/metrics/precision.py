@@ -8,15 +8,17 @@ from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
 from captum_robust.metrics._explainer import Explainer
+from captum_robust.metrics._group_counts import for_each_count
 from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._scores import nan_where, paired_scores
-from captum_robust.metrics._top_sets import common_top_k, in_top_k
+from captum_robust.metrics._top_sets import common_top_k, in_top_k, top_k_of
 from captum_robust.metrics.thickness import default_perturb_func
-from captum_robust.ranking import check_k, fraction, top_k_indices
+from captum_robust.ranking import check_k, fraction
 
 __all__ = ["precision_at_k", "precision_at_k_min"]
 
 
+@for_each_count
 def precision_at_k(
     attributions: Inputs,
     reference_attributions: Inputs,
@@ -97,7 +99,7 @@ def precision_at_k_min(
         absolute (bool, optional): rank :math:`|I|`. Default: False.
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features.
         max_examples_per_batch (int, optional): number of points explained at once; never changes
-            the result of a deterministic attribution.
+            the result.
         show_progress (bool, optional): show a progress bar over the rows. Default: False.
         seed (int, optional): seed of the perturbations. None: fresh entropy.
         **kwargs: passed to ``explanation_func``; per-example arguments are expanded.
@@ -124,14 +126,16 @@ def precision_at_k_min(
         explanation_func, inputs, kwargs, absolute, feature_mask, max_examples_per_batch, seed
     ) as explainer:
         reference, broken = explainer.reference(reference_attributions)
-        check_k(k, reference.shape[1])
-        top = top_k_indices(reference, k)
+        every = torch.arange(len(reference), device=reference.device)
+        top = explainer.each_count(lambda part, _: top_k_of(part, k), reference, every)
         worst = torch.ones(len(reference), dtype=reference.dtype, device=reference.device)
         times = torch.ones(1)
         for rows, _, scores, invalid in neighbour_scores(
             explainer, perturb_func, perturb_radius, n_perturb_samples, times, show_progress
         ):
-            common = in_top_k(scores, k).gather(1, top[rows]).sum(dim=1)
+            common = explainer.each_count(
+                lambda part, own: in_top_k(part, k).gather(1, top[own]).sum(dim=1), scores, rows
+            )
             precision = fraction(common, k).to(worst)
             worst.scatter_reduce_(0, rows, precision, "amin")
             broken[rows[invalid]] = True

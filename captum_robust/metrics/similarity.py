@@ -5,11 +5,13 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs
+from captum_robust.metrics._group_counts import for_each_count
 from captum_robust.metrics._scores import nan_where, paired_scores
 
 __all__ = ["attribution_mse", "pearson_correlation", "spearman_correlation"]
 
 
+@for_each_count
 def attribution_mse(
     attributions: Inputs,
     reference_attributions: Inputs,
@@ -46,6 +48,7 @@ def attribution_mse(
     return nan_where(broken, (scores - reference).square().mean(dim=1))
 
 
+@for_each_count
 def pearson_correlation(
     attributions: Inputs,
     reference_attributions: Inputs,
@@ -83,6 +86,7 @@ def pearson_correlation(
     return nan_where(broken, correlation.to(scores.dtype))
 
 
+@for_each_count
 def spearman_correlation(
     attributions: Inputs,
     reference_attributions: Inputs,

@@ -12,8 +12,9 @@ from captum_robust.metrics._explainer import Explainer
 from captum_robust.metrics._neighbours import neighbour_scores
 from captum_robust.metrics._pairs import check_pair_range, expanded_pairs
 from captum_robust.metrics._scores import nan_where
+from captum_robust.metrics._top_sets import top_k_of
 from captum_robust.noise import Noise, UniformNoise
-from captum_robust.ranking import check_k, fraction, top_k_indices, win_counts
+from captum_robust.ranking import fraction, win_counts
 
 __all__ = ["default_perturb_func", "pairwise_ranking_thickness", "ranking_thickness"]
 
@@ -91,7 +92,7 @@ def ranking_thickness(
         feature_mask (Tensor or tuple[Tensor, ...], optional): groups of features whose
             attributions are summed first, as in Captum; groups are ranked.
         max_examples_per_batch (int, optional): number of points explained at once. Never changes
-            the result of a deterministic attribution. Default: as many as make autograd save about
+            the result. Default: as many as make autograd save about
             30 MB.
         show_progress (bool, optional): show a progress bar over the points. Default: False.
         seed (int, optional): seed of the neighbours and of the attribution's own randomness. None:
@@ -122,13 +123,13 @@ def ranking_thickness(
     """
     check_choice("surrogate", surrogate, get_args(Surrogate))
 
-    def judge(reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        n_features = reference.shape[1]
-        check_k(k, n_features)
-        top = top_k_indices(reference, k)
-        n_pairs = k * (n_features - k)
+    def judge(explainer: Explainer, reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        every = torch.arange(len(reference), device=reference.device)
+        top = explainer.each_count(lambda part, _: top_k_of(part, k), reference, every)
 
         def judge_points(scores: Tensor, rows: Tensor) -> Tensor:
+            n_features = scores.shape[1]
+            n_pairs = k * (n_features - k)
             own = top.index_select(0, rows)  # several times faster than top[rows]
             if surrogate == "indicator":
                 return fraction(win_counts(scores, own).double(), n_pairs)[:, None]
@@ -214,9 +215,15 @@ def pairwise_ranking_thickness(
     check_choice("surrogate", surrogate, get_args(Surrogate))
     pairs = expanded_pairs(pairs, len(as_tuple(inputs)[0]))
 
-    def judge(reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    def judge(explainer: Explainer, reference: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         own = pairs.to(reference.device)
-        check_pair_range(own, reference.shape[1])
+        every = torch.arange(len(reference), device=reference.device)
+
+        def check_range(part: Tensor, rows: Tensor) -> Tensor:
+            check_pair_range(own[rows], part.shape[1])
+            return rows
+
+        explainer.each_count(check_range, reference, every)
 
         def judge_points(scores: Tensor, rows: Tensor) -> Tensor:
             gaps = scores.gather(1, own[rows, :, 0]) - scores.gather(1, own[rows, :, 1])
@@ -235,7 +242,7 @@ def pairwise_ranking_thickness(
 
 def _average(
     explainer: Explainer,
-    judge: Callable[[Tensor], Callable[[Tensor, Tensor], Tensor]],
+    judge: Callable[[Explainer, Tensor], Callable[[Tensor, Tensor], Tensor]],
     n_values: int,
     reference_attributions: Inputs | None,
     perturb_func: Callable[..., Any],
@@ -258,7 +265,7 @@ def _average(
         sampling = "stratified" if by_noise else "grid"
 
     reference, broken = explainer.reference(reference_attributions)
-    judge_points = judge(reference)
+    judge_points = judge(explainer, reference)
     times: Tensor | None = None
     n_draws = n_perturb_samples
     if sampling == "grid":
@@ -273,7 +280,8 @@ def _average(
         explainer, perturb_func, perturb_radius, n_draws, times, show_progress
     ):
         slot = draws if reduction == "min" else torch.zeros_like(draws)
-        totals.index_put_((rows, slot), judge_points(scores, rows), accumulate=True)
+        values = explainer.each_count(judge_points, scores, rows)
+        totals.index_put_((rows, slot), values, accumulate=True)
         broken[rows[invalid]] = True
     points_each = n_draws * (1 if times is None else n_steps) / n_kept
     return nan_where(broken, fraction(totals.amin(dim=1), points_each)).to(reference.dtype)

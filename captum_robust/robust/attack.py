@@ -27,19 +27,20 @@ from captum_robust._utils.checks import (
     one_each,
 )
 from captum_robust._utils.compile_warning import CompileWarning
-from captum_robust._utils.prediction import predicted_labels
-from captum_robust._utils.random import SameDraws, seeded
+from captum_robust._utils.prediction import Decision, predicted_labels
+from captum_robust._utils.random import seeded
 from captum_robust._utils.state import left_as_found
 from captum_robust._utils.tensors import Points
 from captum_robust.noise import Norm
 from captum_robust.robust._search.descent import Descent
-from captum_robust.robust._search.evaluator import Evaluator, Predictions
+from captum_robust.robust._search.evaluator import Draws, Evaluator, Predictions
 from captum_robust.robust._search.gradients import Gradient, GradientMethod, gradient_method
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES, Preserve
 from captum_robust.robust._search.limit import NO_LIMIT, Limit
 from captum_robust.robust._search.problem import Problem
 from captum_robust.robust._search.region import Region
 from captum_robust.robust._search.search import Search
+from captum_robust.robust._search.seeds import OverSeeds, precision_over_seeds
 from captum_robust.robust._search.settings import Keep, SearchSettings
 from captum_robust.robust._search.steps import STEP_RULES, StepRuleName
 from captum_robust.robust.constraints import Constraint, check_constraint
@@ -114,7 +115,9 @@ class ExplanationAttack(Perturbation):
         decision_func (Callable, optional): predicted labels (N,) from the output of the model, or
             from each of several ``predictions``.
             Default: argmax over dimension 1, or output > 0 for a single logit: pass ``lambda p: p
-            > 0.5`` for a model that ends in a sigmoid.
+            > 0.5`` for a model that ends in a sigmoid. Of dense outputs (segmentation, tokens) the
+            prediction at the explained position counts: classes are along dimension 1 of (N, C, H,
+            W, …), and last in (N, L, C). A function of the caller gets all outputs.
         probe (float, optional): length of a finite difference in radii of the ball, positive.
             Default: 2.0.
         step_rule (str, optional): ``"constant"``: steps of constant length. ``"halving"``: steps
@@ -146,6 +149,10 @@ class ExplanationAttack(Perturbation):
             times as fast. Finished examples stay in the batch. Only for ``gradient="autograd"``
             with a fixed ``smooth_relu``; otherwise a :class:`CompileWarning` gives the reason.
             Default: False.
+        tolerance (float or Tensor, optional): for regressions, in place of ``decision_func``: the
+            prediction is kept while no output has moved by more than this, in units of the outputs;
+            one number, or one per output. ``"kl"`` and ``"label"`` then measure the fraction of the
+            tolerance that is used, and ``"boundary"`` the part of it beyond 95 %. Default: labels.
 
     Raises:
         NotDifferentiableError: for ``gradient="autograd"`` on an attribution without a gradient.
@@ -193,6 +200,7 @@ class ExplanationAttack(Perturbation):
         constraint_rate: float = 1.0,
         predictions: Predictions | None = None,
         compile: bool = False,
+        tolerance: float | Tensor | None = None,
     ) -> None:
         check_choice("preserve_prediction", preserve_prediction, tuple(PREDICTION_MODES))
         check_choice("step_rule", step_rule, tuple(STEP_RULES))
@@ -220,7 +228,7 @@ class ExplanationAttack(Perturbation):
         self.feature_mask = feature_mask
         self.path_points = path_points
         self.n_directions = n_directions
-        self.decision_func = decision_func
+        self.decision = Decision(decision_func, tolerance)
         self.probe = probe
         self.step_rule = step_rule
         self.keep = keep
@@ -309,7 +317,7 @@ class ExplanationAttack(Perturbation):
             seed (int, optional): seed of starts, directions and the attribution's own randomness.
                 None: fresh entropy. Random starts depend on the example and the seed only.
             max_examples_per_batch (int, optional): examples attacked at once. Never changes the
-                result of a deterministic attribution. Default: all.
+                result. Default: all.
             show_progress (bool, optional): show a progress bar over the steps. Default: False.
             return_info (bool, optional): also return an :class:`AttackInfo`. Default: False.
             start (Tensor or tuple[Tensor, ...], optional): perturbed inputs to start from, such as
@@ -321,9 +329,11 @@ class ExplanationAttack(Perturbation):
             - **info** (*AttackInfo*): if ``return_info``.
 
         Raises:
-            ValueError: for arguments outside their ranges, or inputs outside the bounds.
+            ValueError: for arguments outside their ranges, inputs outside the bounds, and a
+                radius, bounds or mask that leave no example another point.
 
         Warns:
+            UnmovedWarning: if some examples cannot move; their objective and precision are NaN.
             ZeroGradientWarning: if the gradient is exactly zero for every example at every step.
         """
         if step_num is None:
@@ -338,7 +348,8 @@ class ExplanationAttack(Perturbation):
         if step_size is not None:
             centre = problem.region.centre[0]
             sizes = one_each("step_size", step_size, problem.n_examples, centre)
-        chunks = problem.chunks(torch.arange(problem.n_examples), max_examples_per_batch)
+        everything = torch.arange(problem.n_examples)
+        chunks = problem.chunks(everything, max_examples_per_batch, self.feature_mask)
         n_steps = len(chunks) * n_restarts * step_num
         with (
             tqdm(total=n_steps, disable=not show_progress, unit="step") as bar,
@@ -353,6 +364,9 @@ class ExplanationAttack(Perturbation):
                 )
                 for rows in chunks
             ]  # fmt: skip
+            if return_info:
+                for rows, search in zip(chunks, searches, strict=True):
+                    search.over_seeds = self._over_seeds(problem, rows, search)
         blind = any(s.blind for s in searches)
         if blind and not any(bool(s.gradient_found.any()) for s in searches):
             warnings.warn(_BLIND, ZeroGradientWarning, stacklevel=3)
@@ -362,10 +376,16 @@ class ExplanationAttack(Perturbation):
                 warnings.warn(message, CompileWarning, stacklevel=3)
         best = zip(*(s.best.points for s in searches), strict=True) if searches else None
         found = problem.region.centre if best is None else tuple(torch.cat(p) for p in best)
+        # Chunks of equal numbers of groups are not in the order of the examples.
+        order = torch.cat(chunks).argsort() if chunks else everything
+        in_order = torch.equal(order, everything)
+        if not in_order:
+            found = tuple(f[order.to(f.device)] for f in found)
         perturbed = format_like(inputs, found)
         if not return_info:
             return perturbed
-        return perturbed, self.reports.of(searches, n_restarts, step_num)
+        info = self.reports.of(searches, n_restarts, step_num)
+        return perturbed, info if in_order else info.of_examples(order)
 
     def _search(
         self,
@@ -398,6 +418,15 @@ class ExplanationAttack(Perturbation):
         search.run(start, at_random, n_restarts, progress)
         return search
 
+    def _over_seeds(self, problem: Problem, rows: Tensor, search: Search) -> OverSeeds | None:
+        """Return the precision with other seeds, of a random map and an objective with a k."""
+        k = search.settings.k
+        if k is None or not search.scored.is_random:
+            return None
+        return precision_over_seeds(
+            problem, self.attribution, rows, self.absolute, self.feature_mask, search.best.points, k
+        )
+
     def _settings(self) -> SearchSettings:
         """Return the settings of a search."""
         return SearchSettings(
@@ -410,7 +439,7 @@ class ExplanationAttack(Perturbation):
             path_points=self.path_points,
             constraint=self.constraint,
             constraint_rate=self.constraint_rate,
-            decision_func=self.decision_func,
+            decision=self.decision,
             predictions=self.predictions,
             compile=self.compile,
         )
@@ -423,7 +452,7 @@ class ExplanationAttack(Perturbation):
         self, problem: Problem, chunk: Tensor
     ) -> Callable[[Tensor], tuple[Evaluator, Evaluator]]:
         """Make the evaluators of any rows of a chunk: the one that scores points, and the guide."""
-        draws = SameDraws(problem.seed), SameDraws(problem.seed)
+        draws = Draws(problem.seed), Draws(problem.seed)
 
         guided = problem
         if self.surrogate is not None:  # which may not know the arguments of the attribution

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.checks import check_choice
+from captum_robust._utils.prediction import Decision
 
 __all__ = [
     "Constraint",
@@ -23,6 +24,7 @@ Constraint = Literal["kl", "label", "boundary"] | Callable[[Tensor, Tensor], Ten
 
 # The fraction of the margin that an attack may use before the boundary counts as near.
 _FREE_MARGIN = 0.95
+_LABELS = Decision()
 
 
 def kl_divergence(outputs: Tensor, reference: Tensor) -> Tensor:
@@ -73,13 +75,20 @@ def check_constraint(constraint: Constraint) -> None:
         check_choice("constraint", constraint, tuple(_NAMED))
 
 
-def violations_of(constraint: Constraint, reference: Tensor) -> Callable[[Tensor], Tensor]:
+def violations_of(
+    constraint: Constraint, reference: Tensor, decision: Decision = _LABELS
+) -> Callable[[Tensor], Tensor]:
     """Return a function of outputs: their violation of a constraint on K predictions, (N, K).
 
-    Terms that depend on the ``reference`` outputs alone are computed once. The values keep their
-    graph.
+    Where outputs have a tolerance, a named constraint measures how much of it is used. Terms that
+    depend on the ``reference`` outputs alone are computed once. The values keep their graph.
     """
-    named = None if callable(constraint) else _NAMED[constraint](reference)
+    if callable(constraint):
+        named = None
+    elif decision.tolerance is not None:
+        named = _used_tolerance(constraint, decision, reference)
+    else:
+        named = _NAMED[constraint](reference)
 
     def violations(outputs: Tensor) -> Tensor:
         if callable(constraint):
@@ -123,6 +132,14 @@ def _lost_margin_of(reference: Tensor) -> Callable[[Tensor], Tensor]:
 def _beyond_boundary_of(reference: Tensor) -> Callable[[Tensor], Tensor]:
     lost = _lost_margin_of(reference)
     return lambda outputs: (lost(outputs) - _FREE_MARGIN).clamp_min(0)
+
+
+def _used_tolerance(
+    constraint: str, decision: Decision, reference: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Return a function of outputs: the fraction of the tolerance that is used; (N, 1)."""
+    free = _FREE_MARGIN if constraint == "boundary" else 0.0
+    return lambda outputs: (decision.used_tolerance(outputs, reference) - free).clamp_min(0)
 
 
 #: Constraints by name: functions of the reference outputs that return a function of the outputs. A

@@ -47,6 +47,15 @@ FLAGS: Mapping[str, Flag] = {
         "weaker on these rows.",
         decisive=True,
     ),
+    "no_second_derivative": Flag(
+        "an operation of the network has no second derivative in torch: attacks along the gradient "
+        "of the map were left out",
+        "The network has no second derivative",
+        "An operation of the network, such as a distance or a fused attention kernel, has no "
+        "second derivative, so only attacks by finite differences, random probes and random search "
+        "were made: they are weaker.",
+        decisive=True,
+    ),
     "still_falling": Flag(
         "the best point is that of the last step: more steps may find more",
         "The attack had not converged",
@@ -60,18 +69,20 @@ FLAGS: Mapping[str, Flag] = {
         decisive=True,
     ),
     "training_mode": Flag(
-        "dropout or batch normalisation is in training mode: maps depend on chance, or on the "
-        "other examples; call model.eval()",
+        "the output of the model depends on chance or on the other examples, as with dropout or "
+        "batch normalisation in training mode; call model.eval()",
         "The model is in training mode",
         "Dropout or batch normalisation makes attributions depend on chance, or on the other "
         "rows: call model.eval().",
         decisive=True,
     ),
     "randomised": Flag(
-        "the map depends on the seed: the attack is against the map of one seed",
+        "the map draws random numbers: the attack is against the map of one seed, the same for the "
+        "example and for every point; compare its precision with noise_floor",
         "The attribution is random",
-        "The attack was against the attribution of one seed. Another seed gives another "
-        "attribution and another result.",
+        "The attack was against the attribution of one seed, and that of another seed differs "
+        "without any perturbation. Compare the result with the noise floor, the P@k of two seeds "
+        "on the same row, and with the mean over other seeds.",
         decisive=True,
     ),
     "float16_underflow": Flag(
@@ -123,6 +134,14 @@ FLAGS: Mapping[str, Flag] = {
         "The attack returned the row itself",
         "No change was found, so the row was returned. Either the attribution is stable, or the "
         "attack failed.",
+    ),
+    "unmovable": Flag(
+        "no feature can move: the radius is below the spacing of the floating point numbers, or "
+        "bounds and mask leave no other point; the precision is NaN",
+        "Rows that cannot move",
+        "The radius is below the spacing of the floating point numbers, or bounds and mask leave "
+        "no other point. These rows were not tested.",
+        decisive=True,
     ),
     "outside_ball": Flag(
         "the attack returned a point that is further from the example than the radius",

@@ -14,6 +14,7 @@ from captum_robust.ranking import (
     Gap,
     Pairs,
     check_k,
+    check_k_prime,
     flatten_attributions,
     gap_sum,
     log_exp_gap_sum,
@@ -65,8 +66,8 @@ class RankingObjective:
         if self.gap not in get_args(Gap):
             raise ValueError(f"gap must be one of {get_args(Gap)}, got {self.gap!r}")
         _check_positive(self.k)
-        if self.k_prime is not None and not 1 <= self.k_prime <= self.k:
-            raise ValueError(f"k_prime must lie in 1 … k = {self.k}, got {self.k_prime}")
+        if self.k_prime is not None:
+            check_k_prime(self.k_prime, self.k)
 
     def __call__(self, scores: Tensor, reference: Tensor, /) -> Tensor:
         """Return the gaps of each row of scores, (N,)."""

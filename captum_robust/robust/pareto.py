@@ -100,7 +100,8 @@ class ParetoERAttack(ExplanationAttack):
             against the q-th below, 1 <= k_prime <= k. Default: 4, or k if that is less.
         armijo (float, optional): :math:`\beta`, between 0 and 1.
         tolerance (float, optional): a point is Pareto-critical if :math:`\|d\|` is at most this
-            times the longest gradient.
+            times the longest gradient. Other attacks have a ``tolerance`` for regressions; here
+            pass ``decision_func``.
         output_tolerance (float, optional): largest change :math:`\|p(x + \delta) - p(x)\|_2` of the
             predicted probabilities; the outputs are logits. Default: any.
         **options: as in :class:`ExplanationAttack`, without ``step_rule``; ``preserve_prediction``

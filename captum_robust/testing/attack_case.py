@@ -45,6 +45,7 @@ class AttackTraits:
         keeps_prediction (bool): the prediction of returned inputs is that of the examples.
         keeps_best (bool): ``effort(n + m, radius)`` is never weaker than ``effort(n, radius)`` for
             any example; otherwise not weaker in the mean.
+        tolerance (bool): the factory takes ``tolerance``, the largest change of an output.
         restarts (bool): takes ``n_restarts`` and keeps the best for each example.
         warm_start (bool): takes ``start`` and never makes it worse; otherwise a larger radius must
             not be weaker in the mean.
@@ -64,6 +65,7 @@ class AttackTraits:
     objective: Judge | None = None
     objective_of_maps: bool = True
     keeps_prediction: bool = True
+    tolerance: bool = True
     keeps_best: bool = True
     restarts: bool = True
     warm_start: bool = True

@@ -9,7 +9,17 @@ from torch import Tensor
 from captum_robust.testing import attack_behaviour as behaviour
 from captum_robust.testing import attack_region as region
 from captum_robust.testing import attack_strength as strength
-from captum_robust.testing import budgets, ties
+from captum_robust.testing import (
+    budgets,
+    per_example,
+    predictions,
+    random_maps,
+    surroundings,
+    ties,
+    unmovable,
+    whole_ball,
+)
+from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.attack_case import AttackCase, AttackTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -73,6 +83,22 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
     Rule(behaviour.check_target_in_every_form, lambda c: c.model.n_outputs > 1),
     Rule(behaviour.check_errors_name_the_argument),
     Rule(
+        predictions.check_dense_prediction_is_that_of_the_target,
+        lambda c: c.traits.keeps_prediction and c.model.n_outputs > 1,
+    ),
+    Rule(
+        predictions.check_outputs_stay_within_the_tolerance,
+        lambda c: c.traits.keeps_prediction and c.traits.tolerance,
+    ),
+    Rule(predictions.check_training_mode_is_seen, lambda c: c.traits.info is not None),
+    Rule(
+        surroundings.check_smoothing_changes_no_attack_arithmetic,
+        lambda c: not c.model.hides_gradients,
+    ),
+    Rule(surroundings.check_attacks_in_threads_are_independent),
+    Rule(surroundings.check_attack_refuses_nan),
+    Rule(surroundings.check_attack_counts_are_integers),
+    Rule(
         ties.check_ties_are_flagged,
         lambda c: _can_tie(c.model) and c.traits.info is not None and c.traits.aims_at_top_k,
     ),
@@ -89,6 +115,21 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
         budgets.check_small_budget_is_no_proof,
         lambda c: c.traits.budget and c.traits.info is not None and not c.model.constant_map,
     ),
+    Rule(
+        unmovable.check_rows_that_cannot_move_are_not_robust,
+        lambda c: c.traits.mask and c.traits.info is not None,
+    ),
+    Rule(
+        per_example.check_bounds_follow_their_examples,
+        lambda c: c.traits.bounds and not isinstance(c.model.inputs, tuple),
+    ),
+    Rule(whole_ball.check_rounding_stays_in_ball, lambda c: c.model.quadratic),
+    Rule(derivatives.check_attack_names_a_missing_second_derivative),
+    Rule(
+        random_maps.check_random_map_is_scored_as_by_captum,
+        lambda c: _is_measurable(c) and c.traits.info is not None,
+    ),
+    Rule(random_maps.check_random_map_is_the_same_in_every_batch),
 )
 
 

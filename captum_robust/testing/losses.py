@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_robust.testing import half_precision, surroundings, ties
 from captum_robust.testing import loss_rules as rules
-from captum_robust.testing import ties
+from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.loss_case import LossCase, LossTraits
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -38,9 +39,18 @@ LOSS_RULES: tuple[Rule[LossCase], ...] = (
     Rule(rules.check_dtypes),
     Rule(rules.check_errors_name_the_argument),
     Rule(
+        surroundings.check_smoothing_changes_no_loss_arithmetic,
+        lambda c: c.traits.repeatable and not c.model.hides_gradients,
+    ),
+    Rule(
         ties.check_ties_give_a_finite_gradient,
         lambda c: isinstance(c.model.inputs, Tensor),
     ),
+    Rule(derivatives.check_loss_refuses_a_missing_gradient),
+    Rule(derivatives.check_loss_names_a_missing_second_derivative),
+    Rule(derivatives.check_loss_in_inference_mode_is_the_same),
+    Rule(half_precision.check_autocast_keeps_the_terms),
+    Rule(half_precision.check_half_precision_keeps_the_terms, lambda c: c.traits.half_precision),
 )
 
 

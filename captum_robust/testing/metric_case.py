@@ -36,6 +36,8 @@ class MetricTraits:
         chunks (bool): takes ``max_examples_per_batch``; for metrics of models.
         tuples (bool): takes a tuple of inputs; for metrics of models.
         calls_model (bool): calls the model instead of reading its weights; for metrics of models.
+        moves_inputs (bool): judges the explanation by those of other inputs nearby; for metrics of
+            models.
         half_precision (bool): works in bfloat16 and float16.
         k (str, optional): name of the argument k, which must lie in 1 … n − 1.
         radius (str, optional): name of the argument for the radius, which must not be negative.
@@ -51,6 +53,7 @@ class MetricTraits:
     chunks: bool = True
     tuples: bool = True
     calls_model: bool = True
+    moves_inputs: bool = True
     half_precision: bool = True
     k: str | None = None
     radius: str | None = None

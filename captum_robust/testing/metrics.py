@@ -8,7 +8,8 @@ from torch import Tensor
 
 from captum_robust.testing import metric_of_maps as of_maps
 from captum_robust.testing import metric_of_models as of_models
-from captum_robust.testing import ties
+from captum_robust.testing import per_example, random_maps, surroundings, ties, unmovable
+from captum_robust.testing import second_derivatives as derivatives
 from captum_robust.testing.metric_case import MapsCase, MetricTraits, ModelCase
 from captum_robust.testing.models import SmallModel, small_models
 from captum_robust.testing.report import Rule, run_all
@@ -59,7 +60,29 @@ MODEL_RULES: tuple[Rule[ModelCase], ...] = (
     Rule(of_models.check_noncontiguous_inputs),
     Rule(of_models.check_dtypes),
     Rule(of_models.check_errors_name_the_argument),
+    Rule(
+        surroundings.check_smoothing_changes_no_metric_arithmetic,
+        lambda c: not c.model.hides_gradients,
+    ),
+    Rule(surroundings.check_metrics_in_threads_are_independent),
+    Rule(surroundings.check_metric_counts_are_integers),
     Rule(ties.check_constant_map_gives_nan, _ranks_one_input),
+    Rule(
+        unmovable.check_inputs_without_neighbours_have_no_value,
+        lambda c: c.model.constant_map and c.traits.moves_inputs,
+    ),
+    Rule(per_example.check_radius_follows_its_example, lambda c: c.traits.radius is not None),
+    Rule(derivatives.check_missing_gradient_is_not_robust, lambda c: c.traits.perfect is not None),
+    Rule(derivatives.check_missing_second_derivative_is_not_flat),
+    Rule(
+        random_maps.check_random_map_at_radius_zero_is_perfect,
+        lambda c: (
+            c.traits.call == "explanation"
+            and c.traits.radius is not None
+            and c.traits.perfect is not None
+        ),
+    ),
+    Rule(random_maps.check_random_map_has_no_neighbours, lambda c: c.traits.calls_model),
 )
 
 

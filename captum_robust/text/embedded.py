@@ -105,8 +105,8 @@ class EmbeddedModel(nn.Module):
         Args:
             embeddings (Tensor): output of the embedding layer, shape (N, L, D).
             ids (Tensor): integer token ids, shape (N, L).
-            *further: further arguments of the model, such as the attention mask; those of
-                :attr:`arguments`, in this order, by name.
+            *further: further arguments of the model, such as the attention mask; by name if there
+                are ``arguments``, in their order.
 
         Returns:
             - **outputs** (*Tensor*): the output of the model.

@@ -59,7 +59,10 @@ def token_ball(points: Inputs, centre: Inputs, radius: Tensor) -> Inputs:
 
     .. code-block:: python
 
-        attack.perturb(embeddings, radius=0.3, norm="Linf", project=token_ball, …)
+        attack.perturb(embeddings, radius=0.3, norm="Linf", project=token_ball)
+
+    A step of size s moves a token of D numbers by :math:`s \sqrt{D}`: on some models an attack
+    finds more with a smaller ``step_size`` than the default.
 
     Args:
         points (Tensor or tuple[Tensor, ...]): perturbed embeddings, shape (N, L, D).

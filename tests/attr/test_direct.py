@@ -143,9 +143,10 @@ def test_integer_inputs_are_left_to_captum() -> None:
     assert direct_attribution(Saliency(lambda x: x.sum(1)), (tokens,), {}) is None
 
 
-def test_a_model_that_returns_no_tensor_is_left_to_captum() -> None:
+def test_a_model_that_returns_no_tensor_is_named() -> None:
     attribution = Saliency(lambda x: {"logits": x.sum(1)})
-    assert direct_attribution(attribution, (normal(2, 3),), {}) is None
+    with pytest.raises(ValueError, match=r"must return one tensor, got dict with the keys"):
+        direct_attribution(attribution, (normal(2, 3),), {})
 
 
 @METHODS

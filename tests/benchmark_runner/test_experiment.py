@@ -88,14 +88,17 @@ def test_the_attack_of_the_selection_sees_through_kinks() -> None:
 @pytest.mark.parametrize("name", list(EXPLANATIONS))
 def test_explanations_are_those_of_captum(name: str) -> None:
     model, inputs = network(nn.Softplus), points().requires_grad_()
+
+    def smoothgrad(row: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        tunnel = NoiseTunnel(Saliency(model))
+        return tunnel.attribute(row, target=0, nt_samples=50, stdevs=0.5**0.5)
+
     expected = {
         "saliency": lambda: Saliency(model).attribute(inputs, target=0),
-        "smoothgrad": lambda: NoiseTunnel(Saliency(model)).attribute(
-            inputs, target=0, nt_samples=50, stdevs=0.5**0.5
-        ),
+        "smoothgrad": lambda: torch.cat([smoothgrad(row[None]) for row in inputs]),
         "ig": lambda: IntegratedGradients(model).attribute(inputs, target=0, n_steps=50).abs(),
     }
-    torch.manual_seed(0)
     maps = EXPLANATIONS[name].magnitudes(model, inputs)
     torch.testing.assert_close(maps, expected[name]().detach())
     assert set(ATTACKS) == {"er", "mse", "auto"}

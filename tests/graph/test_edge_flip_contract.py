@@ -69,6 +69,7 @@ class FlipsOfCorners:
 CHECKS = one_of_each(
     attack_checks(
         norms=("Linf",), bounds=False, restarts=False, warm_start=False, beats_noise=False,
+        tolerance=False,
         effort=lambda n_steps, radius: {"step_num": n_steps}, info="precision",
         objective=lambda maps, reference: precision_at_k(maps, reference, 2),
     ),

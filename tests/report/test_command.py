@@ -123,7 +123,7 @@ def test_what_the_factory_raises_is_shown_whole(folder: Path) -> None:
         ({"inputs": np.ones(3)}, "inputs of rows.npz have float64 values of shape (3,)"),
         ({"inputs": np.array([["a"]])}, "inputs of rows.npz have <U1"),
         ({"inputs": np.ones((3, 6)), "targets": np.ones(2, int)}, "targets of rows.npz have 2"),
-        ({"inputs": np.ones((3, 6)), "labels": np.ones(3)}, "labels of rows.npz have 3 values"),
+        ({"inputs": np.ones((3, 6)), "labels": np.full(3, np.inf)}, "labels of rows.npz have 3"),
         ({"inputs": np.array([{}, {}])}, "is no .npz file of plain arrays"),  # a pickle
     ],
 )

@@ -34,8 +34,8 @@ CONSTRUCTION = {
     "gap": ({"gap": "square"}, "gap must be one of ('linear', 'exp'), got 'square'"),
     "k 0": ({"k": 0}, "k must be an integer of at least 1, got 0"),
     "k 1.5": ({"k": 1.5}, "k must be an integer of at least 1, got 1.5"),
-    "k_prime 0": ({"k_prime": 0}, "k_prime must lie in 1 … k = 2, got 0"),
-    "k_prime 3": ({"k_prime": 3}, "k_prime must lie in 1 … k = 2, got 3"),
+    "k_prime 0": ({"k_prime": 0}, "k_prime must be an int in 1 … k = 2, got 0"),
+    "k_prime 3": ({"k_prime": 3}, "k_prime must be an int in 1 … k = 2, got 3"),
 }
 
 

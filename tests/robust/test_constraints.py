@@ -430,7 +430,7 @@ def test_a_prediction_of_three_results_is_kept_in_all_of_them(rule):
 
 @pytest.mark.parametrize(
     "options, forwards",
-    [({}, 8), ({"smooth_relu": 5.0}, 8 + 2 * 7), ({"gradient": "spsa"}, 8 + 7 * 4)],
+    [({}, 10), ({"smooth_relu": 5.0}, 10 + 2 * 7), ({"gradient": "spsa"}, 10 + 7 * 4)],
 )
 def test_no_more_forwards_than_it_takes_and_no_more_maps(options, forwards):
     calls = []

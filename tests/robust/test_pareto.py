@@ -499,13 +499,13 @@ def test_queries_are_the_maps_of_the_iterates_and_of_the_trials():
 def test_a_batch_that_must_stay_whole_is_evaluated_whole():
     sizes = []
 
-    class Drawing(nn.Module):
-        """Dropout draws for the whole batch."""
+    class Normalised(nn.Module):
+        """The statistics are those of the whole batch."""
 
         def __init__(self):
             super().__init__()
             self.inner = nn.Sequential(
-                nn.Linear(6, 8), nn.Softplus(), nn.Dropout(0.2), nn.Linear(8, 3)
+                nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Softplus(), nn.Linear(8, 3)
             )
             self.double()
 
@@ -515,7 +515,7 @@ def test_a_batch_that_must_stay_whole_is_evaluated_whole():
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Drawing().train()
+        model = Normalised().train()
     attack = ParetoERAttack(Saliency(model), k=2)
     _, info = attack.perturb(normal(6, 6), 0.5, target=1, step_num=6, seed=0, return_info=True)
     assert set(sizes) == {6} and (info.objective < info.trace[0, 0]).any()
@@ -549,7 +549,7 @@ def test_the_pairs_are_as_many_as_asked_for_and_four_by_default():
         ({"armijo": 1.0}, "armijo must lie between 0 and 1, got 1.0"),
         ({"tolerance": -1.0}, "tolerance must lie between 0 and 1, got -1.0"),
         ({"output_tolerance": 0.0}, "output_tolerance must be positive, finite, or None, got 0.0"),
-        ({"k_prime": 3}, "k_prime must lie in 1 … k = 2, got 3"),
+        ({"k_prime": 3}, "k_prime must be an int in 1 … k = 2, got 3"),
         (
             {"preserve_prediction": "gda"},
             "preserve_prediction must be one of ('reject', 'early_stop'",

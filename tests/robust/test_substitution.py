@@ -199,7 +199,8 @@ def test_the_budget_of_queries_is_kept(limit, width):
         feature_mask=SUMS, absolute=True, preserve_prediction="none",
     )  # fmt: skip
     _, info = attack.perturb(table[ids], target=0, seed=0, return_info=True)
-    assert (info.n_queries <= limit).all() and calls <= 2 * limit * N
+    # Two forwards before the search show whether outputs depend on chance or on other examples.
+    assert (info.n_queries <= limit).all() and calls <= 2 * N + 2 * limit * N
     assert (info.n_substitutions > 0).any() == (limit > 1 + width)
 
 

@@ -144,7 +144,10 @@ ATTACKS = {
     ),
     "top-k": Subject(robust.TopKAttack, "TopKAttack"),
     # It ends where no gap can be closed without another opening.
-    "pareto": Subject(robust.ParetoERAttack, "ParetoERAttack", {"beats_noise": False}),
+    # Its tolerance is one of Pareto-critical points.
+    "pareto": Subject(
+        robust.ParetoERAttack, "ParetoERAttack", {"beats_noise": False, "tolerance": False}
+    ),
     "random search": Subject(
         robust.RandomSearchAttack,
         "RandomSearchAttack",
@@ -187,6 +190,7 @@ ATTACKS = {
 # --- metrics -------------------------------------------------------------------------------------
 
 SHARE = {"lowest": 0, "highest": 1}
+NO_MOVES = {**SHARE, "seed": False, "moves_inputs": False}
 FEW = {"n_perturb_samples": 2, "n_steps": 3, "perturb_radius": 0.3}
 SMOOTH_MLPS = tuple(m for m in small_models() if m.name in ("mlp_softplus", "mlp_tanh", "linear"))
 PAIR = torch.tensor([[0, 1]])
@@ -273,18 +277,20 @@ METRICS = {
         k="k",
         radius="radius",
     ),
-    "hessian": of_models("hessian_norm", lowest=0, perfect=0),
+    "hessian": of_models("hessian_norm", lowest=0, perfect=0, moves_inputs=False),
     "hessian-hutchinson": of_models(
         "hessian_norm",
         partial(metrics.hessian_norm, method="hutchinson", n_probes=3),
         lowest=0,
         perfect=0,
+        moves_inputs=False,
     ),
     "lower bound": of_models(
         "thickness_bounds",
         item(partial(metrics.thickness_bounds, k=2, radius=0.1, n_samples=2), 0),
         k="k",
         radius="radius",
+        moves_inputs=False,
     ),
     "upper bound of pairs": of_models(
         "pairwise_thickness_bounds",
@@ -292,14 +298,17 @@ METRICS = {
             *args, **{"pairs": PAIR, "radius": 0.1, "n_samples": 2, **kwargs}
         )[1][:, 0],
         radius="radius",
+        moves_inputs=False,
     ),
     "flips": of_models(
-        "decision_flip_fraction", with_maps(metrics.decision_flip_fraction), **SHARE, seed=False
+        "decision_flip_fraction",
+        with_maps(metrics.decision_flip_fraction),
+        **NO_MOVES,
     ),
     "comprehensiveness": of_models(
-        "comprehensiveness", with_maps(metrics.comprehensiveness), **SHARE, seed=False
+        "comprehensiveness", with_maps(metrics.comprehensiveness), **NO_MOVES
     ),
-    "sufficiency": of_models("sufficiency", with_maps(metrics.sufficiency), **SHARE, seed=False),
+    "sufficiency": of_models("sufficiency", with_maps(metrics.sufficiency), **NO_MOVES),
     "certified radius": Subject(
         partial(metrics.certified_top_k_radius, k=2, max_radius=1.0),
         "certified_top_k_radius",

@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from captum_robust._utils.captum import as_tuple, format_like
+from captum_robust._utils.prediction import Decision
+from captum_robust._utils.state import models_of
+from captum_robust.attr import NotDifferentiableError
 from captum_robust.robust import ERAttack, UniformNoise
 from captum_robust.testing import ATTACK_RULES, attack_checks, small_models
+from captum_robust.testing.random_maps import NoisyModel
 from tests.testing.subjects import failing, first_of_each
 
 # A smooth model, and those that some rules are about.
@@ -51,7 +55,7 @@ def attack_that(perturb):
 
 
 def model_of(attack):
-    return attack.attribution.forward_func
+    return models_of(attack.attribution)[0]
 
 
 BROKEN = {}
@@ -338,9 +342,92 @@ def misreads_lists(sound, attack, inputs, radius, target=None, **arguments):
     return sound(inputs, radius, target=0 if isinstance(target, list) else target, **arguments)
 
 
+@breaks("check_rows_that_cannot_move_are_not_robust")
+def scores_rows_that_cannot_move(sound, attack, inputs, radius, **arguments):
+    found = sound(inputs, radius, **arguments)
+    if not arguments.get("return_info") or "mask" not in arguments:
+        return found
+    return found[0], dataclasses.replace(found[1], objective=found[1].objective.nan_to_num())
+
+
+@breaks("check_bounds_follow_their_examples")
+def takes_the_bounds_of_others(sound, attack, inputs, radius, **arguments):
+    if isinstance(attack.lower_bound, torch.Tensor):
+        move = inputs - attack.lower_bound
+        attack.lower_bound, attack.upper_bound = inputs - move.flip(0), inputs + move.flip(0)
+    return sound(inputs, radius, **arguments)
+
+
+@breaks("check_rounding_stays_in_ball")
+def rounds_to_nearest(sound, attack, inputs, radius, **arguments):
+    moved = sound(inputs, radius, **arguments)
+    if as_tuple(inputs)[0].min() < 2.0**51:
+        return moved
+    return mapped(lambda t: t + radius, inputs)
+
+
 @breaks("check_errors_name_the_argument")
 def takes_any_radius(sound, attack, inputs, radius, **arguments):
     radius = radius if isinstance(radius, torch.Tensor) else abs(radius)
+    return sound(inputs, radius, **arguments)
+
+
+# --- the prediction ------------------------------------------------------------------------------
+
+
+@breaks("check_dense_prediction_is_that_of_the_target")
+def keeps_the_class_of_every_position(sound, attack, inputs, radius, **arguments):
+    if isinstance(arguments.get("target"), tuple):
+        attack.decision = Decision(lambda outputs: outputs.argmax(dim=1))
+    return sound(inputs, radius, **arguments)
+
+
+@breaks("check_outputs_stay_within_the_tolerance")
+def takes_the_sign_for_the_prediction(sound, attack, inputs, radius, **arguments):
+    attack.decision = Decision()
+    return sound(inputs, radius, **arguments)
+
+
+@breaks("check_training_mode_is_seen")
+def reads_flags_only(sound, attack, inputs, radius, **arguments):
+    found = sound(inputs, radius, **arguments)
+    if not arguments.get("return_info"):
+        return found
+    flags = {name: count for name, count in found[1].flags.items() if name != "training_mode"}
+    return found[0], dataclasses.replace(found[1], flags=flags)
+
+
+# --- the surroundings ----------------------------------------------------------------------------
+
+
+@breaks("check_smoothing_changes_no_attack_arithmetic")
+def clamps_in_its_own_package(sound, attack, inputs, radius, **arguments):
+    found = sound(inputs, radius, **arguments)
+    if arguments.get("return_info"):
+        return found
+    return mapped(lambda t: t + torch.relu(torch.zeros_like(t)), found)
+
+
+LAST_SEED = [0]
+
+
+@breaks("check_attacks_in_threads_are_independent")
+def shares_its_seed(sound, attack, inputs, radius, seed=0, **arguments):
+    """The seed is kept where the last call of any thread has put it."""
+    LAST_SEED[0] = seed
+    sound(inputs, radius, seed=0, **arguments)
+    return sound(inputs, radius, seed=LAST_SEED[0], random_start=True, **arguments)
+
+
+@breaks("check_attack_refuses_nan")
+def takes_nan_for_free(sound, attack, inputs, radius, mask=None, **arguments):
+    mask = None if mask is None else mapped(torch.nan_to_num, mask)
+    return sound(inputs, radius, mask=mask, **arguments)
+
+
+@breaks("check_attack_counts_are_integers")
+def rounds_counts(sound, attack, inputs, radius, **arguments):
+    arguments["step_num"] = int(arguments["step_num"])
     return sound(inputs, radius, **arguments)
 
 
@@ -379,17 +466,55 @@ def calls_an_example_stable_that_it_did_not_attack(
     return found
 
 
+@breaks("check_attack_names_a_missing_second_derivative")
+def ends_in_the_error_of_torch(sound, attack, inputs, radius, **arguments):
+    try:
+        return sound(inputs, radius, **arguments)
+    except NotDifferentiableError as error:
+        raise RuntimeError("derivative not implemented") from error
+
+
+# --- random maps ---------------------------------------------------------------------------------
+
+
+@breaks("check_random_map_is_scored_as_by_captum")
+def scores_with_another_seed(sound, attack, inputs, radius, seed=None, **arguments):
+    noisy = isinstance(model_of(attack), NoisyModel)
+    return sound(inputs, radius, seed=seed + 1 if noisy else seed, **arguments)
+
+
+@breaks("check_random_map_is_the_same_in_every_batch")
+def draws_for_the_batch(sound, attack, inputs, radius, seed=None, **arguments):
+    noisy = isinstance(model_of(attack), NoisyModel)
+    alone = len(as_tuple(inputs)[0]) == 1
+    return sound(inputs, radius, seed=seed + 1 if noisy and alone else seed, **arguments)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_attack_is_caught(name):
     factory, rules = BROKEN[name]
     assert failing({rule: CHECKS[rule] for rule in rules}, factory) == rules
 
 
+# What follows from the fault itself.
+FOLLOWS = {
+    "forgets_the_bounds": {"check_attack_refuses_nan"},
+    "forgets_the_mask": {"check_attack_refuses_nan"},
+    "forgets_the_start": {"check_attack_refuses_nan"},
+    "forgets_the_prediction": {
+        "check_dense_prediction_is_that_of_the_target", "check_outputs_stay_within_the_tolerance",
+    },
+    "keeps_the_last_restart": {"check_attack_counts_are_integers"},
+    **{name: {"check_attacks_in_threads_are_independent"} for name in DRAWS},
+}  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_attack_is_caught_by_no_other_check(name):
     factory, rules = BROKEN[name]
-    assert failing(CHECKS, factory) == rules
+    found = failing(CHECKS, factory)
+    assert rules <= found <= rules | FOLLOWS.get(name, set())
 
 
 def test_the_sound_attack_passes():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from captum_robust._utils.captum import as_tuple
+from captum_robust.attr import NotDifferentiableError
 from captum_robust.loss import R2ETLoss
 from captum_robust.testing import LOSS_RULES, loss_checks, small_models
 from tests.testing.subjects import failing, first_of_each
@@ -128,6 +129,39 @@ class HidesNaN(Sound):
         return loss.nan_to_num(0.0)
 
 
+class TrainsWithoutItsTerms(Sound):
+    def forward(self, inputs, target, **arguments):
+        try:
+            return self.inner(inputs, target, **arguments)
+        except NotDifferentiableError:
+            return nn.functional.cross_entropy(self.model(*as_tuple(inputs)), target)
+
+
+class EndsInTheErrorOfTorch(Sound):
+    def forward(self, inputs, target, **arguments):
+        try:
+            return self.inner(inputs, target, **arguments)
+        except NotDifferentiableError as error:
+            raise RuntimeError("derivative not implemented") from error
+
+
+class IsPlainInInferenceMode(Sound):
+    def forward(self, inputs, target, **arguments):
+        if torch.is_inference_mode_enabled():
+            return nn.functional.cross_entropy(self.model(*as_tuple(inputs)), target)
+        return self.inner(inputs, target, **arguments)
+
+
+class DoublesUnderAutocast(Sound):
+    def after(self, loss, inputs):
+        return 2 * loss if torch.is_autocast_enabled("cpu") else loss
+
+
+class DoublesInHalfPrecision(Sound):
+    def after(self, loss, inputs):
+        return 2 * loss if as_tuple(inputs)[0].dtype == torch.bfloat16 else loss
+
+
 class IsPlainWithoutAGraph(Sound):
     def forward(self, inputs, target, **arguments):
         if not torch.is_grad_enabled():
@@ -152,6 +186,11 @@ class PadsLabels(Sound):
     def before(self, inputs, target):
         n_missing = len(as_tuple(inputs)[0]) - len(target)
         return inputs, torch.cat([target, target.new_zeros(n_missing)])
+
+
+class RectifiesInItsOwnPackage(Sound):
+    def after(self, loss, inputs):
+        return loss + torch.relu(torch.zeros_like(loss.detach()))
 
 
 class DividesByTheGap(Sound):
@@ -188,13 +227,26 @@ BROKEN = {
     ReadsMemory: {"check_noncontiguous_inputs"},
     OverflowsInHalfPrecision: {"check_dtypes"},
     PadsLabels: {"check_errors_name_the_argument"},
+    RectifiesInItsOwnPackage: {"check_smoothing_changes_no_loss_arithmetic"},
     DividesByTheGap: {"check_ties_give_a_finite_gradient"},
+    TrainsWithoutItsTerms: {
+        "check_loss_refuses_a_missing_gradient",
+        "check_loss_names_a_missing_second_derivative",
+    },
+    EndsInTheErrorOfTorch: {
+        "check_loss_refuses_a_missing_gradient",
+        "check_loss_names_a_missing_second_derivative",
+    },
+    IsPlainInInferenceMode: {"check_loss_in_inference_mode_is_the_same"},
+    DoublesUnderAutocast: {"check_autocast_keeps_the_terms"},
+    DoublesInHalfPrecision: {"check_half_precision_keeps_the_terms"},
 }
 # What follows from the fault itself.
 FOLLOWS = {
     AddsNoise: {
         "check_gradient_is_that_of_the_value", "check_order_does_not_matter", "check_dtypes",
         "check_works_without_a_graph", "check_noncontiguous_inputs", "check_steps_lower_the_loss",
+        "check_smoothing_changes_no_loss_arithmetic",
     },
     LeavesGradients: {"check_model_is_left_as_found_after_an_exception"},
 }  # fmt: skip

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from captum_robust._utils.captum import as_tuple
+from captum_robust.attr import NotDifferentiableError
 from captum_robust.metrics import precision_at_k, ranking_thickness, spearman_correlation
 from captum_robust.testing import MAPS_RULES, MODEL_RULES, metric_checks, small_models
+from captum_robust.testing.random_maps import NoisyModel
 from tests.testing.subjects import FEW, SHARE, failing, first_of_each
 
 # --- of maps -------------------------------------------------------------------------------------
@@ -228,6 +230,74 @@ def takes_any_radius(explain, inputs, perturb_radius=0.3, **kwargs):
     return thickness(explain, inputs, perturb_radius=abs(perturb_radius), **kwargs)
 
 
+def rectifies_in_its_own_package(explain, inputs, **kwargs):
+    value = thickness(explain, inputs, **kwargs)
+    return value + 0.01 * torch.relu(torch.zeros_like(value))
+
+
+LAST_SEED = [0]
+
+
+def shares_its_seed(explain, inputs, seed=0, **kwargs):
+    """The seed is kept where the last call of any thread has put it."""
+    LAST_SEED[0] = seed
+    thickness(explain, inputs, seed=0, **kwargs)
+    return thickness(explain, inputs, seed=LAST_SEED[0], **kwargs)
+
+
+def rounds_k(explain, inputs, k=2, **kwargs):
+    return ranking_thickness(explain, inputs, **{**FEW, "k": int(k), **kwargs})
+
+
+def scores_what_cannot_move(explain, inputs, **kwargs):
+    try:
+        return thickness(explain, inputs, **kwargs)
+    except ValueError as error:
+        if "spacing" not in str(error):
+            raise
+        return torch.ones(len(as_tuple(inputs)[0]))
+
+
+def mixes_up_radii(explain, inputs, perturb_radius=0.3, **kwargs):
+    if isinstance(perturb_radius, torch.Tensor):
+        perturb_radius = perturb_radius.flip(0)
+    return thickness(explain, inputs, perturb_radius=perturb_radius, **kwargs)
+
+
+def forgives_a_missing_gradient(explanation, inputs, **arguments):
+    """Nothing that can be seen has changed."""
+    try:
+        return thickness(explanation, inputs, **arguments)
+    except NotDifferentiableError:
+        return torch.ones(len(as_tuple(inputs)[0]))
+
+
+def trusts_autograd(explanation, inputs, **arguments):
+    """Lower where the saliency has a derivative by autograd, which may be missing."""
+    value = thickness(explanation, inputs, **arguments)
+    model, points = explanation.__self__.forward_func, as_tuple(inputs)
+    leaves = [p.detach().requires_grad_() for p in points]
+    output = model(*leaves).flatten(1).sum() if points[0].dtype == torch.float64 else None
+    if output is None or not output.requires_grad:
+        return value
+    first = torch.autograd.grad(output, leaves, create_graph=True, allow_unused=True)
+    total = sum(g.sum() for g in first if g is not None)
+    second = torch.autograd.grad(total, leaves, allow_unused=True)
+    bent = sum(g.flatten(1).abs().sum(dim=1) for g in second if g is not None)
+    return value / (1 + 0.1 * bent)
+
+
+def sees_noise_at_radius_zero(explain, inputs, **kwargs):
+    value = thickness(explain, inputs, **kwargs)
+    return value - 1e-6 * (kwargs.get("perturb_radius") == 0)
+
+
+def draws_for_a_chunk(explain, inputs, **kwargs):
+    value = thickness(explain, inputs, **kwargs)
+    noisy = isinstance(model_of(explain), NoisyModel)
+    return value - 0.01 * (noisy and kwargs.get("max_examples_per_batch") == 3)
+
+
 BROKEN = {
     means_over_examples: {"check_one_value_per_example"},
     in_hundredths: {"check_values_in_range"},
@@ -245,6 +315,15 @@ BROKEN = {
     reads_rows_of_memory: {"check_noncontiguous_inputs"},
     returns_half_precision: {"check_dtypes"},
     takes_any_radius: {"check_errors_name_the_argument"},
+    rectifies_in_its_own_package: {"check_smoothing_changes_no_metric_arithmetic"},
+    shares_its_seed: {"check_metrics_in_threads_are_independent"},
+    rounds_k: {"check_metric_counts_are_integers"},
+    scores_what_cannot_move: {"check_inputs_without_neighbours_have_no_value"},
+    mixes_up_radii: {"check_radius_follows_its_example"},
+    forgives_a_missing_gradient: {"check_missing_gradient_is_not_robust"},
+    trusts_autograd: {"check_missing_second_derivative_is_not_flat"},
+    sees_noise_at_radius_zero: {"check_random_map_at_radius_zero_is_perfect"},
+    draws_for_a_chunk: {"check_random_map_has_no_neighbours"},
 }
 
 
@@ -258,13 +337,22 @@ def test_a_broken_metric_is_caught(metric):
 FOLLOWS = {
     "means_over_examples": {
         "check_broken_rows_give_nan", "check_chunks_and_order_do_not_matter",
+        "check_random_map_has_no_neighbours",
     },
+    "numbers_examples": {"check_random_map_has_no_neighbours"},
+    "knows_its_chunks": {"check_random_map_has_no_neighbours"},
     "forgets_its_seed": {
         "check_linear_model_is_perfectly_robust",
         "check_broken_rows_give_nan", "check_chunks_and_order_do_not_matter",
         "check_tuple_of_one_input", "check_noncontiguous_inputs", "check_errors_name_the_argument",
+        "check_smoothing_changes_no_metric_arithmetic", "check_metrics_in_threads_are_independent",
     },
-    "moves_the_generator": {"check_model_is_left_as_found_after_an_exception"},
+    "shares_its_seed": {"check_errors_name_the_argument"},
+    "moves_the_generator": {
+        "check_model_is_left_as_found_after_an_exception",
+        "check_metrics_in_threads_are_independent",
+        "check_random_map_at_radius_zero_is_perfect", "check_random_map_has_no_neighbours",
+    },
     "switches_to_evaluation": {"check_model_is_left_as_found_after_an_exception"},
     "clears_gradients": {"check_model_is_left_as_found_after_an_exception"},
 }  # fmt: skip

@@ -14,9 +14,7 @@ from captum_robust.robust import ERAttack
 from captum_robust.text import EmbeddedModel, TokenNoise, token_ball, token_mask
 from tests.text.models import IDS, MASK
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of the libraries that it imports
-    transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.models
 
 COMMON = {"vocab_size": 30, "pad_token_id": 0, "num_labels": 3}
 HEADS = {"num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 16}
@@ -32,6 +30,9 @@ TOKENS = torch.arange(8)[None, :, None]
 
 
 def classifier(name, **configuration):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries that it imports
+        transformers = pytest.importorskip("transformers", reason="needs the extra [models]")
     torch.manual_seed(0)
     make = getattr(transformers, f"{name}ForSequenceClassification")
     config = getattr(transformers, f"{name}Config")(**COMMON, **configuration)

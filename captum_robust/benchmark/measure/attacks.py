@@ -132,7 +132,7 @@ def _over_radii(
             rows, radii, target=0, norm="L2", seed=seed, max_examples_per_batch=settings.chunk,
             **explanation.arguments,
         )  # fmt: skip
-    maps, reference = (explanation.magnitudes(model, x) for x in (moved, rows))
+    maps, reference = (explanation.magnitudes(model, x, seed) for x in (moved, rows))
     precision = precision_at_k(maps, reference, k)
     # As in an audit: any change may swap features that tie, which is no loss of stability.
     precision = precision.masked_fill(tied_rows(flatten_attributions(reference), k), float("nan"))

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_robust._utils.random import seeded
+from captum_robust._utils.captum import as_tuple
 from captum_robust.auditing.explanations import ATTRIBUTIONS
+from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["EXPLANATIONS", "Explanation"]
 
@@ -25,13 +26,11 @@ class Explanation(NamedTuple):
     arguments: Mapping[str, Any]
     is_costly: bool
 
-    def magnitudes(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Return the magnitude of each feature, (N, n); noise is the same in every call."""
-        with seeded(0):
-            maps: Tensor = self.attribution(model).attribute(
-                inputs.detach().requires_grad_(), target=0, **self.arguments
-            )
-        return maps.detach().abs()
+    def magnitudes(self, model: nn.Module, inputs: Tensor, seed: int = 0) -> Tensor:
+        """Return the magnitude of each feature, (N, n); noise is the same for every row."""
+        scorer = Scorer(self.attribution(model), {"target": 0, **self.arguments}, seed)
+        (maps,) = as_tuple(scorer.maps(inputs))
+        return maps.abs()
 
 
 #: Variance of SmoothGrad's noise on standardised tables (C.4.3 of the paper).

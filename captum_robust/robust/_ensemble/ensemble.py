@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_robust._utils.captum import Inputs
+from captum_robust._utils.derivatives import differentiate
 from captum_robust._utils.tensors import Points
-from captum_robust.attr.check import is_differentiable
+from captum_robust.attr.check import NotDifferentiableError, is_differentiable
 from captum_robust.ranking import fraction
 from captum_robust.robust._ensemble.budget import Budget
 from captum_robust.robust._ensemble.members import Member, NetworkTraits, unbounded
@@ -17,6 +19,7 @@ from captum_robust.robust._ensemble.outcome import Outcome, single_search, stack
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.limit import Limit
 from captum_robust.robust._search.problem import Problem
+from captum_robust.robust._search.seeds import OverSeeds, precision_over_seeds
 from captum_robust.robust.attack import ExplanationAttack
 from captum_robust.robust.flags import count_flags
 from captum_robust.robust.random_search import RandomSearchAttack
@@ -37,7 +40,7 @@ class AutoAttackInfo:
 
     Attributes:
         precision (Tensor): precision at k of the returned inputs, on the real model; (N,), in
-            [0, 1]. NaN where the map of the example is not finite or constant.
+            [0, 1]. NaN where the map of the example is not finite or constant, or it cannot move.
         prediction_kept (Tensor): whether the returned input has the example's label; (N,) bool.
         members (tuple[str, ...]): names of the members, in the order in which they ran.
         winner (Tensor): the first member to find the precision returned; (N,) int64, −1 where none
@@ -46,6 +49,13 @@ class AutoAttackInfo:
             the member was not run, because the example could not get worse or the budget was
             spent.
         n_queries (Tensor): attributions computed for each example; (N,) int64.
+        noise_floor (Tensor, optional): for a random attribution, precision at k between the maps of
+            two seeds at the unperturbed input, mean over pairs of four other seeds than that of
+            the attack; (N,). A precision near it is no more than the attribution's own noise. None
+            for an attribution that draws no random numbers.
+        precision_over_seeds (Tensor, optional): for a random attribution, the precision of the
+            returned inputs with other seeds: for each of the four, between its maps at the
+            returned and at the unperturbed input; the mean, (N,). None as ``noise_floor``.
         flags (dict[str, int]): reasons for caution, with the number of examples that each concerns;
             :data:`~captum_robust.robust.FLAGS` says what they mean.
     """
@@ -57,6 +67,8 @@ class AutoAttackInfo:
     member_precision: Tensor
     n_queries: Tensor
     flags: dict[str, int]
+    noise_floor: Tensor | None = None
+    precision_over_seeds: Tensor | None = None
 
     @property
     def wins(self) -> dict[str, int]:
@@ -70,12 +82,20 @@ class AutoAttackInfo:
 class Ensemble:
     """The members at work on one problem, and the worst point of every example so far."""
 
-    def __init__(self, problem: Problem, k: int, budget: Budget, chunk: int | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        k: int,
+        budget: Budget,
+        chunk: int | None,
+        feature_mask: Inputs | None = None,
+    ) -> None:
         n_examples, like = problem.n_examples, problem.region.centre[0]
         self.problem = problem
         self.k = k
         self.budget = budget
         self.chunk = chunk
+        self.feature_mask = feature_mask
         self.points = tuple(t.clone() for t in problem.region.centre)
         self.overlap = torch.full((n_examples,), k, device=like.device)
         self.kept = torch.ones(n_examples, dtype=torch.bool, device=like.device)
@@ -88,7 +108,8 @@ class Ensemble:
         self._by_chance = torch.full((n_examples,), float("inf"), dtype=torch.float64)
         self._by_gradient = self._by_chance.clone()
         self._attacked = torch.zeros_like(self.kept)  # along a gradient
-        self._lowest = 0
+        self._lowest = torch.zeros_like(self.overlap)
+        self._over_seeds: list[OverSeeds] = []
         self.depends_on_the_batch = True  # until the attribution has been examined
 
     def begin(self, first: Member) -> None:
@@ -97,14 +118,11 @@ class Ensemble:
 
     def examine(self, attack: ExplanationAttack) -> NetworkTraits:
         """Find the traits of the network, by the attribution of an attack."""
-        rows = self._open()[:_N_SAMPLED]
+        rows = self._alike(self._open())[:_N_SAMPLED]
         if len(rows) == 0:
             return NetworkTraits()
         if not self.budget.charge(_EXAMINATION):
-            evaluator = self.problem.evaluator(
-                attack.attribution, rows, attack.absolute, attack.feature_mask
-            )
-            return NetworkTraits(randomised=evaluator.depends_on_the_batch)
+            return NetworkTraits()
         region = self.problem.region.of(rows)
         points = region.as_inputs(region.centre)
         maps, differentiable = [], False
@@ -114,20 +132,30 @@ class Ensemble:
                 attack.attribution, rows, attack.absolute, attack.feature_mask, beta
             )
             maps.append(evaluator.scores(points, graph=False).detach())
-            results = evaluator.results(points, attack.predictions, graph=True)
+            results = evaluator.results(points, attack.predictions, attack.decision, graph=True)
             differentiable = all(r.requires_grad for r in results)
             self.depends_on_the_batch = evaluator.depends_on_the_batch
         self.queries[rows] += len(maps)
         once, again, smoothed = maps
         kinked, randomised = not torch.equal(once, smoothed), not torch.equal(once, again)
-        has_gradient = False
-        if kinked and is_differentiable(attack.attribution):
-            evaluator = self.problem.evaluator(
-                attack.attribution, rows, attack.absolute, attack.feature_mask
-            )
-            has_gradient = _has_gradient(evaluator, points)
-            self.queries[rows] += 1
-        return NetworkTraits(kinked, has_gradient, randomised, differentiable)
+        has_gradient: dict[float | None, bool | None] = {}
+        if is_differentiable(attack.attribution):
+            for beta in (None, _KINK_BETA)[: 1 + kinked]:
+                evaluator = self.problem.evaluator(
+                    attack.attribution, rows, attack.absolute, attack.feature_mask, beta
+                )
+                has_gradient[beta] = _has_gradient(evaluator, points)
+                self.queries[rows] += 1
+                # Else only a smoothed network may have one.
+                if has_gradient[beta] is not None or not self.budget.charge(1):
+                    break
+            if has_gradient[None] is None:
+                self._flag(rows, "no_second_derivative", self.ranked[rows])
+        return NetworkTraits(
+            kinked, kinked and has_gradient.get(None) is True, randomised, differentiable,
+            no_gradient=has_gradient.get(None, False) is None,
+            no_smoothed_gradient=list(has_gradient.values())[-1:] == [None],
+        )  # fmt: skip
 
     def run(self, members: Sequence[Member]) -> Iterator[None]:
         """Run the members one after the other, and yield after each."""
@@ -152,18 +180,35 @@ class Ensemble:
             return
         unmoved = (self.overlap == self.k) & (self.problem.region.radius > 0)
         affordable = self.queries + strongest.cost <= self.budget.n_queries
-        rows = rows[(unmoved.cpu() & affordable)[rows]][:_N_SAMPLED]
+        rows = self._alike(rows[(unmoved.cpu() & affordable)[rows]])[:_N_SAMPLED]
         if len(rows) > 0:
             problem, attack = unbounded(self.problem, strongest.attack, _FAR)
-            search = attack._search(problem, rows, strongest.n_steps, with_info=True)
+            try:
+                search = attack._search(problem, rows, strongest.n_steps, with_info=True)
+            except NotDifferentiableError:
+                return
             assert search.best.overlap is not None
             self.queries[rows] += search.n_queries
             self._flag(rows, "unconstrained_attack_fails", search.best.overlap == self.k)
+
+    def compare_seeds(self, reference: Member) -> None:
+        """Explain the points found with other seeds, where the attribution is random."""
+        if "randomised" not in self.flags or not bool(self.flags["randomised"].any()):
+            return
+        attack, everything = reference.attack, torch.arange(len(self.ranked))
+        for rows in self.problem.chunks(everything, self.chunk):
+            found = precision_over_seeds(
+                self.problem, attack.attribution, rows, attack.absolute, attack.feature_mask,
+                tuple(p[rows] for p in self.points), self.k,
+            )  # fmt: skip
+            self._over_seeds.append(found)
+            self.queries[rows] += found.n_queries
 
     def info(self) -> AutoAttackInfo:
         """Return the results."""
         wide = torch.promote_types(self.problem.region.centre[0].dtype, torch.float32)
         precision = fraction(self.overlap.to(wide), self.k)
+        seeds = self._over_seeds
         return AutoAttackInfo(
             precision=precision.masked_fill(~self.ranked, float("nan")),
             prediction_kept=self.kept,
@@ -172,11 +217,17 @@ class Ensemble:
             member_precision=torch.stack(self.found).to(wide),
             n_queries=self.queries,
             flags=count_flags({name: int(rows.sum()) for name, rows in self.flags.items()}),
+            noise_floor=torch.cat([s.noise_floor for s in seeds]) if seeds else None,
+            precision_over_seeds=torch.cat([s.precision for s in seeds]) if seeds else None,
         )
 
     def _open(self) -> Tensor:
         """Return the examples that can still get worse; on the CPU."""
         return (self.ranked & (self.overlap > self._lowest)).cpu().nonzero()[:, 0]
+
+    def _alike(self, rows: Tensor) -> Tensor:
+        """Return those of the examples ``rows`` that have as many groups as the first."""
+        return next(iter(self.problem.chunks(rows, None, self.feature_mask)), rows)
 
     def _nothing(self) -> Tensor:
         return torch.full(self.overlap.shape, float("nan"), dtype=torch.float64)
@@ -184,11 +235,15 @@ class Ensemble:
     def _run(self, member: Member, start: Points | None, limit: Limit) -> None:
         problem = replace(self.problem, start=start)
         found = self._nothing()
-        for rows in problem.chunks(self._open(), self.chunk):
-            if self._can_stack(member, rows):
-                outcomes = stacked_search(member, problem, rows)
-            else:
-                outcomes = [single_search(member, problem, rows, limit)]
+        for rows in problem.chunks(self._open(), self.chunk, self.feature_mask):
+            try:
+                if self._can_stack(member, rows):
+                    outcomes = stacked_search(member, problem, rows)
+                else:
+                    outcomes = [single_search(member, problem, rows, limit)]
+            except NotDifferentiableError:  # other members need no such derivative
+                self._flag(rows, "no_second_derivative", self.ranked[rows])
+                continue
             self._attacked[rows.to(self._attacked.device)] |= _is_attack(member, limit)
             for outcome in outcomes:
                 found[rows] = torch.fmin(found[rows], outcome.precision.to(found))
@@ -215,7 +270,7 @@ class Ensemble:
         """Keep the points of an outcome where they are worse than all points before."""
         self.queries[rows] += outcome.n_queries
         self.ranked[rows] &= outcome.ranked
-        self._lowest = outcome.lowest_overlap
+        self._lowest[rows.to(self._lowest.device)] = outcome.lowest_overlap
         better = (outcome.overlap < self.overlap[rows]) & outcome.ranked
         chosen = rows.to(better.device)[better]
         for points, best in zip(self.points, outcome.points, strict=True):
@@ -242,12 +297,18 @@ def _is_attack(member: Member, limit: Limit) -> bool:
     return searches and n_steps >= min(_FEWEST_STEPS, max(1, member.n_steps)) and not limit.is_over
 
 
-def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool:
-    """Return whether a weighted sum of the scores has a gradient other than zero."""
+def _has_gradient(evaluator: Evaluator, points: tuple[Tensor, ...]) -> bool | None:
+    """Return whether a weighted sum of the scores has a gradient other than zero.
+
+    None if it has none that torch could compute.
+    """
     leaves = tuple(p.detach().requires_grad_() for p in points)
-    scores = evaluator.scores(leaves, graph=True)
-    if not scores.requires_grad:
-        return False
-    weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal weights could cancel
-    found = torch.autograd.grad((scores * weights).sum(), leaves, allow_unused=True)
+    try:
+        scores = evaluator.scores(leaves, graph=True)
+        if not scores.requires_grad:
+            return False
+        weights = torch.linspace(1, 2, scores.shape[1]).to(scores)  # equal weights could cancel
+        found = differentiate([(scores * weights).sum()], leaves)
+    except NotDifferentiableError:
+        return None
     return any(g is not None and bool((g != 0).any()) for g in found)

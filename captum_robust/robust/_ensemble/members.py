@@ -120,12 +120,17 @@ class NetworkTraits(NamedTuple):
         randomised: whether the map depends on the seed.
         differentiable: whether the output of the network is differentiable, so that a search can
             follow the decision boundary.
+        no_gradient: whether an operation of the network has no second derivative, so that the map
+            of a gradient method has no gradient.
+        no_smoothed_gradient: whether this is so for the smoothed network too.
     """
 
     piecewise_linear: bool = False
     attribution_has_gradient: bool = False
     randomised: bool = False
     differentiable: bool = False
+    no_gradient: bool = False
+    no_smoothed_gradient: bool = False
 
 
 def members_of(
@@ -186,7 +191,9 @@ def _ways_of(attribution: Attribution, traits: NetworkTraits) -> dict[str, Way]:
         return ways
     own = Way("own gradient", {})
     ways = {"own gradient": own, "guide": own}
-    if traits.piecewise_linear:
+    if traits.no_gradient:
+        ways = {"probes": Way("random probes", {"gradient": "spsa"})}
+    if traits.piecewise_linear and not traits.no_smoothed_gradient:
         ways["guide"] = sharpening
         ways |= {
             f"smoothed at {beta}": Way(f"smoothing {beta}", {"smooth_relu": float(beta)})

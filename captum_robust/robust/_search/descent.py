@@ -93,7 +93,7 @@ class Descent(Search):
             raise CannotCompile("only gradient='autograd' can be compiled")
         if isinstance(self.settings.smooth_relu, tuple):
             raise CannotCompile("smooth_relu changes from step to step")
-        if self.scored.depends_on_the_batch or not self._plain:
+        if self.scored.is_random or self.scored.depends_on_the_batch or not self._plain:
             raise CannotCompile("random, half-precision and extreme maps do not compile")
 
         def step(*points: Tensor) -> Points:
@@ -194,10 +194,10 @@ class Descent(Search):
             return [], []
         settings = self.settings
         if graph and self._idle:  # a check without a graph is cheaper
-            values = self._violated(self.scored.results(points, settings.predictions))
+            values = self._violated(self._results_at(points))
             if self._lagrangian.rule.is_idle(values):
                 return [], list(values.unbind(dim=1))
-        results = self.scored.results(points, settings.predictions, graph)
+        results = self._results_at(points, graph)
         values = self._violated(results)
         self._idle = graph and self._lagrangian.rule.is_idle(values.detach())
         if graph and not values.requires_grad:
@@ -215,7 +215,8 @@ class Descent(Search):
     def _prepare_constraints(self) -> None:
         """Prepare what the constraints need once for the examples under search."""
         results = [self._mine(r) for r in self._results]
-        self._measures = [violations_of(self.settings.constraint, r) for r in results]
+        constraint, decision = self.settings.constraint, self.settings.decision
+        self._measures = [violations_of(constraint, r, decision) for r in results]
         assert self.unperturbed is not None
         self._loss_of_reference = self._loss([self._mine(self.unperturbed.scores)])
 

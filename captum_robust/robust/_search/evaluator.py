@@ -5,23 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from captum.attr import (
-    Attribution,
-    GradientShap,
-    KernelShap,
-    LayerGradientShap,
-    Lime,
-    NeuronGradientShap,
-    NoiseTunnel,
-    ShapleyValueSampling,
-)
+from captum.attr import Attribution
 from torch import Tensor
 
-from captum_robust._utils.batch import feature_mask_of_examples
+from captum_robust._utils.batch import feature_mask_of_examples, kwargs_of_examples
 from captum_robust._utils.captum import (
     Inputs,
     as_tuple,
@@ -29,32 +20,38 @@ from captum_robust._utils.captum import (
     format_like,
     run_forward,
 )
+from captum_robust._utils.diagnosis import named_output
 from captum_robust._utils.graphs import one_graph_at_a_time
-from captum_robust._utils.random import SameDraws
+from captum_robust._utils.prediction import Decision
 from captum_robust._utils.state import in_training_mode
 from captum_robust._utils.tensors import Points, flatten
 from captum_robust.attr._direct import direct_attribution
+from captum_robust.attr._same_draws import SameDraws, depends_on_the_batch, part_of
 from captum_robust.attr.differentiable import differentiable_attribution, summed_gradients
 from captum_robust.attr.smooth import smooth_relu
 from captum_robust.ranking import flatten_attributions
 
-__all__ = ["Evaluator", "Predictions"]
+__all__ = ["Draws", "Evaluator", "Predictions"]
 
 #: From inputs and additional arguments to results of a model, as tensors of logits.
 Predictions = Callable[..., Inputs]
 
-# These draw random numbers for the whole batch.
-_STOCHASTIC = (
-    GradientShap, KernelShap, LayerGradientShap, Lime, NeuronGradientShap, NoiseTunnel,
-    ShapleyValueSampling,
-)  # fmt: skip
+
+class Draws:
+    """The random numbers of an attribution, of its model, and of the results that must stay."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.of_maps = SameDraws(seed)
+        self.of_outputs = SameDraws(seed)
+        self.of_predictions = SameDraws(seed)
 
 
 class Evaluator:
     """An attribution of some examples and the output of its model, at perturbed inputs.
 
-    The attributions are counted. All evaluations use the same random numbers, so that a stochastic
-    attribution is a function of the inputs.
+    The attributions are counted. All examples and evaluations have the same random numbers, so that
+    a random attribution is a function of one example and the seed.
 
     Args:
         attribution: a Captum attribution.
@@ -76,7 +73,7 @@ class Evaluator:
         arguments: dict[str, Any],
         absolute: bool,
         feature_mask: Inputs | None,
-        draws: SameDraws,
+        draws: Draws,
         smooth_beta: float | None = None,
         rows: Tensor | None = None,
         n_examples: int = 0,
@@ -88,7 +85,6 @@ class Evaluator:
         self.absolute = absolute
         self.feature_mask = feature_mask
         self.draws = draws
-        self._draws_of_predictions = SameDraws(draws.seed)
         self.smooth_beta = smooth_beta
         self.rows = rows
         self.n_examples = n_examples
@@ -106,10 +102,22 @@ class Evaluator:
         forward: Callable[..., Tensor] = method.forward_func
         return forward
 
-    @cached_property
+    @property
     def depends_on_the_batch(self) -> bool:
-        """Return whether leaving out some examples would change the maps of the others."""
-        return isinstance(self.attribution, _STOCHASTIC) or self.in_training_mode
+        """Return whether leaving out some examples would change the maps of the others.
+
+        A model whose output varies although it draws no random numbers depends on the batch.
+        """
+        return self._whole_batch or (self.output_varies and not self.is_random)
+
+    @cached_property
+    def _whole_batch(self) -> bool:
+        return depends_on_the_batch(self.attribution) or depends_on_the_batch(self.forward_func)
+
+    @property
+    def is_random(self) -> bool:
+        """Return whether a map has drawn random numbers so far."""
+        return self.draws.of_maps.random
 
     @cached_property
     def in_training_mode(self) -> bool:
@@ -121,27 +129,58 @@ class Evaluator:
         self.n_queries += 1
         self._seen = None
         arguments = {**self.arguments, **changed} if changed else self.arguments
-        with (
-            self.draws.repeated(),
-            nullcontext() if self.smooth_beta is None else smooth_relu(self.smooth_beta),
-        ):
-            maps: Inputs = self._explain(points, arguments, graph)
-        return maps
+        has_output, is_tuple = False, False
 
-    def _explain(self, points: Points, arguments: dict[str, Any], graph: bool) -> Any:
+        def explain(part: slice | None) -> Points:
+            nonlocal has_output, is_tuple
+            some = part_of(points, part, graph)
+            own = self._of_part(arguments, part, len(points[0]))
+            maps, output = self._explain(some, own, graph)
+            has_output, is_tuple = output is not None, isinstance(maps, tuple)
+            return (*as_tuple(maps, "attributions"), *(() if output is None else (output,)))
+
+        mask = arguments.get("feature_mask")
+        with nullcontext() if self.smooth_beta is None else smooth_relu(self.smooth_beta):
+            found = self._evaluate(self.draws.of_maps, explain, points, mask)
+        if has_output:
+            self._seen, found = (points, found[-1]), found[:-1]
+        return found if is_tuple else found[0]
+
+    def _evaluate(
+        self,
+        draws: SameDraws,
+        function: Callable[[slice | None], Points],
+        points: Points,
+        mask: Any = None,
+    ) -> Points:
+        return draws.evaluate(function, len(points[0]), self._whole_batch, mask)
+
+    def _of_part(
+        self, arguments: dict[str, Any], part: slice | None, n_examples: int
+    ) -> dict[str, Any]:
+        """Return the arguments of a part of these examples."""
+        if part is None:
+            return arguments
+        rows = torch.arange(n_examples)[part]
+        return kwargs_of_examples(arguments, rows, n_examples, self.attribution)
+
+    def _explain(
+        self, points: Points, arguments: dict[str, Any], graph: bool
+    ) -> tuple[Inputs, Tensor | None]:
+        """Return attributions, and the output of the model where it is known."""
         with one_graph_at_a_time():
             found = direct_attribution(
                 self.attribution, points, arguments, graph, self._has_attention
             )
             if found is not None:
                 self._has_attention = found.has_attention
-                self._seen = points, found.output
-                return format_like(self.given, found.attributions)
-            with differentiable_attribution() if graph else summed_gradients():
+                return format_like(self.given, found.attributions), found.output
+            mode = differentiable_attribution() if graph else summed_gradients()
+            with mode, named_output(self.attribution, points, arguments):
                 maps: Inputs = _own(self.attribution).attribute(
                     format_like(self.given, points), **arguments
                 )
-            return maps
+            return maps, None
 
     def scores(self, points: Points, graph: bool) -> Tensor:
         """Return the scores (N, n) at ``points``, in at least single precision."""
@@ -186,10 +225,27 @@ class Evaluator:
             output = self._seen[1]
             if not graph or output.requires_grad:
                 return output if graph else output.detach()
-        with torch.set_grad_enabled(graph), self.draws.repeated():
-            extra = self.arguments.get("additional_forward_args")
-            output = run_forward(self.forward_func, points, extra)
+        run = partial(run_forward, self.forward_func)
+        (output,) = self._run(run, points, graph, self.draws.of_outputs, "the output")
         return output if graph else output.detach()
+
+    def _run(
+        self,
+        call: Callable[[Points, Any], Any],
+        points: Points,
+        graph: bool,
+        draws: SameDraws,
+        name: str,
+    ) -> Points:
+        """Return the results of a call with points and additional arguments."""
+
+        def run(part: slice | None) -> Points:
+            own = self._of_part(self.arguments, part, len(points[0]))
+            extra = own.get("additional_forward_args")
+            return as_tuple(call(part_of(points, part, graph), extra), name)
+
+        with torch.set_grad_enabled(graph):
+            return self._evaluate(draws, run, points)
 
     def note(self, points: Points, output: Tensor, n_queries: int) -> None:
         """Count attributions that were computed elsewhere, with the output at ``points``."""
@@ -197,17 +253,23 @@ class Evaluator:
         self._seen = points, output
 
     def results(
-        self, points: Points, predictions: Predictions | None, graph: bool = False
+        self,
+        points: Points,
+        predictions: Predictions | None,
+        decision: Decision,
+        graph: bool = False,
     ) -> tuple[Tensor, ...]:
         """Return the results whose prediction counts, one tensor of logits per result.
 
-        By default this is the output alone. ``predictions`` takes a forward pass of its own.
+        By default this is the output alone, or what decides of it. ``predictions`` takes a forward
+        pass of its own.
         """
         if predictions is None:
-            return (self.outputs(points, graph),)
-        with torch.set_grad_enabled(graph), self._draws_of_predictions.repeated():
-            extra = self.arguments.get("additional_forward_args")
-            found = as_tuple(call_forward(predictions, points, extra), "predictions")
+            outputs = self.outputs(points, graph)
+            return (decision.of_target(outputs, self.arguments.get("target")),)
+        draws = self.draws.of_predictions
+        run = partial(call_forward, predictions)
+        found = self._run(run, points, graph, draws, "predictions")
         if len(found[0]) != len(points[0]):
             raise ValueError(
                 f"predictions must return tensors with one row per example, {len(points[0])}, "

@@ -118,7 +118,7 @@ class ParetoDescent(Descent):
         """Return results of the real model and their excess over the tolerance, (m,) each."""
         if self.output_tolerance is None:
             return [], []
-        results = self.scored.results(points, self.settings.predictions, graph)
+        results = self._results_at(points, graph)
         excess: list[Tensor] = []
         for now, before in zip(results, self._results, strict=True):
             probabilities = (class_probabilities(o.double()) for o in (now, self._mine(before)))
@@ -130,7 +130,7 @@ class ParetoDescent(Descent):
     def _kept(self, points: Points) -> Tensor:
         if self.output_tolerance is not None and not self._results:
             # The first points evaluated are the examples.
-            self._results = self.scored.results(points, self.settings.predictions)
+            self._results = self._results_at(points)
         return super()._kept(points)
 
     def _direction(self, points: Points, gradients: Tensor, values: _Values) -> Tensor:

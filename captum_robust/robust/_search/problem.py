@@ -11,20 +11,18 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.batch import kwargs_of_examples
-from captum_robust._utils.captum import Inputs, TargetType, as_tuple, run_forward
+from captum_robust._utils.captum import Inputs, TargetType, run_forward
 from captum_robust._utils.checks import (
     check_count,
     check_finite,
-    check_norm,
-    check_not_nan,
     matching,
-    one_each,
-    valid_bounds,
 )
-from captum_robust._utils.random import SameDraws, resolve_seed
+from captum_robust._utils.groups import counts_of_examples, rows_by_count
+from captum_robust._utils.movement import check_moved
+from captum_robust._utils.random import resolve_seed
 from captum_robust._utils.variation import output_varies
 from captum_robust.noise import Norm
-from captum_robust.robust._search.evaluator import Evaluator
+from captum_robust.robust._search.evaluator import Draws, Evaluator
 from captum_robust.robust._search.region import Region
 
 __all__ = ["Problem"]
@@ -57,18 +55,11 @@ class Problem:
         kwargs: dict[str, Any],
     ) -> Problem:
         """Check the arguments of ``perturb``; targets and additional arguments may be None."""
-        check_norm(norm)
-        centre = tuple(t.detach().clone() for t in as_tuple(inputs))
-        radii = one_each("radius", radius, len(centre[0]), centre[0])
-        masks = None
-        if mask is not None:
-            for each in (mask,) if isinstance(mask, Tensor) else mask:
-                check_not_nan("mask", each)
-            masks = tuple(m != 0 for m in matching("mask", mask, centre, broadcast=True))
-        begin = None if start is None else matching("start", start, centre)
+        region = Region.around(inputs, radius, bounds, norm, mask, project)
+        begin = None if start is None else matching("start", start, region.centre)
         if begin is not None:
-            check_finite("start", begin, centre)
-        region = Region(inputs, centre, radii, norm, *valid_bounds(*bounds, centre), masks, project)
+            check_finite("start", begin, region.centre)
+        check_moved(region.pinned, "radius")
         given = {"target": target, "additional_forward_args": additional_forward_args}
         arguments = {**kwargs, **{n: value for n, value in given.items() if value is not None}}
         return cls(region, arguments, resolve_seed(seed), begin)
@@ -78,11 +69,25 @@ class Problem:
         """Number of examples."""
         return len(self.region.centre[0])
 
-    def chunks(self, rows: Tensor, max_examples_per_batch: int | None) -> tuple[Tensor, ...]:
-        """Split the examples ``rows`` into chunks of at most the given size; none if empty."""
+    def chunks(
+        self,
+        rows: Tensor,
+        max_examples_per_batch: int | None,
+        feature_mask: Inputs | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Split the examples ``rows`` into chunks of at most the given size; none if empty.
+
+        The examples of a chunk have equal numbers of groups.
+        """
         if max_examples_per_batch is not None:
             check_count("max_examples_per_batch", max_examples_per_batch, 1)
-        return rows.split(max_examples_per_batch or len(rows)) if len(rows) else ()
+        counts = counts_of_examples(feature_mask, self.n_examples)
+        return tuple(
+            part
+            for own in rows_by_count(counts, rows)
+            if len(own)
+            for part in own.split(max_examples_per_batch or len(own))
+        )
 
     def evaluator(
         self,
@@ -91,7 +96,7 @@ class Problem:
         absolute: bool,
         feature_mask: Inputs | None,
         smooth_beta: float | None = None,
-        draws: SameDraws | None = None,
+        draws: Draws | None = None,
     ) -> Evaluator:
         """Return the evaluator of ``attribution`` for the examples ``rows``, indices on the CPU."""
         own = kwargs_of_examples(self.arguments, rows, self.n_examples, attribution)
@@ -99,7 +104,7 @@ class Problem:
         part = None if torch.equal(rows, everything) else rows  # which may repeat examples
         return Evaluator(
             attribution, self.region.given, own, absolute, feature_mask,
-            draws or SameDraws(self.seed), smooth_beta, part, self.n_examples,
+            draws or Draws(self.seed), smooth_beta, part, self.n_examples,
             self._output_varies(attribution, rows),
         )  # fmt: skip
 

@@ -11,11 +11,18 @@ import torch
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, as_tuple, format_like
-from captum_robust._utils.checks import check_finite, matching
+from captum_robust._utils.checks import (
+    check_finite,
+    check_norm,
+    check_not_nan,
+    matching,
+    one_each,
+    valid_bounds,
+)
 from captum_robust._utils.random import example_generators
 from captum_robust._utils.rounding import edge, not_beyond
 from captum_robust._utils.signatures import further_required
-from captum_robust._utils.tensors import Points, per_example, wide_dtype
+from captum_robust._utils.tensors import Points, flatten, per_example, wide_dtype
 from captum_robust.attr.smooth import unsmoothed
 from captum_robust.noise import Norm, UniformNoise
 
@@ -54,6 +61,27 @@ class Region:
     project: Callable[..., Any] | None
     rows: Tensor | None = None
 
+    @classmethod
+    def around(
+        cls,
+        inputs: Inputs,
+        radius: float | Tensor,
+        bounds: tuple[float | Tensor, float | Tensor],
+        norm: Norm,
+        mask: Inputs | None = None,
+        project: Callable[..., Any] | None = None,
+    ) -> Region:
+        """Return the region around examples, from the arguments of ``perturb``."""
+        check_norm(norm)
+        centre = tuple(t.detach().clone() for t in as_tuple(inputs))
+        radii = one_each("radius", radius, len(centre[0]), centre[0])
+        masks = None
+        if mask is not None:
+            for each in (mask,) if isinstance(mask, Tensor) else mask:
+                check_not_nan("mask", each)
+            masks = tuple(m != 0 for m in matching("mask", mask, centre, broadcast=True))
+        return cls(inputs, centre, radii, norm, *valid_bounds(*bounds, centre), masks, project)
+
     def of(self, rows: Tensor) -> Region:
         """Return the region of the examples ``rows``."""
         rows = rows.to(self.radius.device)
@@ -68,7 +96,26 @@ class Region:
             if name in self.__dict__:  # selecting is cheaper than computing again
                 whole: Box = self.__dict__[name]
                 part.__dict__[name] = tuple((low[rows], high[rows]) for low, high in whole)
+        if "pinned" in self.__dict__:
+            part.__dict__["pinned"] = self.pinned[rows]
         return part
+
+    @cached_property
+    def pinned(self) -> Tensor:
+        """Examples of a radius above 0 that have no other point in their region; (N,) bool.
+
+        The radius is below the spacing of the numbers, or bounds and mask leave no other point.
+        """
+        moves = torch.zeros_like(self.radius, dtype=torch.bool)
+        for number, centre in enumerate(self.centre):
+            radius = per_example(self.radius, centre).double()
+            low = torch.maximum(self.lower[number], edge(centre, -radius, centre.dtype))
+            high = torch.minimum(self.upper[number], edge(centre, radius, centre.dtype))
+            free = ~((low == centre) & (high == centre))  # true for NaN
+            if self.mask is not None:
+                free = free & self.mask[number]
+            moves |= flatten((free,)).any(dim=1)
+        return ~moves & (self.radius > 0)
 
     @cached_property
     def box(self) -> Box:

@@ -16,6 +16,7 @@ from captum_robust.robust._search.best import BestPoints
 from captum_robust.robust._search.evaluator import Evaluator
 from captum_robust.robust._search.limit import NO_LIMIT
 from captum_robust.robust._search.region import Region
+from captum_robust.robust._search.seeds import OverSeeds
 from captum_robust.robust._search.settings import SearchSettings
 from captum_robust.robust._search.slopes import Slope
 from captum_robust.robust._search.unperturbed import Unperturbed, prepared_objective
@@ -97,7 +98,9 @@ class Search(ABC):
         self.done = torch.zeros_like(self.gradient_found)
         self.looked_for_gradient = torch.zeros_like(self.gradient_found)
         self.unperturbed: Unperturbed | None = None
-        self._labels: tuple[Tensor, ...] = ()
+        #: Precision with other seeds, of a random map; set by the attack.
+        self.over_seeds: OverSeeds | None = None
+        self._readings: tuple[Tensor, ...] = ()
         self._results: tuple[Tensor, ...] = ()
         self._evaluators = evaluators
         #: Attributions before the last change of rows.
@@ -156,7 +159,7 @@ class Search(ABC):
         own = 0 if self.guide is self.scored else self.guide.n_queries
         spent = self._spent.clone()
         spent[self.rows.cpu()] += self.scored.n_queries + own
-        return spent
+        return spent if self.over_seeds is None else spent + self.over_seeds.n_queries
 
     @property
     def broken(self) -> Tensor:
@@ -198,8 +201,10 @@ class Search(ABC):
             "still_falling": last & ranked,
             "label_flips_rejected": self.flips_rejected & ranked,
             "training_mode": ranked & self.scored.in_training_mode,
+            "randomised": ranked & self.scored.is_random,
             "float16_underflow": self.unperturbed.underflow & ranked,
             "tied_reference": self.unperturbed.tied & ranked,
+            "unmovable": self.batch.pinned,
         }
 
     def full_trace(self) -> Tensor:
@@ -313,7 +318,7 @@ class Search(ABC):
 
     def _start(self, scores: Tensor) -> None:
         """Record the scores of the unperturbed examples."""
-        self.unperturbed = Unperturbed.of(scores, self.batch.centre, self.scored, self.settings.k)
+        self.unperturbed = Unperturbed.of(scores, self.batch, self.scored, self.settings.k)
         if self.unperturbed.top is not None:
             self.first_change_step = torch.full((len(scores),), -1, device=scores.device)
         self._prepare()
@@ -358,17 +363,21 @@ class Search(ABC):
         """Return whether all predictions are those of the example; (m,)."""
         if self.settings.mode.returns_flipped and not self.with_info:
             return self._all
-        results = self.scored.results(points, self.settings.predictions)
-        labels = tuple(self.settings.decision_func(r) for r in results)
-        if not self._labels:
-            self._labels, self._results = labels, results
+        decision, results = self.settings.decision, self._results_at(points)
+        readings = tuple(map(decision.read, results))
+        if not self._readings:
+            self._readings, self._results = readings, results
         kept = None
-        for now, before in zip(labels, self._labels, strict=True):
-            same = now == self._mine(before)
-            same = same if same.dim() == 1 else same.reshape(len(same), -1).all(dim=1)
+        for now, before in zip(readings, self._readings, strict=True):
+            same = decision.agree(now, self._mine(before))
             kept = same if kept is None else kept & same
         assert kept is not None
         return kept
+
+    def _results_at(self, points: Points, graph: bool = False) -> tuple[Tensor, ...]:
+        """Return the results whose prediction counts, (m, …) each."""
+        settings = self.settings
+        return self.scored.results(points, settings.predictions, settings.decision, graph)
 
     def _overlap(self, scores: Tensor) -> Tensor | None:
         """Return the number of the reference's top-k features that are still in the top k; (m,)."""

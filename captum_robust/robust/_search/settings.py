@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
-
+from captum_robust._utils.prediction import Decision
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust._search.gradients import GradientMethod
 from captum_robust.robust._search.lagrangian import PREDICTION_MODES, PredictionMode, Preserve
@@ -35,7 +33,7 @@ class SearchSettings:
         path_points: points on the segment from the example over which the objective is averaged.
         constraint: measure of the change of the prediction, for the modes that weigh it.
         constraint_rate: learning rate of the weights.
-        decision_func: predicted labels from results.
+        decision: the rule by which results are the same prediction.
         predictions: all results whose prediction must stay; None for the output alone.
         compile: whether the evaluation of a point with its gradient is compiled.
     """
@@ -49,7 +47,7 @@ class SearchSettings:
     path_points: int
     constraint: Constraint
     constraint_rate: float
-    decision_func: Callable[[Tensor], Tensor]
+    decision: Decision
     predictions: Predictions | None
     compile: bool = False
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_robust._utils.tensors import Points
 from captum_robust.ranking import (
     check_k,
     invalid_rows,
@@ -18,6 +17,7 @@ from captum_robust.ranking import (
     top_k_indices,
 )
 from captum_robust.robust._search.evaluator import Evaluator
+from captum_robust.robust._search.region import Region
 from captum_robust.robust.objectives import Objective
 
 __all__ = ["Unperturbed", "prepared_objective"]
@@ -32,7 +32,7 @@ class Unperturbed:
 
     Attributes:
         scores: the scores, zero for examples without a ranking; (N, n).
-        broken: examples without a ranking; (N,) bool.
+        broken: examples without a ranking or without another point to move to; (N,) bool.
         any_broken: whether an example has no ranking.
         top: the top k features in ascending order of the index; None without a k; (N, k).
         tied: examples whose k-th score ties with the next; (N,) bool.
@@ -51,10 +51,10 @@ class Unperturbed:
     map_shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, scores: Tensor, inputs: Points, evaluator: Evaluator, k: int | None) -> Unperturbed:
-        """Examine the scores of the examples ``inputs``."""
+    def of(cls, scores: Tensor, region: Region, evaluator: Evaluator, k: int | None) -> Unperturbed:
+        """Examine the scores of the examples of a region."""
         # The map of a ReLU network is finite at a NaN input, which would then look robust.
-        broken = invalid_rows(scores) | non_finite_rows(inputs)
+        broken = invalid_rows(scores) | non_finite_rows(region.centre) | region.pinned
         scores = scores.masked_fill(broken[:, None], 0)  # no NaN in a sort
         largest = scores.abs().amax(dim=1)[~broken]
         within = bool(((largest > _PLAIN[0]) & (largest < _PLAIN[1])).all())

@@ -7,14 +7,18 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_robust._utils.captum import Inputs, Perturbation, TargetType, log_usage
-from captum_robust._utils.checks import check_count, check_norm, check_radius
-from captum_robust._utils.prediction import predicted_labels
+from captum_robust._utils.checks import check_count, check_norm, check_radius, one_number
+from captum_robust._utils.prediction import Decision, predicted_labels
 from captum_robust._utils.random import resolve_seed
 from captum_robust.noise import Norm, UniformNoise
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust.evaluation.calls import forwards
 from captum_robust.robust.evaluation.comparison import Batch, Comparison, Metric
-from captum_robust.robust.evaluation.robustness_table import PREDICTION_CHANGED, RobustnessTable
+from captum_robust.robust.evaluation.robustness_table import (
+    NOISE_FLOOR,
+    PREDICTION_CHANGED,
+    RobustnessTable,
+)
 
 __all__ = ["ExplanationComparator"]
 
@@ -32,6 +36,10 @@ class ExplanationComparator:
     ball as a baseline, the rate of changed predictions, the number of examples without a value
     (NaN), and the flags of the attacks, such as a zero gradient or examples that did not move.
     Values are stored per example.
+
+    A random attribution, such as NoiseTunnel, is compared at one seed, so that only the inputs
+    differ. Beside it stand the values between two seeds at the unperturbed input, as a row "no
+    attack, other seeds", and the means over other seeds for every attack.
 
     Args:
         attributions (dict[str, Attribution]): attributions by name; ``(attribution, arguments)``
@@ -56,6 +64,8 @@ class ExplanationComparator:
             Default: the output of each attribution's model.
         confidence (float, optional): coverage of the confidence intervals. Those of metrics of this
             library lie in the range of the metric. Default: 0.95.
+        tolerance (float or Tensor, optional): change of an output that counts as a change of the
+            prediction, for regressions, as to the attacks. Default: labels count.
 
     Raises:
         ValueError: for arguments outside their ranges.
@@ -96,11 +106,14 @@ class ExplanationComparator:
         decision_func: Callable[[Tensor], Tensor] = predicted_labels,
         confidence: float = 0.95,
         predictions: Predictions | None = None,
+        tolerance: float | Tensor | None = None,
     ) -> None:
         if not attributions:
             raise ValueError("attributions must hold at least one attribution, got none")
         if NOISE in attacks:
             raise ValueError(f"attacks must not be named {NOISE!r}, which is the baseline's name")
+        if NOISE_FLOOR in attacks:
+            raise ValueError(f"attacks must not be named {NOISE_FLOOR!r}, which is the noise floor")
         if PREDICTION_CHANGED in metrics:
             raise ValueError(
                 f"metrics must not be named {PREDICTION_CHANGED!r}, which every table has"
@@ -119,7 +132,7 @@ class ExplanationComparator:
         self.metrics = dict(metrics)
         self.lower_bound = lower_bound
         self.upper_bound = upper_bound
-        self.decision_func = decision_func
+        self.decision = Decision(decision_func, tolerance)
         self.confidence = confidence
         self.predictions = predictions
 
@@ -150,7 +163,7 @@ class ExplanationComparator:
             seed (int, optional): seed of noise, attacks and the attributions' own randomness. None:
                 fresh entropy.
             max_examples_per_batch (int, optional): examples attacked and explained at once. Never
-                changes the result of deterministic attributions. Default: all.
+                changes the result. Default: all.
             return_perturbed (bool, optional): keep the perturbed inputs. Default: False.
             show_progress (bool, optional): show a progress bar over attributions and attacks.
                 Default: False.
@@ -217,6 +230,7 @@ class ExplanationComparator:
     ) -> Comparison:
         """Return an empty comparison, with the attacks bound to the attributions."""
         check_radius(radius)
+        radius = one_number("radius", radius)
         check_norm(norm)
         if max_examples_per_batch is not None:
             check_count("max_examples_per_batch", max_examples_per_batch, 1)
@@ -235,10 +249,10 @@ class ExplanationComparator:
                 for name, attribution in self.attributions.items()
             },
             metrics=self.metrics,
-            decision_func=self.decision_func,
+            decision=self.decision,
             predictions=self.predictions,
             confidence=self.confidence,
-            radius=float(radius),
+            radius=radius,
             norm=norm,
             seed=resolve_seed(seed),
             max_examples_per_batch=max_examples_per_batch,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,18 +15,21 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_robust._utils.captum import Inputs, Perturbation, TargetType, as_tuple, format_like
+from captum_robust._utils.movement import UnmovedWarning
+from captum_robust._utils.prediction import Decision
 from captum_robust.noise import Norm
 from captum_robust.ranking import non_finite_rows
 from captum_robust.robust._search.evaluator import Predictions
 from captum_robust.robust.evaluation.calls import call_attack, noted_zero_gradient
-from captum_robust.robust.evaluation.displacement import displacement_flags
+from captum_robust.robust.evaluation.displacement import displacement_flags, untested_rows
 from captum_robust.robust.evaluation.ranges import range_of
 from captum_robust.robust.evaluation.robustness_table import (
+    NOISE_FLOOR,
     PREDICTION_CHANGED,
     Measurement,
     RobustnessTable,
 )
-from captum_robust.robust.evaluation.scoring import Scorer
+from captum_robust.robust.evaluation.scoring import OtherSeeds, Scorer
 
 __all__ = ["Batch", "Comparison", "Metric"]
 
@@ -85,6 +90,7 @@ class _Tally:
     values: list[dict[str, Tensor]] = field(default_factory=list)
     flags: Counter[str] = field(default_factory=Counter)
     perturbed: list[tuple[Tensor, ...]] = field(default_factory=list)
+    over_seeds: list[dict[str, Tensor]] = field(default_factory=list)
 
 
 @dataclass
@@ -94,7 +100,7 @@ class Comparison:
     attributions: dict[str, tuple[Attribution, dict[str, Any]]]
     attacks: dict[str, dict[str, tuple[Perturbation, dict[str, Any]]]]  # for each attribution
     metrics: dict[str, Metric]
-    decision_func: Callable[[Tensor], Tensor]
+    decision: Decision
     predictions: Predictions | None
     confidence: float
     radius: float
@@ -119,30 +125,37 @@ class Comparison:
         self._given = batch.inputs
         self._weights.append(batch.weights)
         self._n_examples.append(batch.n_examples)
-        attacked: dict[tuple[str, int], tuple[Inputs, dict[str, int]]] = {}
+        attacked: dict[tuple[str, int], tuple[Inputs, dict[str, int], Tensor]] = {}
         for name, (attribution, arguments) in self.attributions.items():
             scorer = Scorer(
                 attribution, {**arguments, **batch.arguments}, self.seed,
                 self.max_examples_per_batch,
             )  # fmt: skip
-            reference, before = scorer.maps_and_results(batch.inputs, self.predictions)
+            reference, before = scorer.maps_and_results(
+                batch.inputs, self.predictions, self.decision
+            )
             unsound = non_finite_rows((*as_tuple(batch.inputs), *before))
+            measure = partial(self._measure, n_examples=batch.n_examples)
+            seeds = OtherSeeds(scorer, batch.inputs, measure) if scorer.is_random else None
+            if seeds is not None:
+                floor = {**seeds.noise_floor, PREDICTION_CHANGED: torch.zeros(batch.n_examples)}
+                tally = self._tallies.setdefault((name, NOISE_FLOOR), _Tally())
+                tally.values.append(_masked(floor, unsound.cpu()))
+                if self.keep_perturbed:
+                    tally.perturbed.append(tuple(t.detach().cpu() for t in as_tuple(batch.inputs)))
             for attack_name, (attack, options) in self.attacks[name].items():
                 key = (attack_name, id(attack))  # one attack for several attributions perturbs once
                 if key not in attacked:
                     attacked[key] = self._attack(attack, options, batch)
-                points, flags = attacked[key]
-                maps, after = scorer.maps_and_results(points, self.predictions)
-                values = {
-                    metric_name: _values(metric_name, metric(maps, reference), batch.n_examples)
-                    for metric_name, metric in self.metrics.items()
-                }
+                points, flags, untested = attacked[key]
+                maps, after = scorer.maps_and_results(points, self.predictions, self.decision)
+                values = measure(maps, reference)
                 values[PREDICTION_CHANGED] = self._changed(after, before)
                 # The map of a ReLU network may be finite where its input is not.
-                broken = (unsound | non_finite_rows((*as_tuple(points), *after))).cpu()
-                values = {n: v.masked_fill(broken, float("nan")) for n, v in values.items()}
+                broken = (unsound | untested | non_finite_rows((*as_tuple(points), *after))).cpu()
                 tally = self._tallies[name, attack_name]
-                tally.values.append(values)
+                tally.values.append(_masked(values, broken))
+                tally.over_seeds.append(_masked(seeds.means(points) if seeds else {}, broken))
                 tally.flags.update(flags)
                 if self.keep_perturbed:
                     tally.perturbed.append(tuple(t.cpu() for t in as_tuple(points)))
@@ -164,7 +177,8 @@ class Comparison:
             Measurement(
                 attribution=name,
                 attack=attack_name,
-                values={m: torch.cat([v[m] for v in t.values]) for m in t.values[0]},
+                values=_joined(t.values),
+                over_seeds=_joined(t.over_seeds),
                 flags=dict(t.flags),
                 perturbed=(
                     format_like(self._given, tuple(map(torch.cat, zip(*t.perturbed, strict=True))))
@@ -172,7 +186,9 @@ class Comparison:
                     else None
                 ),
             )
-            for (name, attack_name), t in self._tallies.items()
+            for name in self.attributions
+            for attack_name in (NOISE_FLOOR, *self.attacks[name])
+            if (t := self._tallies.get((name, attack_name))) is not None
         )
         found = {name: range_of(metric) for name, metric in self.metrics.items()}
         ranges = {name: bounds for name, bounds in found.items() if bounds is not None}
@@ -182,27 +198,48 @@ class Comparison:
 
     def _attack(
         self, attack: Perturbation, options: dict[str, Any], batch: Batch
-    ) -> tuple[Inputs, dict[str, int]]:
-        """Return the perturbed inputs and the flags of the attack."""
+    ) -> tuple[Inputs, dict[str, int], Tensor]:
+        """Return the perturbed inputs, the flags of the attack, and the examples not tested."""
         offered = {
             **batch.arguments, "norm": self.norm, "seed": self.seed, "return_info": True,
             "max_examples_per_batch": self.max_examples_per_batch,
         }  # fmt: skip
         with noted_zero_gradient() as warned:
+            warnings.simplefilter("ignore", UnmovedWarning)  # the flag says so
             points, info = call_attack(attack, batch.inputs, self.radius, options, offered)
         flags = dict(getattr(info, "flags", {}))
         if warned and "zero_gradient" not in flags:
             flags["zero_gradient"] = batch.n_examples
         flags |= displacement_flags(points, batch.inputs, self.radius, self.norm)
-        return points, flags
+        untested = untested_rows(attack, options, points, batch.inputs, self.radius, self.norm)
+        return points, flags, untested
+
+    def _measure(self, maps: Inputs, reference: Inputs, n_examples: int) -> dict[str, Tensor]:
+        """Return the values of all metrics of two maps."""
+        return {
+            name: _values(name, metric(maps, reference), n_examples)
+            for name, metric in self.metrics.items()
+        }
 
     def _changed(self, results: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> Tensor:
         """Return 1 where the prediction, or one of several, changed, else 0; (N,)."""
-        after, earlier = (
-            torch.cat([self.decision_func(r).reshape(len(r), -1) for r in each], dim=1)
-            for each in (results, before)
-        )
-        return (after != earlier).any(dim=1).double().cpu()
+        decision = self.decision
+        kept = [
+            decision.agree(decision.read(now), decision.read(earlier))
+            for now, earlier in zip(results, before, strict=True)
+        ]
+        return (~torch.stack(kept).all(dim=0)).double().cpu()
+
+
+def _masked(values: dict[str, Tensor], broken: Tensor) -> dict[str, Tensor]:
+    """Return values that are NaN for broken examples."""
+    return {name: v.double().masked_fill(broken, float("nan")) for name, v in values.items()}
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Join the values of the batches; none where a batch has none."""
+    names = [name for name in parts[0] if all(name in part for part in parts)] if parts else []
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
 def _values(name: str, values: Any, n_examples: int) -> Tensor:

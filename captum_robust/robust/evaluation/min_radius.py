@@ -1,6 +1,7 @@
 """Search for the smallest radius at which an attack breaks an explanation."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
@@ -18,11 +19,13 @@ from captum_robust._utils.captum import (
     log_usage,
 )
 from captum_robust._utils.checks import check_count
+from captum_robust._utils.movement import UnmovedWarning, check_moved
 from captum_robust._utils.random import resolve_seed
 from captum_robust.metrics import precision_at_k
-from captum_robust.ranking import flatten_attributions, invalid_rows, non_finite_rows
+from captum_robust.ranking import invalid_rows, non_finite_rows, padded_scores
 from captum_robust.robust.evaluation.bisection import Bisection
 from captum_robust.robust.evaluation.calls import call_attack, options_of
+from captum_robust.robust.evaluation.displacement import pinned_by
 from captum_robust.robust.evaluation.scoring import Scorer
 
 __all__ = ["MinRadius", "Success"]
@@ -142,7 +145,7 @@ class MinRadius:
             seed (int, optional): seed of the attack and of the attribution's own randomness, the
                 same at every radius. None: fresh entropy.
             max_examples_per_batch (int, optional): examples attacked and explained at once. Never
-                changes the result of a deterministic attribution. Default: all.
+                changes the result. Default: all.
             show_progress (bool, optional): show a progress bar over the radii. Default: False.
             return_perturbed (bool, optional): also return the perturbed inputs. Default: False.
             **kwargs: those that ``attack.perturb`` names (``norm``, ``step_num``, ``mask``, …) go
@@ -151,14 +154,18 @@ class MinRadius:
 
         Returns:
             - **radius** (*Tensor*): in (lower, upper], shape (N,). inf where no radius breaks the
-              explanation. NaN where the example or its map is not finite, or the map is constant;
+              explanation. NaN where the example or its map is not finite, the map is constant, or
+              ``upper``, bounds and mask leave no other point;
               also where this holds for a perturbed input and no radius breaks the explanation.
             - **perturbed** (*Tensor* or *tuple[Tensor, ...]*): if ``return_perturbed``: inputs
               within the radius whose explanation is broken; the example itself where the radius is
               inf or NaN.
 
         Raises:
-            ValueError: for arguments outside their ranges.
+            ValueError: for arguments outside their ranges, and where no example can move.
+
+        Warns:
+            UnmovedWarning: if some of the examples cannot move.
         """
         centre = tuple(t.detach().clone() for t in as_tuple(inputs))
         if len(centre[0]) == 0:
@@ -179,8 +186,10 @@ class MinRadius:
         }  # fmt: skip
         start = {"start"} & named
 
+        pinned = self._pinned(inputs, self.upper, of_attack)
+        check_moved(pinned, "upper")
         reference = scorer.maps(format_like(inputs, centre))
-        unranked = self._unranked(reference) | non_finite_rows(centre)
+        unranked = self._unranked(reference) | non_finite_rows(centre) | pinned
         search = Bisection(
             centre, unranked, self.lower, self.upper, self.n_radii, self.n_bisections
         )
@@ -190,15 +199,34 @@ class MinRadius:
             while bool(search.active.any()):
                 if search.start is not None:
                     offered |= {name: format_like(inputs, search.start) for name in start}
-                points, _ = call_attack(
-                    self.attack, format_like(inputs, centre), search.radius, of_attack, offered
-                )
+                points = self._perturbed(format_like(inputs, centre), search, of_attack, offered)
                 maps = scorer.maps(points)
                 search.note(as_tuple(points), self._broken(maps, reference), self._unranked(maps))
                 bar.update()
         if return_perturbed:
             return search.result(), format_like(inputs, search.best)
         return search.result()
+
+    def _perturbed(
+        self, inputs: Inputs, search: Bisection, of_attack: dict[str, Any], offered: dict[str, Any]
+    ) -> Inputs:
+        """Return the result of the attack at the radii under search.
+
+        At a small radius there may be no other point of the dtype, and nothing to attack.
+        """
+        if bool(self._pinned(inputs, search.radius, of_attack).all()):
+            return inputs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnmovedWarning)
+            return call_attack(self.attack, inputs, search.radius, of_attack, offered)[0]
+
+    def _pinned(self, inputs: Inputs, radius: float | Tensor, of_attack: dict[str, Any]) -> Tensor:
+        """Return examples without another point within a radius; (N,) bool."""
+        tensors = as_tuple(inputs)
+        if not all(t.is_floating_point() for t in tensors):
+            return torch.zeros(len(tensors[0]), dtype=torch.bool, device=tensors[0].device)
+        norm = of_attack.get("norm", "Linf")
+        return pinned_by(self.attack, of_attack, inputs, radius, norm)
 
     def _broken(self, maps: Inputs, reference: Inputs) -> Tensor:
         broken = self.success(maps, reference)
@@ -219,7 +247,7 @@ class MinRadius:
 
     def _unranked(self, maps: Inputs) -> Tensor:
         """Return which maps are not finite or constant, as the attack ranks them; (N,) bool."""
-        return invalid_rows(flatten_attributions(maps, *_ranking_of(self.attack)))
+        return invalid_rows(padded_scores(maps, *_ranking_of(self.attack))[0])
 
 
 def _top_changed(attack: Perturbation) -> Success:

@@ -13,10 +13,12 @@ from captum_robust._utils.captum import Inputs
 from captum_robust._utils.estimate import Estimate, estimate
 from captum_robust._utils.tables import Cell, Table, latex, markdown, write_csv
 
-__all__ = ["PREDICTION_CHANGED", "Measurement", "RobustnessTable"]
+__all__ = ["NOISE_FLOOR", "PREDICTION_CHANGED", "Measurement", "RobustnessTable"]
 
 #: The metric that every table contains: 1 where the predicted class changed, else 0.
 PREDICTION_CHANGED = "prediction changed"
+#: In place of an attack: the metrics between two seeds of a random attribution at the same input.
+NOISE_FLOOR = "no attack, other seeds"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Measurement:
 
     Attributes:
         attribution (str): name of the attribution.
-        attack (str): name of the attack.
+        attack (str): name of the attack; "no attack, other seeds" for the values of a random
+            attribution between two seeds at the unperturbed input, the mean over pairs of four
+            seeds, with which the values under attack should be compared.
         values (dict[str, Tensor]): for each metric one value per example, shape (N,), float64, on
             the CPU, including "prediction changed", 0 or 1. All are NaN where an input or an output
             of the model, perturbed or not, is not finite.
@@ -34,6 +38,9 @@ class Measurement:
             "outside_ball", the attack moved it further than the radius.
         perturbed (Tensor or tuple[Tensor, ...], optional): the perturbed inputs, on the CPU, if
             requested.
+        over_seeds (dict[str, Tensor]): for each metric of a random attribution the mean over four
+            other seeds than that of the attack, of the maps at the perturbed and at the unperturbed
+            input with one seed; (N,). Empty for attributions that draw no random numbers.
     """
 
     attribution: str
@@ -41,6 +48,7 @@ class Measurement:
     values: dict[str, Tensor]
     flags: dict[str, int]
     perturbed: Inputs | None = None
+    over_seeds: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class RobustnessTable:
     that have a value; examples without a value are counted separately.
 
     Attributes:
-        measurements (tuple[Measurement, ...]): attribution by attribution, noise first.
+        measurements (tuple[Measurement, ...]): attribution by attribution; the
+            noise floor of a random attribution and noise first.
         radius (float): radius of the ball, in units of the inputs.
         norm (str): norm of the ball.
         weights (Tensor, optional): weights of the examples, shape (N,).
@@ -112,13 +121,18 @@ class RobustnessTable:
         return known[order], values[known[order]]
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one record per attribution, attack and metric: names, numbers and flags."""
+        """Return one record per attribution, attack and metric: names, numbers and flags.
+
+        With a random attribution in the table, the records have ``mean_over_seeds``, the mean of
+        the metric over other seeds than that of the attack, NaN where there is none.
+        """
         return [
             {
                 "attribution": m.attribution, "attack": m.attack, "metric": metric,
                 **asdict(self._estimate(m, metric)),
                 "confidence": self.confidence, "radius": self.radius, "norm": self.norm,
                 "flags": self._flags(m),
+                **({"mean_over_seeds": self._mean_over_seeds(m, metric)} if self._random else {}),
             }
             for m in self.measurements
             for metric in self.metrics
@@ -153,17 +167,31 @@ class RobustnessTable:
         bounds = share if metric == PREDICTION_CHANGED else self.ranges.get(metric, unknown)
         return estimate(measurement.values[metric], self.weights, self.confidence, bounds)
 
+    @property
+    def _random(self) -> list[str]:
+        """Return the metrics that have values over seeds."""
+        found = {name for m in self.measurements for name in m.over_seeds}
+        return [name for name in self.metrics if name in found]
+
+    def _mean_over_seeds(self, measurement: Measurement, metric: str) -> float:
+        values = measurement.over_seeds.get(metric)
+        if values is None:
+            return float("nan")
+        return estimate(values, self.weights, self.confidence).mean
+
     def _table(self) -> Table:
         rows = [
             [
                 m.attribution,
                 m.attack,
                 *(_cell(self._estimate(m, metric)) for metric in self.metrics),
+                *(_mean_cell(self._mean_over_seeds(m, metric)) for metric in self._random),
                 self._flags(m),
             ]
             for m in self.measurements
         ]
-        return Table(["attribution", "attack", *self.metrics, "flags"], rows)
+        over_seeds = [f"{metric}, mean over seeds" for metric in self._random]
+        return Table(["attribution", "attack", *self.metrics, *over_seeds, "flags"], rows)
 
     def _flags(self, measurement: Measurement) -> str:
         return ", ".join(
@@ -181,6 +209,10 @@ class RobustnessTable:
 
 def _record_cell(value: str | float) -> Cell:
     return Cell(value) if isinstance(value, str) else Cell(f"{value:g}", value)
+
+
+def _mean_cell(mean: float) -> str:
+    return "" if math.isnan(mean) else f"{mean:#.3g}"
 
 
 def _cell(found: Estimate) -> str:
