@@ -124,10 +124,6 @@ ATTACK_RULES: tuple[Rule[AttackCase], ...] = (
         lambda c: c.traits.bounds and not isinstance(c.model.inputs, tuple),
     ),
     Rule(whole_ball.check_rounding_stays_in_ball, lambda c: c.model.quadratic and c.traits.bounds),
-    Rule(
-        whole_ball.check_rounding_stays_in_ball,
-        lambda c: c.model.quadratic and c.traits.bounds,
-    ),
     Rule(derivatives.check_attack_names_a_missing_second_derivative),
     Rule(
         random_maps.check_random_map_is_scored_as_by_captum,
