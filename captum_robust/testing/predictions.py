@@ -81,7 +81,8 @@ class _Dense(nn.Module):
 
 
 def _noisy(model: nn.Module, drop: bool) -> Callable[..., Tensor]:
-    return lambda *inputs: F.dropout(model(*inputs), 0.5, training=drop)
+    """Return a function with dropout of the first input, whose many values differ for sure."""
+    return lambda x, *others: model(F.dropout(x, 0.5, training=drop), *others)
 
 
 def _outputs(case: AttackCase, points: Any) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 import captum_robust
 from captum_robust.attr import smooth_relu
+from captum_robust.attr._caller import _MODES
 from captum_robust.models import TabularMLP
 from captum_robust.robust import (
     ERAttack,
@@ -90,10 +91,9 @@ def test_no_module_of_this_library_is_smoothed_except_models(call):
                 smoothed.append(name)
     models = {n for n in smoothed if n.startswith("captum_robust.models.")}
     assert TabularMLP.__module__ in models
-    # Modes see the calls of others, and pass them on.
-    modes = {f"captum_robust.attr.{n}" for n in ("_attention", "differentiable", "smooth")}
     others = {"captum_robust.testing.models", "captum_robust._utils.captum"}
-    assert set(smoothed) == models | modes | others
+    # Modes see the calls of others, and pass them on.
+    assert set(smoothed) == models | _MODES | others
 
 
 def test_a_model_called_by_this_library_is_smoothed():
