@@ -79,8 +79,8 @@ def all_gradients(gradients: Sequence[Tensor | None]) -> Tensors:
     if not found:
         raise NotDifferentiableError(
             "the output of forward_func does not depend on inputs by autograd, so that no gradient "
-            "explains it: a part of the model runs under torch.no_grad() or "
-            "torch.inference_mode(), detaches its input or converts it to integers. Freeze "
+            "explains it: the call is within torch.inference_mode(), or a part of the model runs "
+            "under torch.no_grad(), detaches its input or converts it to integers. Freeze "
             "parameters by requires_grad_(False) instead"
         )
     for number, gradient in enumerate(gradients):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from captum_robust._utils.inference import outside_inference_mode, with_gradients
 from captum_robust.certify.activations import Activation
 from captum_robust.certify.affine import Affine, Symbols
 from captum_robust.certify.network import Dense, Network
@@ -16,12 +17,13 @@ __all__ = ["gradient_at", "gradient_over_ball"]
 
 def gradient_at(network: Network, inputs: Tensor, output: Tensor) -> Tensor:
     """The gradient of the output of each example (N,) at the inputs, by autograd; (N, n)."""
-    with torch.enable_grad():
-        inputs = inputs.detach().requires_grad_()
+    with outside_inference_mode(), torch.enable_grad():
+        inputs, output = with_gradients(inputs).detach().requires_grad_(), with_gradients(output)
         values = inputs
         for layer in network.layers:
             if isinstance(layer, Dense):
-                values = linear(values, layer.weight, layer.bias)
+                weight, bias = with_gradients((layer.weight, layer.bias))
+                values = linear(values, weight, bias)
             else:
                 values = layer.module(values)
         (gradient,) = torch.autograd.grad(values.gather(1, output[:, None]).sum(), inputs)

@@ -8,7 +8,12 @@ from torch import nn
 
 from captum_robust import audit
 from captum_robust.attr import NotDifferentiableError
-from captum_robust.metrics import hessian_norm, ranking_thickness, thickness_bounds
+from captum_robust.metrics import (
+    certified_top_k_radius,
+    hessian_norm,
+    ranking_thickness,
+    thickness_bounds,
+)
 from captum_robust.robust import AutoERAttack, ERAttack, RandomSearchAttack
 
 
@@ -154,3 +159,21 @@ def test_outputs_that_are_no_tensor(kind, wrap):
     ):
         with pytest.raises(ValueError, match="forward_func must return one tensor"):
             call()
+
+
+def test_under_inference_mode_there_is_the_right_value_or_an_error():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Softplus(), nn.Linear(8, 2))
+    measures = {
+        "hessian": lambda x: hessian_norm(model, x, 1),
+        "bounds": lambda x: thickness_bounds(model, x, 2, 0.1, 1, seed=0)[0],
+        "certified": lambda x: certified_top_k_radius(model, x, 2, target=1),
+    }
+    expected = {name: measure(examples()) for name, measure in measures.items()}
+    with torch.inference_mode():
+        for name, measure in measures.items():
+            torch.testing.assert_close(measure(examples()), expected[name])
+        with pytest.raises(NotDifferentiableError, match="inference_mode"):
+            ranking_thickness(Saliency(model).attribute, examples(), 2, target=1)
+        with pytest.raises(NotDifferentiableError, match="inference_mode"):
+            ERAttack(Saliency(model), 2).perturb(examples(), 0.1, target=1)

@@ -7,6 +7,7 @@ import torch
 from captum.attr import InputXGradient, IntegratedGradients, Saliency
 
 from captum_robust.attr import attribution_gradcheck
+from captum_robust.metrics import ranking_thickness
 from captum_robust.ranking import flatten_attributions
 from captum_robust.robust import ERAttack
 from captum_robust.text import EmbeddedModel, TokenAttribution, word_groups, word_ids_of_offsets
@@ -91,3 +92,31 @@ def test_the_attribution_of_tokens_can_be_attacked():
         for b, a in zip(before, after, strict=True)
     ]
     assert info.precision.tolist() == kept and min(kept) < 1
+
+
+def test_sentences_of_different_numbers_of_words_are_as_one_by_one():
+    embedded = EmbeddedModel(recurrent())
+    embeddings, saliency = embedded.embed(IDS).detach(), Saliency(embedded)
+    groups = word_groups(
+        [
+            [None, 0, 0, 1, 2, 3, None, None],
+            [None, 0, 1, 2, 3, 4, 5, 6],
+            [None, 0, 1, 1, 2, None, None, None],
+        ]
+    )
+
+    def judged(rows):
+        call = {"target": 1, "additional_forward_args": (IDS[rows],), "seed": 0}
+        thickness = ranking_thickness(
+            saliency.attribute, embeddings[rows], 2, perturb_radius=2.0, n_steps=4,
+            feature_mask=groups[rows], **call,
+        )  # fmt: skip
+        _, info = ERAttack(saliency, 2, feature_mask=groups[rows]).perturb(
+            embeddings[rows], 0.5, step_num=10, return_info=True, **call
+        )
+        return torch.stack([thickness, info.precision])
+
+    together = judged(slice(None))
+    alone = torch.cat([judged(slice(n, n + 1)) for n in range(3)], dim=1)
+    torch.testing.assert_close(together, alone)
+    assert (together < 1).any(dim=1).all()
