@@ -22,6 +22,7 @@ from captum.attr import (
 )
 from torch import nn
 
+from captum_robust._utils.prediction import Decision, predicted_labels
 from captum_robust._utils.random import seeded
 from captum_robust.robust._search.evaluator import Draws, Evaluator
 
@@ -248,7 +249,7 @@ def test_outputs_of_models_that_draw(name):
     with seeded(SEED):
         evaluator = Evaluator(Saliency(model), x, {"target": 0}, False, None, Draws(SEED))
         torch.testing.assert_close(evaluator.outputs((x,)), torch.cat(expected).detach())
-        (result,) = evaluator.results((x,), lambda x: (model(x),))
+        (result,) = evaluator.results((x,), lambda x: (model(x),), Decision(predicted_labels))
         torch.testing.assert_close(result.detach(), torch.cat(expected).detach())
 
 

@@ -147,6 +147,26 @@ def test_the_precision_reported_is_that_of_captum(name, attack):
     assert_close(info.precision_over_seeds, torch.stack(others).mean(dim=0))
 
 
+@pytest.mark.parametrize("make", [ERAttack, AutoERAttack])
+def test_masks_with_different_numbers_of_groups(make):
+    """The chunks of equal numbers of groups are put back in the order of the examples."""
+    (x, y), (make_map, arguments) = examples(), RANDOM["NoiseTunnel"]
+    coarse, fine = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]), torch.arange(8)
+    mask = torch.stack([fine, coarse] * (N // 2))
+    effort = {"budget": 15} if make is AutoERAttack else {"step_num": 3}
+    infos = []
+    for rows in (torch.arange(N), torch.arange(0, N, 2), torch.arange(1, N, 2)):
+        attack = make(make_map(network()), 2, feature_mask=mask[rows])
+        _, info = attack.perturb(
+            x[rows], RADIUS, target=y[rows], seed=0, return_info=True, **effort, **arguments
+        )
+        infos.append(info)
+    for name in ("noise_floor", "precision_over_seeds"):
+        whole, even, odd = (getattr(info, name) for info in infos)
+        torch.testing.assert_close(whole[0::2], even)
+        torch.testing.assert_close(whole[1::2], odd)
+
+
 def test_other_seeds_cost_eight_attributions():
     make, arguments = RANDOM["NoiseTunnel"]
     x, y = examples()

@@ -110,6 +110,7 @@ class Ensemble:
         self._attacked = torch.zeros_like(self.kept)  # along a gradient
         self._lowest = torch.zeros_like(self.overlap)
         self._over_seeds: list[OverSeeds] = []
+        self._order_of_seeds = torch.arange(n_examples)
         self.depends_on_the_batch = True  # until the attribution has been examined
 
     def begin(self, first: Member) -> None:
@@ -196,13 +197,24 @@ class Ensemble:
         if "randomised" not in self.flags or not bool(self.flags["randomised"].any()):
             return
         attack, everything = reference.attack, torch.arange(len(self.ranked))
-        for rows in self.problem.chunks(everything, self.chunk):
+        order = []
+        for rows in self.problem.chunks(everything, self.chunk, attack.feature_mask):
             found = precision_over_seeds(
                 self.problem, attack.attribution, rows, attack.absolute, attack.feature_mask,
                 tuple(p[rows] for p in self.points), self.k,
             )  # fmt: skip
             self._over_seeds.append(found)
             self.queries[rows] += found.n_queries
+            order.append(rows)
+        # Chunks of equal numbers of groups are not in the order of the examples.
+        self._order_of_seeds = torch.cat(order).argsort()
+
+    def _in_order(self, parts: list[Tensor]) -> Tensor | None:
+        """Join the values of the chunks of :meth:`compare_seeds`; None where there are none."""
+        if not parts:
+            return None
+        joined = torch.cat(parts)
+        return joined[self._order_of_seeds.to(joined.device)]
 
     def info(self) -> AutoAttackInfo:
         """Return the results."""
@@ -217,8 +229,8 @@ class Ensemble:
             member_precision=torch.stack(self.found).to(wide),
             n_queries=self.queries,
             flags=count_flags({name: int(rows.sum()) for name, rows in self.flags.items()}),
-            noise_floor=torch.cat([s.noise_floor for s in seeds]) if seeds else None,
-            precision_over_seeds=torch.cat([s.precision for s in seeds]) if seeds else None,
+            noise_floor=self._in_order([s.noise_floor for s in seeds]),
+            precision_over_seeds=self._in_order([s.precision for s in seeds]),
         )
 
     def _open(self) -> Tensor:
