@@ -9,7 +9,7 @@ from torch import Tensor
 from captum_robust._utils.batch import kwargs_of_examples
 from captum_robust._utils.captum import run_forward
 from captum_robust._utils.random import reseed, seeded
-from captum_robust._utils.state import left_as_found
+from captum_robust._utils.state import in_training_mode, left_as_found
 
 __all__ = ["check_rows_are_examples"]
 
@@ -33,7 +33,8 @@ def check_rows_are_examples(
 
     The model is evaluated on a few examples and on two of them. It is asked only where additional
     arguments could be misread: tensors with as many rows as there are examples, and the edges of a
-    graph. A model whose output depends on chance is not judged.
+    graph. A model whose output depends on chance is not judged, nor is one in training mode, whose
+    batch normalisation depends on the other examples.
 
     Args:
         forward_func: the model.
@@ -46,20 +47,21 @@ def check_rows_are_examples(
     has_edges = any(_could_be_edges(t) for t in tensors)
     if n_examples < 2 or not (has_edges or any(t.shape[:1] == (n_examples,) for t in tensors)):
         return
+    if in_training_mode(forward_func):
+        return
     advice = _GRAPHS if has_edges else _SHARED
     some = torch.arange(min(n_examples, _N_ASKED))
     two = some[[-1, 0]]
 
-    def outputs_of(rows: Tensor) -> Any:
+    def outputs_of(rows: Tensor, seed: int = 0) -> Any:
         own = kwargs_of_examples({"extra": extra}, rows, n_examples)["extra"]
-        reseed(0)
+        reseed(seed)
         return run_forward(forward_func, tuple(t.detach()[rows] for t in inputs), own)
 
     with left_as_found(forward_func), seeded(0), torch.no_grad():
         try:
             whole, part = outputs_of(some), outputs_of(two)
-            reseed(1)
-            again = outputs_of(some)
+            again = outputs_of(some, seed=1)
         except (IndexError, RuntimeError) as error:
             raise ValueError(
                 f"forward_func failed on some rows of inputs and additional_forward_args; {advice}"

@@ -81,13 +81,14 @@ class SubstitutionAttack(ExplanationAttack):
     Args:
         attribution (Attribution): any Captum attribution; the prediction is that of its model.
         k (int): size of the top set, 1 <= k < n.
-        candidates (Tensor, tuple[Tensor, ...], list[Tensor] or Callable): allowed values. For
-            inputs (N, P, …) with positions along dimension 1: a tensor (C, …) of the values of any
-            position, (P, C, …) of those of each position, or (N, P, C, …) of those of each position
-            of each example, filled up with NaN; for several input tensors, one for all or one
-            each. With ``positions``: one tensor (C, W) per position, W the number of its features;
-            None for one-hot groups, each of which may take any category. A function of examples,
-            in the form of the inputs, returns any of these.
+        candidates (Tensor, tuple[Tensor, ...], list[Tensor] or Callable): allowed values. A tensor
+            (C,) holds those of any single feature. For inputs (N, P, …) with positions along
+            dimension 1: a tensor (C, …) of the values of any position, (P, C, …) of those of each
+            position, or (N, P, C, …) of those of each position of each example, filled up with NaN;
+            for several input tensors, one for all or one each. With ``positions``: one tensor (C,
+            W) per position, W the number of its features; None for one-hot groups, each of which
+            may take any category. A function of examples, in the form of the inputs, returns any of
+            these.
         budget (int, optional): largest number of positions to replace per example, over all input
             tensors. Default: 1.
         n_candidates (int, optional): number of substitutions that are evaluated per step and beam.

@@ -88,7 +88,7 @@ def test_every_attack_takes_part():
         name
         for name, value in exported.items()
         if inspect.isclass(value) and issubclass(value, Perturbation)
-    } - {"UniformNoise", "GaussianNoise"}
+    } - {"UniformNoise", "GaussianNoise", "SubstitutionAttack"}  # none of which searches a ball
     assert {name.split(",")[0] for name in ATTACKS} == attacks
     saliency = Saliency(nn.Linear(4, 2))
     for name, line in ATTACKS.items():

@@ -262,7 +262,7 @@ def test_features_that_tie_hold_their_order():
         return torch.tensor([[2.0 - next(steps), 1.0, 0.0]]) + 0 * x
 
     found = ranking_thickness(
-        explain, torch.zeros(1, 3), 1, lambda x: x, n_perturb_samples=1, n_steps=1
+        explain, torch.zeros(1, 3), 1, lambda x: x + 1, n_perturb_samples=1, n_steps=1
     )
     assert found.tolist() == [1.0]
 

@@ -77,7 +77,11 @@ def measure_properties(
         "gaussian thickness": gaussian(),
         "gaussian minimum thickness": gaussian(reduction="min"),
         "adversarial thickness": thickness(
-            perturb_func=lambda *_: moved, n_perturb_samples=1, sampling="grid"
+            # Radius 0: the attack may return a row itself, which is a result.
+            perturb_func=lambda *_: moved,
+            perturb_radius=0.0,
+            n_perturb_samples=1,
+            sampling="grid",
         ),
         "manipulation step": torch.where(steps < 0, N_STEPS + 1, steps),
         "hessian norm": hessian_norm(

@@ -139,8 +139,6 @@ def candidate_values(
             f"candidates must be one table or one per input tensor ({len(tensors)}), "
             f"got {len(tables)}"
         )
-    if any(tensor.dim() < 2 for tensor in tensors):
-        raise ValueError("inputs must have positions along dimension 1, got one dimension")
     parts = [_of_table(table, tensor) for table, tensor in zip(tables, tensors, strict=True)]
     return _joined(parts, [math.prod(t.shape[1:]) for t in tensors])
 
@@ -163,7 +161,9 @@ class _Part:
 
 
 def _of_table(table: Tensor, tensor: Tensor) -> _Part:
-    """Read a table of the values of positions, which are the entries along dimension 1."""
+    """Read a table of the values of positions: entries along dimension 1, or single features."""
+    if table.dim() == 1 or tensor.dim() == 1:  # values of single features
+        tensor = tensor.reshape(len(tensor), -1)
     n_positions, shape = tensor.shape[1], tuple(tensor.shape[2:])
     width, leading = math.prod(shape), table.dim() - len(shape)
     expected = ((), (n_positions,), (len(tensor), n_positions))

@@ -163,11 +163,11 @@ MEASURES = [
         _saliency_operations,
     ),
     Measure(
-        13, "counted", "thickness, 16 × 5 × 4", "operations", at_most(240),
+        13, "counted", "thickness, 16 × 5 × 4", "operations", at_most(310),
         partial(_thickness_operations, "grid"),
     ),
     Measure(
-        13, "counted", "thickness, 16 × 20 stratified", "operations", at_most(270),
+        13, "counted", "thickness, 16 × 20 stratified", "operations", at_most(340),
         partial(_thickness_operations, "stratified"),
     ),
     Measure(13, "counted", "P@k of two maps", "operations", at_most(45), _precision_operations),
