@@ -1,5 +1,7 @@
 """Rows that are no examples, and arguments that are shared although their size fits."""
 
+import threading
+
 import pytest
 import torch
 from captum.attr import Saliency
@@ -67,6 +69,19 @@ def test_a_shared_argument_whose_size_fits_by_chance(name):
     """Three examples and the weights of three classes."""
     with pytest.raises(ValueError, match="bind one that all examples share"):
         calls(Weighted().eval(), torch.randn(3, 4), torch.rand(3))[name]()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_refused_call_leaves_generators_and_other_threads_alone(name):
+    model, x, weights = Weighted().eval(), torch.randn(3, 4), torch.rand(3)
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="bind one"):
+        calls(model, x, weights)[name]()
+    assert torch.equal(torch.get_rng_state(), state)
+    after = threading.Thread(target=calls(nn.Linear(4, 3), x, None)["thickness"], daemon=True)
+    after.start()
+    after.join(timeout=60)
+    assert not after.is_alive(), "the call holds the lock of all calls"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -95,9 +95,11 @@ class Explainer:
         return max(1, min(_FIRST_CALL, fitting))
 
     def __enter__(self) -> "Explainer":
-        self._contexts.enter_context(left_as_found(self._method))
-        self._contexts.enter_context(seeded(self.seed))
-        self._check_rows()
+        with ExitStack() as contexts:  # left again if the check fails
+            contexts.enter_context(left_as_found(self._method))
+            contexts.enter_context(seeded(self.seed))
+            self._check_rows()
+            self._contexts = contexts.pop_all()
         return self
 
     def _check_rows(self) -> None:
