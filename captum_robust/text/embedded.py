@@ -11,10 +11,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from captum_robust._utils.exclusive import EXCLUSIVE
+
 __all__ = ["EmbeddedModel"]
 
 _ATTENTION_MASK = "attention_mask"
-_REGISTRY = threading.Lock()  # torch's registry of hooks is not safe for several threads
 
 
 class EmbeddedModel(nn.Module):
@@ -31,8 +32,8 @@ class EmbeddedModel(nn.Module):
 
     where ``embeddings`` are those of the ids. The model runs as it is, and the output of its
     embedding layer is replaced in the forward pass. Whatever it adds to the embeddings (positions,
-    token types, normalisation) stays part of the model. Forward passes in other threads are not
-    affected.
+    token types, normalisation) stays part of the model. Calls in several threads take turns; the
+    wrapped model itself must not be called in one thread while another calls this module.
 
     The wrapped model is a submodule: the wrapper has its parameters, mode and device. The embedding
     table gets a gradient only if the ``embeddings`` have a graph that reaches it
@@ -155,12 +156,11 @@ def _replaced_output(layer: nn.Module, ids: Tensor, values: Tensor) -> Iterator[
         used.append(True)
         return values
 
-    with _REGISTRY:
+    with EXCLUSIVE:  # torch's registry of hooks must not change while a layer is called
         handle = layer.register_forward_hook(replace, with_kwargs=True)
-    try:
-        yield used
-    finally:
-        with _REGISTRY:
+        try:
+            yield used
+        finally:
             handle.remove()
 
 

@@ -65,7 +65,9 @@ def stock(attribution, points, targets, arguments, seed=SEED):
 
 @every_map
 @pytest.mark.parametrize("form", ["method", "function"])
-@pytest.mark.parametrize("metric", [ranking_thickness, precision_at_k_min])
+@pytest.mark.parametrize(
+    "metric", [partial(ranking_thickness, n_steps=2), precision_at_k_min], ids=["thickness", "P@k"]
+)
 def test_at_radius_zero_nothing_changes(metric, form, name):
     make, arguments = RANDOM[name]
     attribution, (x, y) = make(network()), examples()
