@@ -35,7 +35,7 @@ def _terms(case: LossCase, dtype: torch.dtype) -> dict[str, float]:
     given = format_like(case.model.inputs, inputs)
     value = case.value(inputs=given, target=target, criterion=criterion)
     terms = getattr(criterion, "last_terms", None) or {"loss": value}
-    return {name: float(term) for name, term in terms.items()}
+    return {name: float(term.detach()) for name, term in terms.items()}
 
 
 def _compare(found: dict[str, float], expected: dict[str, float], where: str) -> None:

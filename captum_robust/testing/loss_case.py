@@ -25,12 +25,16 @@ class LossTraits:
             generators.
         half_precision (bool): works in bfloat16.
         forward_args (bool): takes ``additional_forward_args``.
+        checks_derivatives (bool): raises ``NotDifferentiableError`` where a derivative is missing,
+            and leaves inference mode by itself. A loss that calls autograd alone raises torch's
+            errors there.
     """
 
     perturbs_inputs: bool = False
     repeatable: bool = True
     half_precision: bool = True
     forward_args: bool = True
+    checks_derivatives: bool = True
 
 
 @dataclass(frozen=True)

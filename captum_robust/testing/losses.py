@@ -20,6 +20,10 @@ def _has_statistics(case: LossCase) -> bool:
     return any(True for _ in case.model.build().buffers())
 
 
+def _checks_derivatives(case: LossCase) -> bool:
+    return case.traits.checks_derivatives
+
+
 #: Every rule of a training loss, with the cases to which it applies.
 LOSS_RULES: tuple[Rule[LossCase], ...] = (
     Rule(rules.check_returns_a_finite_scalar),
@@ -46,9 +50,9 @@ LOSS_RULES: tuple[Rule[LossCase], ...] = (
         ties.check_ties_give_a_finite_gradient,
         lambda c: isinstance(c.model.inputs, Tensor),
     ),
-    Rule(derivatives.check_loss_refuses_a_missing_gradient),
-    Rule(derivatives.check_loss_names_a_missing_second_derivative),
-    Rule(derivatives.check_loss_in_inference_mode_is_the_same),
+    Rule(derivatives.check_loss_refuses_a_missing_gradient, _checks_derivatives),
+    Rule(derivatives.check_loss_names_a_missing_second_derivative, _checks_derivatives),
+    Rule(derivatives.check_loss_in_inference_mode_is_the_same, _checks_derivatives),
     Rule(half_precision.check_autocast_keeps_the_terms),
     Rule(half_precision.check_half_precision_keeps_the_terms, lambda c: c.traits.half_precision),
 )
