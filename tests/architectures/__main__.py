@@ -1,7 +1,7 @@
-"""Print the table of docs/architectures.md.
+"""Print the table of docs/models-and-data.md.
 
 ``python -m tests.architectures`` tries every job on every architecture, and measures a step of
-ERAttack and its memory over those of one saliency of the same examples.
+ERAttack over one saliency of the same examples.
 """
 
 import importlib.util
@@ -13,13 +13,12 @@ from captum.attr import Saliency
 from captum_robust.robust import ERAttack
 from tests.architectures.jobs import JOBS
 from tests.architectures.registry import ARCHITECTURES, Case
-from tests.benchmark.memory import peak_ratio
 from tests.benchmark.row import Effort
 from tests.benchmark.timing import difference_ratio
 
 
-def costs(case: Case) -> tuple[str, str]:
-    """Return time and peak memory of a step of ERAttack, in saliencies."""
+def cost(case: Case) -> str:
+    """Return the time of a step of ERAttack, in saliencies."""
     given = {"target": 1, "additional_forward_args": case.arguments}
     attack = ERAttack(Saliency(case.model), case.k, feature_mask=case.feature_mask)
 
@@ -32,13 +31,12 @@ def costs(case: Case) -> tuple[str, str]:
         torch.autograd.grad(case.model(leaf, *extra)[:, 1].sum(), leaf)
 
     time = difference_ratio(lambda: steps(6), lambda: steps(1), saliency, Effort(0.5, 5, 20))
-    memory = peak_ratio(lambda: steps(2), saliency)
-    return f"{time.median / 5:.1f}", "–" if memory is None else f"{memory.median:.1f}"
+    return f"{time.median / 5:.1f}"
 
 
 def main() -> None:
     """Print one row per architecture."""
-    columns = [*JOBS, "step / saliency", "memory / saliency"]
+    columns = [*JOBS, "step / saliency"]
     print("| architecture | inputs | library | " + " | ".join(columns) + " |")
     print("|---" * (3 + len(columns)) + "|")
     for name, (modality, library, build) in ARCHITECTURES.items():
@@ -53,7 +51,7 @@ def main() -> None:
                 cells.append("works")
             except (ValueError, RuntimeError, TypeError, AssertionError) as error:
                 cells.append(f"{type(error).__name__}: {error}")
-        cells += costs(build())
+        cells.append(cost(build()))
         print(f"| {name} | {modality} | {library} | " + " | ".join(cells) + " |", flush=True)
 
 
