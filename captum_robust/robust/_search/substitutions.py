@@ -26,6 +26,13 @@ class _Beam(NamedTuple):
     key: Tensor  #: number of the set of its substitutions, whatever their order; (m,) int64
 
 
+class _Proposals(NamedTuple):
+    """Substitutions of every example, of which some may be impossible."""
+
+    moves: Tensor  #: (m, c)
+    possible: Tensor  #: (m, c) bool
+
+
 class SubstitutionSearch(Descent):
     """Beam search: substitute one position per step, and go on from the best results.
 
@@ -86,7 +93,8 @@ class SubstitutionSearch(Descent):
                 break
             kept = self._only(on)
             beams = [_rows_of_beam(b, kept) for b in beams]
-            beams = self._best_of(beams, [p[kept] for p in proposed])
+            proposed = [_Proposals(p.moves[kept], p.possible[kept]) for p in proposed]
+            beams = self._best_of(beams, proposed)
             on = torch.stack([b.exists for b in beams]).any(dim=0)
             if not bool(on.any()):
                 break
@@ -114,14 +122,15 @@ class SubstitutionSearch(Descent):
 
     def _propose(
         self, beam: _Beam, step: int, n: int, at_random: bool, differentiates: bool, first: bool
-    ) -> Tensor:
-        """Consider the points of a beam, and return up to n substitutions of each; (m, c)."""
+    ) -> _Proposals:
+        """Consider the points of a beam, and return up to n substitutions of each."""
         leaves = self.region.as_inputs(beam.points)
         here = self._consider(step, leaves, self._shares_graph and differentiates, beam.exists)
         if not first and self.with_trace:
             self._merge_traces()
         if n == 0:
-            return self.rows.new_zeros(len(self.rows), 0)
+            none = self.rows.new_zeros(len(self.rows), 0)
+            return _Proposals(none, none.bool())
         rows = rows_of(beam.points)
         possible = self._candidates().possible(rows, self._closed(rows))
         if differentiates:
@@ -136,7 +145,8 @@ class SubstitutionSearch(Descent):
                 promised.shape[1], generator=self._generators[row], dtype=torch.float64
             )
         promised = promised.masked_fill(~possible, float("-inf"))
-        return ranking(promised, min(n, promised.shape[1]))
+        moves = ranking(promised, min(n, promised.shape[1]))
+        return _Proposals(moves, possible.gather(1, moves))
 
     def _merge_traces(self) -> None:
         """Record the lowest objective of all beams as that of the step."""
@@ -154,11 +164,11 @@ class SubstitutionSearch(Descent):
         excluded = flatten(tuple(~m for m in self.region.mask)).to(rows)
         return closed | (self._candidates().at(excluded) > 0).any(dim=2)
 
-    def _best_of(self, beams: list[_Beam], proposed: list[Tensor]) -> list[_Beam]:
+    def _best_of(self, beams: list[_Beam], proposed: list[_Proposals]) -> list[_Beam]:
         """Evaluate the proposed substitutions of all beams, and return the best results."""
         merits, keys, moves, parents = [], [], [], []
-        for number, (beam, moves_of_beam) in enumerate(zip(beams, proposed, strict=True)):
-            for move, found in self._evaluated(beam, moves_of_beam):
+        for number, (beam, proposals) in enumerate(zip(beams, proposed, strict=True)):
+            for move, found in self._evaluated(beam, proposals):
                 merits.append(found)
                 keys.append(beam.key + _mixed(move))
                 moves.append(move)
@@ -179,13 +189,12 @@ class SubstitutionSearch(Descent):
             found = found.masked_fill(same[:, :, None], float("inf"))
         return best
 
-    def _evaluated(self, beam: _Beam, moves: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _evaluated(self, beam: _Beam, proposals: _Proposals) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield each of the substitutions (m,) with its merits, (m, 2)."""
         rows = rows_of(beam.points)
-        possible = self._candidates().possible(rows, self._closed(rows))
-        for move in moves.unbind(dim=1):
+        for move, possible in zip(*(p.unbind(dim=1) for p in proposals), strict=True):
             points = self._as_points(self._candidates().substituted(rows, move))
-            excluded = ~(possible.gather(1, move[:, None])[:, 0] & beam.exists)
+            excluded = ~(possible & beam.exists)
             found = self._merits_at(points)
             yield move, found.masked_fill(excluded[:, None], float("inf"))
 
